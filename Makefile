@@ -1,0 +1,53 @@
+# The project's chores, one command each. `make` alone lists them.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+INPUTS := setup.py pyproject.toml constraints.txt mrs/_version.py $(wildcard kernels/*.c)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check bench clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+install: $(STAMP) ## make .venv and install the project and its tools (PYTHON=python3.12 picks another Python)
+
+# stop = print an error and a hint, and end the recipe with a failure.
+stop = { printf 'error: %s\nhint: %s\n' "$(1)" "$(2)" >&2; exit 1; }
+
+$(BIN)/pip:
+	@command -v $(PYTHON) >/dev/null || \
+		$(call stop,$(PYTHON) was not found,install Python 3.11 or newer or name one: make install PYTHON=/path/to/python3)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		$(call stop,Python 3.11 or newer is needed and $(PYTHON) is $$($(PYTHON) --version 2>&1),name a newer one: make install PYTHON=python3.12)
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		$(call stop,$(PYTHON) cannot make virtual environments,install its venv module; on Debian and Ubuntu: apt install python3-venv)
+	@$(PYTHON) -m venv .venv
+
+$(STAMP): $(INPUTS) | $(BIN)/pip
+	@echo "installing into .venv; the first time this takes some minutes"
+	@# torch for CUDA insists on a triton of its own (torch for CPUs on none), so pip must not see another pin beside it.
+	@sed '/^triton==/d' constraints.txt > .venv/constraints.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-input -c .venv/constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## degrade a photograph with rain, restore it with the weights that ship, print the figures
+	@$(BIN)/python -m mrs.demo --output demo
+
+test: $(STAMP) ## run the tests that need no GPU
+	@$(BIN)/python -m pytest tests -m 'not gpu'
+
+check: $(STAMP) ## run the linter, the formatter's check, the type checker and the import-direction test
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest --quiet tests/test_layers.py
+
+bench: $(STAMP) ## measure; the machine should do nothing else meanwhile
+	@$(BIN)/python -m pytest benchmarks
+
+clean: ## remove all that the other targets made, .venv included
+	@rm -rf .venv build dist demo mrs_trt.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -f kernels/*.so
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,214 @@
+"""ConditionalNAFNet as an ONNX graph, written node by node so that engines see what they fuse.
+
+Inputs: `packed` (N, 2C, H, W) float32, x - mu in the first C planes and mu in the others, H and W multiples of the
+network's; `modulation` (1, M, 1, 1) float32, the time-dependent vectors of one step (see modulation.py). Output:
+`output` (N, C, H, W) float32. Each block's beta and gamma are folded into the convolutions before them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from mrs.export.modulation import block_names, modulation_size
+from mrs.export.nafnet import NORM_EPS, Architecture
+from mrs.runtime.errors import InputError
+
+# LayerNormalization came with opset 17; ReduceMean takes its axes as an input from 18 on.
+OPSET = 18
+# The newest format that the oldest supported engines read.
+IR_VERSION = 9
+
+F32 = NDArray[np.float32]
+NORMS = ("layernorm", "moments")
+GATES = ("weights", "split")
+
+
+@dataclass(frozen=True)
+class GraphShape:
+    """How the same function is written down; engines differ in what they run fastest.
+
+    Args:
+        norm: `layernorm` is one LayerNormalization node between two transpositions; `moments` spells mean and
+            variance out along the channels, without moving data.
+        gate: `weights` computes the two halves of a gate by two convolutions with half the weights each; `split`
+            cuts one convolution's output in two.
+    """
+
+    norm: str = "layernorm"
+    gate: str = "weights"
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS or self.gate not in GATES:
+            raise InputError(f"graph shape {self} is unknown", hint=f"norm: {NORMS}, gate: {GATES}")
+
+
+def build_graph(
+    state: Mapping[str, F32],
+    arch: Architecture,
+    size: tuple[int, int] | None = None,
+    batch: int | None = None,
+    shape: GraphShape | None = None,
+) -> onnx.ModelProto:
+    """The network as a checked ONNX model.
+
+    Args:
+        state: float32 weights under the published keys.
+        arch: their hyper-parameters.
+        size: (H, W) for a static graph, both multiples of `arch.multiple`; None for any.
+        batch: N for a static batch; None for any.
+        shape: how to write it down.
+
+    Raises:
+        InputError: for a size that is not a multiple.
+    """
+    if size is not None and any(side <= 0 or side % arch.multiple for side in size):
+        raise InputError(f"graph size {size[0]}x{size[1]} is not a multiple of {arch.multiple}")
+    emit = _Emitter(state, shape or GraphShape())
+    sides: list[int | str] = list(size) if size else ["height", "width"]
+    count: int | str = batch or "batch"
+
+    names = dict(block_names(arch))
+    vectors = emit.modulations(names)
+    y = emit.conv("packed", "intro", pads=1)
+    skips = []
+    for level, blocks in enumerate(arch.enc_blocks):
+        for i in range(blocks):
+            y = emit.block(y, f"encoders.{level}.{i}", vectors)
+        skips.append(y)
+        y = emit.conv(y, f"downs.{level}", strides=2)
+    for i in range(arch.mid_blocks):
+        y = emit.block(y, f"middle_blks.{i}", vectors)
+    for level, blocks in enumerate(arch.dec_blocks):
+        y = emit.conv(y, f"ups.{level}.0")
+        y = emit("DepthToSpace", [y], blocksize=2, mode="CRD")
+        y = emit("Add", [y, skips.pop()])
+        for i in range(blocks):
+            y = emit.block(y, f"decoders.{level}.{i}", vectors)
+    emit.conv(y, "ending", pads=1, output="output")
+
+    channels = arch.channels
+    graph = helper.make_graph(
+        emit.nodes,
+        "ConditionalNAFNet",
+        [
+            helper.make_tensor_value_info("packed", TensorProto.FLOAT, [count, 2 * channels, *sides]),
+            helper.make_tensor_value_info("modulation", TensorProto.FLOAT, [1, modulation_size(arch), 1, 1]),
+        ],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [count, channels, *sides])],
+        emit.initializers,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="mrs-trt")
+    model.ir_version = IR_VERSION
+    onnx.checker.check_model(model)
+    return model
+
+
+class _Emitter:
+    """Collects nodes and weights; every method returns the name of the value that it made."""
+
+    def __init__(self, state: Mapping[str, F32], shape: GraphShape) -> None:
+        self.state = state
+        self.shape = shape
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self._known: set[str] = set()
+
+    def __call__(self, op: str, inputs: list[str], output: str = "", outputs: int = 1, **attributes: object) -> str:
+        name = output or f"{op}_{len(self.nodes)}"
+        names = [name] if outputs == 1 else [f"{name}.{i}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(op, inputs, names, name=name, **attributes))
+        return name
+
+    def constant(self, name: str, value: NDArray[np.generic]) -> str:
+        if name not in self._known:
+            self._known.add(name)
+            self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def modulations(self, blocks: Mapping[str, int]) -> dict[str, list[str]]:
+        """The four vectors of each block, cut from the graph's input."""
+        sizes = self.constant("sizes", np.repeat(list(blocks.values()), 4).astype(np.int64))
+        cut = self("Split", ["modulation", sizes], output="vectors", outputs=4 * len(blocks), axis=1)
+        return {block: [f"{cut}.{4 * i + j}" for j in range(4)] for i, block in enumerate(blocks)}
+
+    def conv(
+        self,
+        x: str,
+        key: str,
+        *,
+        pads: int = 0,
+        strides: int = 1,
+        group: int = 1,
+        part: slice | None = None,
+        scale: F32 | None = None,
+        output: str = "",
+    ) -> str:
+        """A convolution with the weights under `key`; of its output channels only `part`, times `scale`."""
+        weight, bias = self.state[f"{key}.weight"], self.state.get(f"{key}.bias")
+        suffix = "" if part is None else f".{part.start}"
+        if part is not None:
+            weight, bias = weight[part], bias[part] if bias is not None else None
+        if scale is not None:
+            weight = weight * scale[:, None, None, None]
+            bias = bias * scale if bias is not None else None
+        inputs = [x, self.constant(f"{key}.weight{suffix}", weight)]
+        if bias is not None:
+            inputs.append(self.constant(f"{key}.bias{suffix}", bias))
+        side = weight.shape[2]
+        return self(
+            "Conv", inputs, output=output,
+            kernel_shape=[side, side], pads=[pads] * 4, strides=[strides] * 2, group=group,
+        )  # fmt: skip
+
+    def block(self, x: str, key: str, vectors: Mapping[str, list[str]]) -> str:
+        """One NAFBlock; see nafnet.py for the same in torch."""
+        shift_att, gain_att, shift_ffn, gain_ffn = vectors[key]
+        y = self.norm(x, f"{key}.norm1", gain_att, shift_att)
+        y = self.gated(y, f"{key}.conv1", f"{key}.conv2")
+        pooled = self.conv(self("GlobalAveragePool", [y]), f"{key}.sca.1")
+        y = self.conv(self("Mul", [y, pooled]), f"{key}.conv3", scale=self.state[f"{key}.beta"].reshape(-1))
+        x = self("Add", [x, y])
+        y = self.norm(x, f"{key}.norm2", gain_ffn, shift_ffn)
+        y = self.gated(y, f"{key}.conv4", None)
+        y = self.conv(y, f"{key}.conv5", scale=self.state[f"{key}.gamma"].reshape(-1))
+        return self("Add", [x, y])
+
+    def gated(self, x: str, key: str, depthwise: str | None) -> str:
+        """1x1 convolution, perhaps a 3x3 one per channel, and the product of both halves of the channels."""
+        channels = self.state[f"{key}.weight"].shape[0]
+        half = channels // 2
+        if self.shape.gate == "split":
+            y = self.conv(x, key)
+            if depthwise:
+                y = self.conv(y, depthwise, pads=1, group=channels)
+            sizes = self.constant(f"halves.{half}", np.array([half, half], np.int64))
+            cut = self("Split", [y, sizes], outputs=2, axis=1)
+            return self("Mul", [f"{cut}.0", f"{cut}.1"])
+        halves = []
+        for part in (slice(0, half), slice(half, channels)):
+            y = self.conv(x, key, part=part)
+            halves.append(self.conv(y, depthwise, pads=1, group=half, part=part) if depthwise else y)
+        return self("Mul", halves)
+
+    def norm(self, x: str, key: str, gain: str, shift: str) -> str:
+        """Layer norm over the channels, times `gain`, plus `shift`."""
+        if self.shape.norm == "layernorm":
+            channels = self.state[f"{key}.g"].size
+            ones = self.constant(f"ones.{channels}", np.ones(channels, np.float32))
+            y = self("Transpose", [x], perm=[0, 2, 3, 1])
+            y = self("LayerNormalization", [y, ones], axis=-1, epsilon=NORM_EPS)
+            y = self("Transpose", [y], perm=[0, 3, 1, 2])
+        else:
+            axis = self.constant("channel_axis", np.array([1], np.int64))
+            centred = self("Sub", [x, self("ReduceMean", [x, axis], keepdims=1)])
+            variance = self("ReduceMean", [self("Mul", [centred, centred]), axis], keepdims=1)
+            epsilon = self.constant("norm_eps", np.array(NORM_EPS, np.float32))
+            deviation = self("Sqrt", [self("Add", [variance, epsilon])])
+            y = self("Div", [centred, deviation])
+        return self("Add", [self("Mul", [y, gain]), shift])

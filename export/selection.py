@@ -1,0 +1,279 @@
+"""Choosing backend and precision: measure every candidate in the whole loop, keep the fastest that passes parity.
+
+Parity: rounding must hide under the solver's own discretisation error. Over the calibration pictures, the PSNR
+between a candidate and float32 at the same steps and noise must be at least `MARGIN` above the PSNR between float32
+at these steps and float32 at 100 steps, or at least `ENOUGH`; and where the clean pictures are known, the PSNR to
+them may fall by at most `TRUTH_LOSS`.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrs.export.graph import GraphShape
+from mrs.kernels.row import Row
+from mrs.runtime import backends
+from mrs.runtime.backends import Backend
+from mrs.runtime.chain import Chain
+from mrs.runtime.errors import BackendError
+from mrs.runtime.psnr import psnr
+
+MARGIN = 6.0
+ENOUGH = 45.0
+TRUTH_LOSS = 0.05
+# Rounds of timing: at least the first number, then on until the seconds are spent or the second number is reached.
+ROUNDS = (3, 15)
+SECONDS = 20.0
+
+F32 = NDArray[np.float32]
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A solver's table with the network's time-dependent vectors: all that a chain needs besides an engine."""
+
+    rows: tuple[Row, ...]
+    start: float
+    clamp: bool
+    modulation: F32
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A calibration picture, (H, W, C) uint8, and its clean original where it is known."""
+
+    degraded: NDArray[np.uint8]
+    clean: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One backend at one precision, and what was measured of it.
+
+    Attributes:
+        latency_ms: median of a whole restore at the plan's shape, and its quartiles.
+        parity_db: PSNR to float32 at the same steps and noise; None where they are equal.
+        truth_db: PSNR to the clean pictures, less float32's; None where these are unknown.
+        passed: whether it may be chosen.
+        reason: why not, or which part of the rule let it pass.
+    """
+
+    backend: str
+    precision: str
+    latency_ms: float = math.nan
+    quartiles_ms: tuple[float, float] = (math.nan, math.nan)
+    parity_db: float | None = None
+    truth_db: float | None = None
+    passed: bool = False
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; what was not measured is null."""
+        return {key: _json(value) for key, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The outcome: every candidate, the chosen one, and float32's distance to the 100-step solution in dB."""
+
+    candidates: tuple[Candidate, ...]
+    chosen: Candidate
+    discretisation_db: float | None
+
+
+def select(
+    graphs: Mapping[GraphShape, bytes],
+    loop: Loop,
+    reference: Loop,
+    pairs: Sequence[Pair],
+    shape: tuple[int, int, int],
+    threads: int,
+    backend: str = "auto",
+    precision: str = "auto",
+    report: Report = lambda line: None,
+) -> Selection:
+    """Measure and choose.
+
+    Args:
+        graphs: the network in every shape that a backend may ask for.
+        loop: the plan's solver.
+        reference: the same solver at 100 steps.
+        pairs: calibration pictures.
+        shape: (N, H, W) at which latency is measured.
+        threads: most threads to use.
+        backend: a backend's name, or `auto` for all that run here.
+        precision: `fp32`, `bf16`, or `auto` for all that the processor has. One that is asked for by name is used
+            even where it fails parity, and says so.
+        report: called with a line of progress now and then.
+
+    Raises:
+        BackendError: where nothing can run, or nothing that was asked for.
+    """
+    exact = _float32_backend(backend)
+    report(f"float32 reference on {exact.name}, 100 steps")
+    graph = _graph(graphs, exact)
+    at_steps = [_run(exact, graph, "fp32", loop, pair, threads) for pair in pairs]
+    at_100 = [_run(exact, graph, "fp32", reference, pair, threads) for pair in pairs]
+    discretisation = _mean_psnr(at_steps, at_100)
+
+    measured: list[Candidate] = []
+    chains: dict[int, tuple[Chain, NDArray[np.uint8]]] = {}
+    for candidate in _candidates(backend, precision):
+        engine = backends.get(candidate.backend)
+        report(f"parity of {candidate.backend} {candidate.precision}")
+        try:
+            outputs = [_run(engine, _graph(graphs, engine), candidate.precision, loop, p, threads) for p in pairs]
+            judged = judge(candidate, at_steps, outputs, discretisation, pairs)
+            chain = _chain(engine, _graph(graphs, engine), candidate.precision, loop, (*shape, 3), threads)
+            chains[len(measured)] = (chain, np.zeros((*shape, 3), np.uint8))
+        except BackendError as error:
+            judged = replace(candidate, reason=str(error))
+        measured.append(judged)
+    report(f"latency of {len(chains)} candidates at {shape[1]}x{shape[2]}")
+    for index, times in time_interleaved(chains, pairs).items():
+        first, median, third = _quartiles(times)
+        measured[index] = replace(measured[index], latency_ms=median, quartiles_ms=(first, third))
+    return Selection(tuple(measured), _fastest(measured, precision), discretisation)
+
+
+def judge(
+    candidate: Candidate,
+    exact: Sequence[F32],
+    outputs: Sequence[F32],
+    discretisation: float | None,
+    pairs: Sequence[Pair],
+) -> Candidate:
+    """Apply the parity rule to a candidate's outputs, beside float32's."""
+    if not all(np.isfinite(output).all() for output in outputs):
+        return replace(candidate, reason="gave infinities or NaN")
+    parity = _mean_psnr(outputs, exact)
+    known = [i for i, pair in enumerate(pairs) if pair.clean is not None]
+    truth = None
+    if known:
+        clean = [pairs[i].clean / np.float32(255) for i in known]  # type: ignore[operator]
+        with_it, without = (_mean_psnr([of[i] for i in known], clean) for of in (outputs, exact))
+        if with_it is not None and without is not None:
+            truth = with_it - without
+    candidate = replace(candidate, parity_db=parity, truth_db=truth)
+    needed = ENOUGH if discretisation is None else min(ENOUGH, discretisation + MARGIN)
+    if parity is not None and parity < needed:
+        return replace(candidate, reason=f"parity {parity:.1f} dB is below {needed:.1f} dB")
+    if truth is not None and truth < -TRUTH_LOSS:
+        return replace(candidate, reason=f"loses {-truth:.2f} dB to the clean pictures")
+    how = "equals float32" if parity is None else f"parity {parity:.1f} dB, {needed:.1f} dB needed"
+    return replace(candidate, passed=True, reason=how)
+
+
+def time_interleaved(
+    chains: Mapping[int, tuple[Chain, NDArray[np.uint8]]], pairs: Sequence[Pair]
+) -> dict[int, list[float]]:
+    """Milliseconds of whole restores, candidates by turns, so that a drifting machine hits all alike."""
+    for chain, picture in chains.values():
+        _tile_over(picture, pairs[0].degraded)
+        chain.restore_into(picture, picture.copy(), seed=0)
+    times: dict[int, list[float]] = {index: [] for index in chains}
+    end = time.perf_counter() + SECONDS
+    for round_ in range(ROUNDS[1]):
+        if round_ >= ROUNDS[0] and time.perf_counter() > end:
+            break
+        for index, (chain, picture) in chains.items():
+            out = np.empty_like(picture)
+            begin = time.perf_counter()
+            chain.restore_into(picture, out, seed=0)
+            times[index].append(1e3 * (time.perf_counter() - begin))
+    return times
+
+
+def _candidates(backend: str, precision: str) -> list[Candidate]:
+    asked = backends.available() if backend == "auto" else [backends.get(backend)]
+    found = [
+        Candidate(entry.name, one)
+        for entry in asked
+        if entry.missing() is None
+        for one in entry.precisions()
+        if precision in ("auto", one)
+    ]
+    if not found:
+        reasons = [f"{entry.name}: {entry.missing() or 'no ' + precision + ' on this processor'}" for entry in asked]
+        raise BackendError(
+            f"nothing can run {precision} here" if precision != "auto" else "no backend can run here",
+            hint="; ".join(reasons) or "pip install openvino",
+        )
+    return found
+
+
+def _float32_backend(asked: str) -> Backend:
+    if asked != "auto":
+        backend = backends.get(asked)
+        reason = backend.missing()
+        if reason is not None:
+            raise BackendError(f"backend {asked} cannot run here: {reason}")
+        return backend
+    usable = backends.available()
+    if not usable:
+        raise BackendError("no backend can run here", hint="pip install openvino")
+    return usable[0]
+
+
+def _fastest(measured: Sequence[Candidate], precision: str) -> Candidate:
+    ran = [candidate for candidate in measured if not math.isnan(candidate.latency_ms)]
+    # A precision asked for by name is the user's decision; the plan keeps the figures.
+    allowed = [candidate for candidate in ran if candidate.passed or precision != "auto"]
+    if not allowed:
+        raise BackendError("no candidate passed: " + "; ".join(f"{c.backend} {c.precision}: {c.reason}" for c in measured))
+    return min(allowed, key=lambda candidate: candidate.latency_ms)
+
+
+def _run(backend: Backend, graph: bytes, precision: str, loop: Loop, pair: Pair, threads: int) -> F32:
+    picture = pair.degraded[None]
+    out = np.empty(picture.shape, np.float32)
+    _chain(backend, graph, precision, loop, picture.shape, threads).restore_into(picture, out, seed=0)
+    return out[0]
+
+
+def _chain(
+    backend: Backend, graph: bytes, precision: str, loop: Loop, shape: tuple[int, ...], threads: int
+) -> Chain:
+    count, height, width, channels = shape
+    network = backend.compile(graph, loop.modulation, (count, 2 * channels, height, width), precision, threads)
+    return Chain(network, loop.rows, loop.start, loop.clamp, (count, channels, height, width), threads)
+
+
+def _graph(graphs: Mapping[GraphShape, bytes], backend: Backend) -> bytes:
+    return graphs[GraphShape(backend.norm, backend.gate)]
+
+
+def _mean_psnr(pictures: Sequence[F32], references: Sequence[F32]) -> float | None:
+    """PSNR of the mean squared error over all pictures; None where they are equal."""
+    errors = [10 ** (-psnr(one, other) / 10) for one, other in zip(pictures, references, strict=True)]
+    mean = sum(errors) / len(errors)
+    return None if mean == 0 else -10 * math.log10(mean)
+
+
+def _quartiles(times: Sequence[float]) -> tuple[float, float, float]:
+    if len(times) < 2:
+        return times[0], times[0], times[0]
+    first, median, third = statistics.quantiles(times, n=4, method="inclusive")
+    return first, median, third
+
+
+def _tile_over(target: NDArray[np.uint8], source: NDArray[np.uint8]) -> None:
+    """Fill with repetitions of a picture: time does not depend on the content, but denormal numbers would cost some."""
+    height, width = target.shape[1:3]
+    repeats = (-(-height // source.shape[0]), -(-width // source.shape[1]), 1)
+    target[:] = np.tile(source, repeats)[:height, :width]
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return [_json(entry) for entry in value] if isinstance(value, tuple) else value

@@ -1,0 +1,65 @@
+"""Standard normal noise as a pure function of (seed, draw, image, channel, y, x): the reference.
+
+Philox4x32-10 (Salmon et al., SC 2011, "Parallel random numbers: as easy as 1, 2, 3") keyed by (seed, draw) and counted
+by (x // 4, y, channel, image) gives four 32-bit words, one for each of four neighbours in x; Box-Muller turns the
+words of two neighbours into two normals. So a tile, a batch or another device draws the same numbers as the whole
+picture. Draw 0 is x_T's, draw i + 1 belongs to row i.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)
+ROUNDS = 10
+SEEDS = 2**32
+
+
+def normal(
+    seed: int, draw: int, shape: tuple[int, int, int, int], *, origin: tuple[int, int] = (0, 0), image: int = 0
+) -> NDArray[np.float32]:
+    """Noise for a window of a batch of pictures.
+
+    Args:
+        seed: 0 to 2^32 - 1.
+        draw: 0 to 2^32 - 1; 0 is x_T's.
+        shape: (N, C, H, W) of the window.
+        origin: (y, x) of the window's corner in the whole picture.
+        image: number of the window's first picture in the whole batch.
+
+    Returns:
+        (N, C, H, W) float32, computed in float64 and rounded once.
+    """
+    count, channels, height, width = shape
+    first, last = origin[1] // 4, (origin[1] + width + 3) // 4
+    x, y, c, n = np.ix_(*(np.arange(low, high, dtype=np.uint64) for low, high in (
+        (first, last), (origin[0], origin[0] + height), (0, channels), (image, image + count)
+    )))  # fmt: skip
+    words = philox(np.broadcast_arrays(x, y, c, n), (seed, draw))
+    z = np.stack([*box_muller(words[0], words[1]), *box_muller(words[2], words[3])])
+    # (lane, x // 4, y, channel, image) -> (image, channel, y, x)
+    rows = z.transpose(4, 3, 2, 1, 0).reshape(count, channels, height, -1)
+    start = origin[1] - 4 * first
+    return np.ascontiguousarray(rows[..., start : start + width]).astype(np.float32)
+
+
+def philox(counter: tuple[NDArray[np.uint64], ...] | list[NDArray[np.uint64]], key: tuple[int, int]) -> NDArray[np.uint64]:
+    """Philox4x32-10: four words for each counter, each below 2^32 (held as uint64, so that products fit)."""
+    mask, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
+    c0, c1, c2, c3 = (part & mask for part in counter)
+    k0, k1 = key
+    for _ in range(ROUNDS):
+        p0, p1 = np.uint64(MULTIPLIERS[0]) * c0, np.uint64(MULTIPLIERS[1]) * c2
+        c0, c1, c2, c3 = (p1 >> shift) ^ c1 ^ np.uint64(k0), p1 & mask, (p0 >> shift) ^ c3 ^ np.uint64(k1), p0 & mask
+        k0, k1 = (k0 + WEYL[0]) & 0xFFFFFFFF, (k1 + WEYL[1]) & 0xFFFFFFFF
+    return np.stack([c0, c1, c2, c3])
+
+
+def box_muller(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Two normals from two words, of which the upper 24 bits count: u in (0, 1], v in [0, 1)."""
+    u = ((first >> np.uint64(8)) + np.uint64(1)).astype(np.float64) * 2.0**-24
+    v = (second >> np.uint64(8)).astype(np.float64) * 2.0**-24
+    radius = np.sqrt(-2.0 * np.log(u))
+    return radius * np.cos(2 * np.pi * v), radius * np.sin(2 * np.pi * v)

@@ -1,0 +1,51 @@
+"""mrs-trt: few-step restoration of photographs with mean-reverting diffusion.
+
+Names are loaded when they are first used, so that `import mrs` costs next to nothing and a restore loads no torch.
+No module bears the name of a public function: importing the module would hide the function.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from mrs._version import __version__
+
+if TYPE_CHECKING:
+    from mrs.builder import build as build
+    from mrs.export.checkpoint import load_checkpoint as load_checkpoint
+    from mrs.runtime.errors import MrsError as MrsError
+    from mrs.runtime.session import Restorer as Restorer
+    from mrs.runtime.session import load as load
+    from mrs.reference import sample as sample
+    from mrs.schedule import Schedule as Schedule
+    from mrs.solver import Solver as Solver
+    from mrs.table import Table as Table
+    from mrs.table import tableau as tableau
+
+_HOMES = {
+    "MrsError": "mrs.runtime.errors",
+    "Restorer": "mrs.runtime.session",
+    "Schedule": "mrs.schedule",
+    "Solver": "mrs.solver",
+    "Table": "mrs.table",
+    "build": "mrs.builder",
+    "load": "mrs.runtime.session",
+    "load_checkpoint": "mrs.export.checkpoint",
+    "sample": "mrs.reference",
+    "tableau": "mrs.table",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mrs' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

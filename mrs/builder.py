@@ -1,0 +1,230 @@
+"""From a checkpoint to a plan: table, graph, the choice of an engine, one file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mrs import _version, degradations
+from mrs.calibration import calibration_pairs
+from mrs.export.checkpoint import Checkpoint, read_checkpoint
+from mrs.export.graph import GraphShape, build_graph
+from mrs.export.modulation import modulation_table
+from mrs.export.nafnet import Architecture, ConditionalNAFNet
+from mrs.export.selection import Loop, Pair, Selection, select
+from mrs.runtime import backends, machine
+from mrs.runtime.errors import BackendError, CheckpointError, InputError
+from mrs.runtime.plan import Plan
+from mrs.schedule import Schedule
+from mrs.solver import RECOMMENDED, Solver
+from mrs.table import Table, tableau
+
+WEIGHTS = Path(__file__).parent / "weights"
+REFERENCE_STEPS = 100
+PRECISIONS = ("auto", "fp32", "bf16")
+# Largest error of a float32 engine beside torch, relative to the largest output: far above round-off, far below
+# what a wrong graph would give.
+GRAPH_TOLERANCE = 1e-3
+# Activations alive at once at full resolution, in channels of float32 per channel of width. Measured: docs/plan.md.
+LIVE_CHANNELS = 10
+
+
+def build(
+    checkpoint: str | Path,
+    plan: str | Path,
+    *,
+    size: tuple[int, int] = (256, 256),
+    batch: int = 1,
+    solver: Solver | None = None,
+    schedule: Schedule | None = None,
+    output: str | None = None,
+    backend: str = "auto",
+    precision: str = "auto",
+    calibration: str | Path | None = None,
+    threads: int | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> Plan:
+    """Compile a checkpoint and a solver for this machine.
+
+    Args:
+        checkpoint: `.pth` or `.safetensors`, or the name of shipped weights, such as `rain`.
+        plan: the file to write; it is replaced where it exists.
+        size: (H, W) to compile ahead for. Other sizes are compiled when they are first met.
+        batch: pictures per restore to compile ahead for.
+        solver: by default `mrs.solver.RECOMMENDED`.
+        schedule: the process the network was trained on; by default what the checkpoint says, else Refusion's.
+        output: what the network predicts; by default what the checkpoint says, else `noise`.
+        backend: `openvino`, `onnxruntime`, or `auto` to measure all that run here.
+        precision: `fp32`, `bf16`, or `auto` to measure all that the processor has.
+        calibration: a folder of degraded pictures on which to measure parity; by default the bundled ones.
+        threads: most threads to use; all processors of this process by default.
+        report: called with lines of progress.
+
+    Returns:
+        The plan that was written.
+
+    Raises:
+        CheckpointError: for a checkpoint that cannot be read or does not fit.
+        BackendError: where no backend gives the network's function here.
+        InputError: for any other argument that is wrong.
+    """
+    solver = solver or RECOMMENDED
+    if precision not in PRECISIONS:
+        raise InputError(f"precision {precision!r} is unknown", hint=f"use one of {', '.join(PRECISIONS)}")
+    if len(size) != 2 or min(size) < 1 or batch < 1:
+        raise InputError(f"size {size} or batch {batch} is not positive", hint="size is (height, width) in pixels")
+    if backend != "auto":
+        backends.get(backend)
+    threads = threads or machine.threads()
+    path, plan = _find(checkpoint), Path(plan)
+    if not plan.parent.is_dir():
+        raise InputError(f"folder {plan.parent} of the plan does not exist", hint="make it first")
+    report(f"reading {path}")
+    source = read_checkpoint(path)
+    if source.arch.channels != 3:
+        raise CheckpointError(f"{path} is for pictures of {source.arch.channels} channels", hint="3 are supported")
+    net = source.network()
+    schedule = schedule or _schedule(source, path)
+    output = output or str(source.metadata.get("output", "noise"))
+    table = tableau(schedule, solver, output)
+    reference = tableau(schedule, replace(solver, steps=REFERENCE_STEPS), output)
+    arch = source.arch
+    pairs = calibration_pairs(calibration, _degradation(source), arch.multiple)
+
+    graphs = _graphs(net)
+    _check_graphs(net, graphs, _loop(net, table), table.times[0], pairs[0], threads, backend)
+    padded = (-(-size[0] // arch.multiple) * arch.multiple, -(-size[1] // arch.multiple) * arch.multiple)
+    shape = (batch, *padded)
+    loop = _loop(net, table)
+    selection = select(
+        graphs, loop, _loop(net, reference), pairs, shape, threads, backend, precision, report
+    )
+    chosen = backends.get(selection.chosen.backend)
+    report(f"compiling for {chosen.name} {selection.chosen.precision}")
+    graph = graphs[GraphShape(chosen.norm, chosen.gate)]
+    engine = chosen.compile(
+        graph, loop.modulation, (batch, 2 * arch.channels, *padded), selection.chosen.precision, threads
+    ).export()
+    manifest = _manifest(path, source, schedule, solver, output, table, shape, selection, len(pairs), threads)
+    made = Plan(manifest, graph, loop.modulation, engine)
+    made.save(plan)
+    report(f"wrote {plan}")
+    return made
+
+
+def _find(checkpoint: str | Path) -> Path:
+    path = Path(checkpoint)
+    shipped = WEIGHTS / f"{checkpoint}.safetensors"
+    return shipped if not path.exists() and path.name == str(checkpoint) and shipped.is_file() else path
+
+
+def _schedule(source: Checkpoint, path: Path) -> Schedule:
+    given = source.metadata.get("schedule")
+    if given is None:
+        return Schedule()
+    try:
+        return Schedule(**given)
+    except TypeError as error:
+        raise CheckpointError(f"{path} carries a schedule that is not understood: {error}") from None
+
+
+def _degradation(source: Checkpoint) -> str | None:
+    recipe = source.metadata.get("recipe")
+    name = recipe.get("degradation") if isinstance(recipe, dict) else None
+    return name if name in degradations.DEGRADATIONS else None
+
+
+def _graphs(net: ConditionalNAFNet) -> dict[GraphShape, bytes]:
+    """The network in each shape that an engine of this machine asks for, any size and batch."""
+    state = {key: value.numpy() for key, value in net.state_dict().items()}
+    shapes = {GraphShape(entry.norm, entry.gate) for entry in backends.available()}
+    return {shape: build_graph(state, net.arch, shape=shape).SerializeToString() for shape in shapes}
+
+
+def _loop(net: ConditionalNAFNet, table: Table) -> Loop:
+    return Loop(table.rows, table.start, table.clamp, modulation_table(net, table.times[:-1]))
+
+
+def _check_graphs(
+    net: ConditionalNAFNet,
+    graphs: Mapping[GraphShape, bytes],
+    loop: Loop,
+    time: float,
+    pair: Pair,
+    threads: int,
+    backend: str,
+) -> None:
+    """Compare one float32 evaluation of every engine with torch's."""
+    mu = np.ascontiguousarray(pair.degraded[None].transpose(0, 3, 1, 2)).astype(np.float32) / 255
+    x = mu + np.float32(loop.start) * np.random.default_rng(0).standard_normal(mu.shape, dtype=np.float32)
+    with torch.no_grad():
+        expected = net(torch.from_numpy(x), torch.from_numpy(mu), time).numpy()
+    if not np.isfinite(expected).all():
+        raise CheckpointError("the network gives infinities or NaN in float32", hint="check its weights")
+    packed = np.concatenate([x - mu, mu], axis=1)
+    for engine in backends.available():
+        if backend not in ("auto", engine.name):
+            continue
+        graph = graphs[GraphShape(engine.norm, engine.gate)]
+        network = engine.compile(graph, loop.modulation, packed.shape, "fp32", threads)
+        network.packed[:] = packed
+        network.evaluate(0)
+        error = float(np.abs(network.output - expected).max() / max(float(np.abs(expected).max()), 1e-12))
+        if not error <= GRAPH_TOLERANCE:
+            raise BackendError(f"{engine.name} differs from torch by {error:.1e} of the largest output")
+
+
+def _manifest(
+    path: Path,
+    source: Checkpoint,
+    schedule: Schedule,
+    solver: Solver,
+    output: str,
+    table: Table,
+    shape: tuple[int, int, int],
+    selection: Selection,
+    pictures: int,
+    threads: int,
+) -> dict[str, Any]:
+    chosen = selection.chosen
+    version = backends.get(chosen.backend).version()
+    return {
+        "made_by": f"mrs-trt {_version.__version__}",
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "checkpoint": {"name": path.name, "sha256": source.sha256},
+        "network": _describe(source.arch),
+        "schedule": schedule.to_dict(),
+        "solver": solver.to_dict(),
+        "output": output,
+        "table": {
+            "times": list(table.times),
+            "rows": [list(row) for row in table.rows],
+            "start": table.start,
+            "clamp": table.clamp,
+        },
+        "shape": list(shape),
+        "backend": chosen.backend,
+        "precision": chosen.precision,
+        "threads": threads,
+        "fingerprint": machine.fingerprint(chosen.backend, version),
+        "selection": {
+            "calibration_pictures": pictures,
+            "discretisation_db": selection.discretisation_db,
+            "candidates": [candidate.to_dict() for candidate in selection.candidates],
+        },
+    }
+
+
+def _describe(arch: Architecture) -> dict[str, Any]:
+    return {
+        "name": "ConditionalNAFNet",
+        **asdict(arch),
+        "multiple": arch.multiple,
+        "bytes_per_pixel": 4 * LIVE_CHANNELS * arch.width,
+    }

@@ -1,0 +1,63 @@
+"""Pictures on which a build measures what reduced precision costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrs import degradations
+from mrs.export.selection import Pair
+from mrs.runtime.errors import InputError
+from mrs.runtime.pictures import SUFFIXES, read_picture
+
+BUNDLED = Path(__file__).parent / "export" / "calibration"
+# What stands in for an unknown degradation; the clean pictures then say nothing about quality.
+STAND_IN = "rain"
+# A build evaluates each picture a hundred times: a few small ones are enough to rank rounding errors.
+LARGEST = 256
+MOST = 4
+
+
+def calibration_pairs(folder: str | Path | None, degradation: str | None, multiple: int) -> list[Pair]:
+    """Calibration pictures, cropped in their middle to a multiple of the network's and at most `LARGEST` pixels.
+
+    Args:
+        folder: degraded pictures of the user's; the first `MOST` by name are used. None for the bundled ones.
+        degradation: what the checkpoint was trained on, by a name of `mrs.degradations`, or None where that is
+            unknown. Bundled pictures are degraded so; only where it is known do they count as ground truth.
+        multiple: of the network's sizes.
+
+    Raises:
+        InputError: for a folder without a picture that is large enough.
+    """
+    if folder is None:
+        return [_bundled(path, i, degradation, multiple) for i, path in enumerate(sorted(BUNDLED.glob("*.png")))]
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"calibration folder {folder} does not exist", hint="give a folder of degraded pictures")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)[:MOST]
+    if not paths:
+        raise InputError(f"calibration folder {folder} holds no pictures", hint="give a folder of degraded pictures")
+    return [Pair(_crop(_bytes(path), multiple, path)) for path in paths]
+
+
+def _bundled(path: Path, index: int, degradation: str | None, multiple: int) -> Pair:
+    clean = _crop(_bytes(path), multiple, path)
+    degrade = degradations.get(degradation or STAND_IN)
+    degraded = degrade(clean.astype(np.float32) / 255, np.random.default_rng([0, index]))
+    return Pair(np.rint(degraded * 255).astype(np.uint8), clean if degradation else None)
+
+
+def _bytes(path: Path) -> NDArray[np.uint8]:
+    rgb = read_picture(path).rgb
+    return rgb if rgb.dtype == np.uint8 else np.rint(rgb * 255).astype(np.uint8)
+
+
+def _crop(picture: NDArray[np.uint8], multiple: int, path: Path) -> NDArray[np.uint8]:
+    sides = [min(side, LARGEST) // multiple * multiple for side in picture.shape[:2]]
+    if 0 in sides:
+        raise InputError(f"calibration picture {path} is smaller than {multiple}x{multiple} pixels")
+    y, x = ((whole - side) // 2 for whole, side in zip(picture.shape[:2], sides, strict=True))
+    return np.ascontiguousarray(picture[y : y + sides[0], x : x + sides[1]])

@@ -1,0 +1,100 @@
+"""`mrs-trt doctor`: what this machine can run. Never crashes: whatever fails becomes a line of the report."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+from mrs._version import __version__
+from mrs.commands import arguments
+
+# Distribution and what it is for.
+LIBRARIES = (
+    ("numpy", "restoring"),
+    ("pillow", "restoring"),
+    ("openvino", "restoring on CPUs (default backend)"),
+    ("onnxruntime", "restoring on CPUs (fallback backend)"),
+    ("torch", "building plans, training"),
+    ("onnx", "building plans"),
+    ("safetensors", "building plans from .safetensors, training"),
+)
+
+
+def add_parser(commands: arguments.SubParsers) -> None:
+    """Add this command."""
+    parser = commands.add_parser(
+        "doctor", help="report what this machine can run",
+        description="Report versions, processor, memory and backends, and what is missing for what.",
+    )  # fmt: skip
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the report; 0 where at least one backend can run, else 1."""
+    print(f"mrs-trt      {__version__}, Python {platform.python_version()} at {sys.executable}")
+    print(f"system       {_safely(platform.platform)}")
+    for label, probe in (("processor", _processor), ("memory", _memory), ("kernels", _kernels)):
+        print(f"{label:<12} {_safely(probe)}")
+    print("\nlibraries")
+    for name, purpose in LIBRARIES:
+        print(f"  {name:<12} {_version(name):<14} {purpose}")
+    print("\nbackends")
+    usable, lines = _backends()
+    print("\n".join(lines))
+    if not usable:
+        print("\nno backend can run here: pip install openvino")
+    return 0 if usable else 1
+
+
+def _processor() -> str:
+    from mrs.runtime import machine
+
+    known = " ".join(machine.instructions()) or "no instruction set of interest"
+    return f"{machine.processor()}, {machine.threads()} threads usable ({known})"
+
+
+def _memory() -> str:
+    from mrs.runtime import machine
+
+    free = machine.free_memory()
+    return "unknown" if free is None else f"{free / 2**30:.1f} GiB free"
+
+
+def _kernels() -> str:
+    from mrs.kernels import cpu
+
+    return "compiled" if cpu.compiled() else "NumPy (slower): install a C compiler and reinstall mrs-trt"
+
+
+def _backends() -> tuple[bool, list[str]]:
+    try:
+        from mrs.runtime.backends import BACKENDS
+    except Exception as error:  # noqa: BLE001 (a broken installation is what doctor is for)
+        return False, [f"  not loadable: {type(error).__name__}: {error}"]
+    usable, lines = False, []
+    for backend in BACKENDS.values():
+        try:
+            reason = backend.missing()
+            state = f"runs {' '.join(backend.precisions())}" if reason is None else reason
+            usable = usable or reason is None
+        except Exception as error:  # noqa: BLE001 (see above)
+            state = f"fails: {type(error).__name__}: {error}"
+        lines.append(f"  {backend.name:<12} {_safely(backend.version):<14} {state}")
+    return usable, lines
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _safely(probe: Callable[[], str]) -> str:
+    try:
+        return probe()
+    except Exception as error:  # noqa: BLE001 (see above)
+        return f"unknown ({type(error).__name__}: {error})"

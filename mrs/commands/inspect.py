@@ -1,0 +1,85 @@
+"""`mrs-trt inspect`: what a plan holds, and why its backend was chosen."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from mrs.commands import arguments
+
+
+def add_parser(commands: arguments.SubParsers) -> None:
+    """Add this command."""
+    parser = commands.add_parser(
+        "inspect", help="print a plan's solver, backend, parity and latency",
+        description="Print what a plan holds: network, schedule, solver rows, and every candidate that was measured.",
+    )  # fmt: skip
+    parser.add_argument("plan", type=Path, metavar="PLAN")
+    parser.add_argument("--json", action="store_true", help="print the manifest itself")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the manifest, as text or JSON."""
+    from mrs.runtime.plan import read_plan
+
+    # The whole plan is read, so that a damaged one is not described as if it were sound.
+    manifest = read_plan(options.plan).manifest
+    print(json.dumps(manifest, indent=1) if options.json else f"{summary(manifest)}\n\n{rows(manifest)}")
+    return 0
+
+
+def summary(manifest: dict[str, Any]) -> str:
+    """Everything but the rows, as aligned lines and the table of candidates."""
+    network, schedule, solver = manifest["network"], manifest["schedule"], manifest["solver"]
+    selection = manifest["selection"]
+    count, height, width = manifest["shape"]
+    blocks = ",".join(map(str, network["enc_blocks"])), network["mid_blocks"], ",".join(map(str, network["dec_blocks"]))
+    gap = selection["discretisation_db"]
+    lines = [
+        ("checkpoint", f"{manifest['checkpoint']['name']}  sha256 {manifest['checkpoint']['sha256'][:16]}..."),
+        ("network", "{} width {}, blocks {} / {} / {}".format(network["name"], network["width"], *blocks)),
+        ("schedule", "{kind}, max_sigma {max_sigma:g}, eps {eps:g}, T {T}, convention {convention}".format(**schedule)),
+        (
+            "solver",
+            "{method} order {order}, {steps} evaluations, {spacing}, {prediction} prediction, "
+            "last step {last_step}, clamp {clamp}".format(**solver)
+            + (", denoise last" if solver["denoise_last"] else ""),
+        ),
+        ("compiled for", f"{height}x{width}, batch {count}, {manifest['threads']} threads"),
+        ("machine", f"{manifest['fingerprint']['processor']} ({manifest['fingerprint']['backend']})"),
+        ("chosen", f"{manifest['backend']} {manifest['precision']}"),
+        ("made", f"{manifest['made_at']} by {manifest['made_by']}"),
+    ]
+    text = [f"{label:<13} {value}" for label, value in lines]
+    text += ["", f"{'candidate':<18}{'whole restore, ms':>20}{'parity, dB':>12}{'truth, dB':>11}  verdict"]
+    for candidate in selection["candidates"]:
+        mark = "*" if (candidate["backend"], candidate["precision"]) == (manifest["backend"], manifest["precision"]) else " "
+        low, high = candidate["quartiles_ms"]
+        time = "not run" if low is None else f"{candidate['latency_ms']:.1f} ({low:.1f}-{high:.1f})"
+        text.append(
+            f"{mark}{candidate['backend'] + ' ' + candidate['precision']:<17}{time:>20}"
+            f"{_db(candidate['parity_db'], 'equal' if candidate['passed'] else '-'):>12}"
+            f"{_db(candidate['truth_db'], '-', '+.2f'):>11}  {candidate['reason']}"
+        )
+    pictures = selection["calibration_pictures"]
+    text.append(f"float32 at these steps is {_db(gap, 'equal')} dB from its 100-step solution ({pictures} pictures)")
+    return "\n".join(text)
+
+
+def rows(manifest: dict[str, Any]) -> str:
+    """The solver's rows as a table of weights."""
+    from mrs.kernels.row import Row
+
+    table = manifest["table"]
+    text = [f"x_T = mu + {table['start']:.6f} z" + (", q0 clamped to [0, 1]" if table["clamp"] else "")]
+    text.append(f"{'t':>8} {'to':>8} " + "".join(f"{name:>11}" for name in Row._fields))
+    for t, to, row in zip(table["times"], table["times"][1:], table["rows"], strict=False):
+        text.append(f"{t:8.3f} {to:8.3f} " + "".join(f"{weight:11.5f}" for weight in row))
+    return "\n".join(text)
+
+
+def _db(value: float | None, missing: str, form: str = ".1f") -> str:
+    return missing if value is None else format(value, form)

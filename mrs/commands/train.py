@@ -1,0 +1,77 @@
+"""`mrs-trt train`: weights from a folder of clean pictures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from mrs.commands import arguments
+
+DESCRIPTION = """\
+Train a ConditionalNAFNet on clean pictures that are degraded on the fly, with
+IR-SDE's objective. OUT gets the averaged weights every 1000 iterations, OUT.state
+everything that --resume needs."""
+
+
+def add_parser(commands: arguments.SubParsers) -> None:
+    """Add this command."""
+    parser = commands.add_parser(
+        "train", help="train weights on a folder of clean pictures", description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="clean pictures, searched recursively")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help=".safetensors to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
+    parser.add_argument("--resume", action="store_true", help="go on from OUT.state")
+    parser.add_argument("--degradation", help="name of a synthetic degradation, default rain")
+    parser.add_argument("--iterations", type=arguments.positive, metavar="N", help="default 20000")
+    parser.add_argument("--batch", type=arguments.positive, metavar="N", help="patches per iteration, default 8")
+    parser.add_argument("--patch", type=arguments.positive, metavar="N", help="side of a patch, default 64")
+    parser.add_argument("--learning-rate", type=float, metavar="R", help="peak rate, default 6e-4")
+    parser.add_argument("--ema", type=float, metavar="D", help="decay of the averaged weights, default 0.999")
+    parser.add_argument("--seed", type=arguments.seed, metavar="N", help="default 0")
+    parser.add_argument("--no-bf16", dest="bf16", action="store_false", default=None, help="compute in float32")
+    parser.add_argument("--compile", action="store_true", default=None, help="fuse with torch.compile")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    network = parser.add_argument_group("network")
+    network.add_argument("--width", type=arguments.positive, default=16, metavar="N", help="channels, default 16")
+    network.add_argument("--enc", type=arguments.counts, default=(1, 1, 1, 4), metavar="N,N,...", help="default 1,1,1,4")
+    network.add_argument("--mid", type=arguments.positive, default=1, metavar="N", help="default 1")
+    network.add_argument("--dec", type=arguments.counts, default=(1, 1, 1, 1), metavar="N,N,...", help="default 1,1,1,1")
+    arguments.add_schedule(parser, "by default cosine, max_sigma 10, eps 0.005, T 100, ir-sde")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, with a line of progress on stderr every hundred iterations."""
+    from mrs.runtime.errors import InputError
+    from mrs.schedule import Schedule
+
+    if len(options.enc) != len(options.dec):
+        raise InputError(f"--enc has {len(options.enc)} levels, --dec {len(options.dec)}", hint="give equally many")
+    if options.output.exists() and not (options.overwrite or options.resume):
+        raise InputError(f"{options.output} exists", hint="pass --resume to go on, or --overwrite to start again")
+    schedule = Schedule(**{"max_sigma": 10.0, "convention": "ir-sde", **arguments.schedule_options(options)})
+
+    from mrs.export.nafnet import Architecture
+    from mrs.train import Recipe, train
+
+    names = ("degradation", "iterations", "batch", "patch", "learning_rate", "ema", "seed", "bf16", "compile")
+    arch = Architecture(options.width, options.enc, options.mid, options.dec)
+    recipe = Recipe(arch=arch, schedule=schedule, **arguments.given(options, *names))
+    begin = time.monotonic()
+
+    def report(row: dict[str, Any]) -> None:
+        print(
+            f"{row['iteration']}/{recipe.iterations}  loss {row['loss']:.6f}  rate {row['rate']:.2e}"
+            f"  {time.monotonic() - begin:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    train(options.folder, options.output, recipe, resume=options.resume, device=options.device, report=report)
+    print(f"wrote {options.output}", file=sys.stderr)
+    return 0

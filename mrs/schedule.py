@@ -1,0 +1,139 @@
+"""Noise schedules of mean-reverting diffusion, as float64 tables over t = 0..T.
+
+The process is dx = theta_t (mu - x) dt + sqrt(2 theta_t) S dw with S = max_sigma / 255, whose marginals are
+
+    x_t = mu + a_t (x0 - mu) + s_t eps,    a_t = exp(-Theta_t dt),    s_t = S sqrt(1 - a_t^2).
+
+Sources: IR-SDE (arXiv 2301.11699, eq. 3-6 and its `sde_utils.py`), MR Sampler (arXiv 2502.07856, section 3 and its
+published sampler, which differs from IR-SDE only in where the sum Theta starts).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mrs.runtime.errors import InputError
+
+Array = NDArray[np.float64]
+
+KINDS = ("cosine", "linear", "constant")
+CONVENTIONS = ("mr-sampler", "ir-sde")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A mean-reverting noise schedule.
+
+    Args:
+        kind: `cosine`, `linear` or `constant`: the shape of theta_t.
+        max_sigma: S in 0..255 units, the standard deviation of the stationary noise. Refusion uses 50, IR-SDE 10 or 30.
+        eps: a_T, what is left of x0 - mu at the end of the forward process, in (0, 1).
+        T: number of forward steps; the network was trained on t = 1..T.
+        convention: where Theta_t starts. `ir-sde` sums theta_1..theta_t, so a_0 = 1 and s_0 = 0 exactly;
+            `mr-sampler` sums theta_0..theta_t, so a little noise is left at t = 0.
+
+    Raises:
+        InputError: for a name or a value outside the ranges above.
+    """
+
+    kind: str = "cosine"
+    max_sigma: float = 50.0
+    eps: float = 0.005
+    T: int = 100
+    convention: str = "mr-sampler"
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"schedule kind {self.kind!r} is unknown", hint=f"use one of {', '.join(KINDS)}")
+        if self.convention not in CONVENTIONS:
+            raise InputError(
+                f"schedule convention {self.convention!r} is unknown", hint=f"use one of {', '.join(CONVENTIONS)}"
+            )
+        if not (0 < self.max_sigma <= 255):
+            raise InputError(f"max_sigma {self.max_sigma} is outside (0, 255]", hint="it is in 0..255 units, such as 50")
+        if not (0 < self.eps < 1):
+            raise InputError(f"eps {self.eps} is outside (0, 1)", hint="published checkpoints use 0.005")
+        if self.T != int(self.T) or self.T < 2:
+            raise InputError(f"T {self.T} is not a whole number of at least 2", hint="published checkpoints use 100")
+
+    @property
+    def S(self) -> float:
+        """Standard deviation of the stationary noise in picture units ([0, 1])."""
+        return self.max_sigma / 255.0
+
+    @cached_property
+    def theta(self) -> Array:
+        """theta_t for t = 0..T, shape (T+1,)."""
+        if self.kind == "cosine":
+            n = self.T + 2
+            c = np.cos((np.arange(n + 1) / n + 0.008) / 1.008 * (math.pi / 2)) ** 2
+            return 1.0 - c[1:-1] / c[0]
+        if self.kind == "linear":
+            return np.linspace(1e-4, 0.02, self.T + 1) * (1000.0 / (self.T + 1))
+        return np.ones(self.T + 1)
+
+    @cached_property
+    def Theta(self) -> Array:
+        """The running sum of theta in this schedule's convention, shape (T+1,)."""
+        total = np.cumsum(self.theta)
+        return total - self.theta[0] if self.convention == "ir-sde" else total
+
+    @cached_property
+    def dt(self) -> float:
+        """Length of one forward step, set so that a_T = eps."""
+        return float(-math.log(self.eps) / self.Theta[-1])
+
+    @cached_property
+    def alphas(self) -> Array:
+        """a_t for t = 0..T, shape (T+1,)."""
+        return np.exp(-self.Theta * self.dt)
+
+    @cached_property
+    def sigmas(self) -> Array:
+        """s_t for t = 0..T, shape (T+1,), in picture units."""
+        # expm1 keeps s_t exact where a_t is near 1.
+        return self.S * np.sqrt(-np.expm1(-2.0 * self.Theta * self.dt))
+
+    @cached_property
+    def half_log_snrs(self) -> Array:
+        """lam_t = log(a_t / s_t) for t = 0..T, shape (T+1,); lam_0 is inf where s_0 = 0."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.alphas) - np.log(self.sigmas)
+
+    def alpha(self, t: ArrayLike) -> Array:
+        """a at t in [0, T]; linear between whole t, as the published code interpolates."""
+        return self._interpolate(t, self.alphas)
+
+    def sigma(self, t: ArrayLike) -> Array:
+        """s at t in [0, T]; linear between whole t, as the published code interpolates."""
+        return self._interpolate(t, self.sigmas)
+
+    def half_log_snr(self, t: ArrayLike) -> Array:
+        """lam at t in [0, T]; linear between whole t.
+
+        With the `ir-sde` convention lam_0 is infinite, so that a line from it says nothing: between 0 and 1 lam is
+        log(a / s) of the interpolated a and s there.
+        """
+        t = np.asarray(t, dtype=np.float64)
+        lam = self.half_log_snrs
+        if np.isfinite(lam[0]):
+            return self._interpolate(t, lam)
+        with np.errstate(divide="ignore"):
+            near_zero = np.log(self.alpha(t)) - np.log(self.sigma(t))
+        return np.where(t < 1, near_zero, self._interpolate(np.maximum(t, 1.0), lam))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The constructor's arguments, as JSON values."""
+        return asdict(self)
+
+    def _interpolate(self, t: ArrayLike, table: Array) -> Array:
+        t = np.asarray(t, dtype=np.float64)
+        if not np.all((t >= 0) & (t <= self.T)):
+            raise InputError(f"time {t} is outside [0, {self.T}]", hint="times count forward steps")
+        return np.interp(t, np.arange(self.T + 1), table)

@@ -1,0 +1,30 @@
+"""Engines that evaluate the network. One file each; a new one is a file with the protocol's two classes, named here."""
+
+from __future__ import annotations
+
+from mrs.runtime.backends.onnxruntime import OnnxRuntime
+from mrs.runtime.backends.openvino import OpenVino
+from mrs.runtime.backends.protocol import Backend, Network
+from mrs.runtime.errors import InputError
+
+# In the order in which a plan falls back from one to another.
+BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (OpenVino(), OnnxRuntime())}
+
+
+def get(name: str) -> Backend:
+    """The backend called `name`, whether it can run here or not.
+
+    Raises:
+        InputError: where there is none of that name.
+    """
+    if name not in BACKENDS:
+        raise InputError(f"backend {name!r} is unknown", hint=f"use one of {', '.join(BACKENDS)}")
+    return BACKENDS[name]
+
+
+def available() -> list[Backend]:
+    """The backends that can run on this machine, in the order of preference."""
+    return [backend for backend in BACKENDS.values() if backend.missing() is None]
+
+
+__all__ = ["BACKENDS", "Backend", "Network", "available", "get"]

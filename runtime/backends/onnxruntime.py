@@ -1,0 +1,100 @@
+"""ONNX Runtime on CPUs, in float32: the fallback where OpenVINO does not run."""
+
+from __future__ import annotations
+
+import importlib.util
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from mrs.runtime.backends.protocol import F32, Shape
+from mrs.runtime.errors import BackendError
+
+# The GPU build installs the same module under another distribution name.
+DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
+
+
+class OnnxRuntimeNetwork:
+    """A session whose inputs and output are bound to our own arrays, one binding per step."""
+
+    def __init__(self, session: Any, modulation: F32, shape: Shape) -> None:
+        count, halves, height, width = shape
+        self.packed = np.zeros(shape, np.float32)
+        self.output = np.empty((count, halves // 2, height, width), np.float32)
+        self._rows = np.ascontiguousarray(modulation[:, None, :, None, None])
+        self._session = session
+        self._bindings = []
+        for row in self._rows:
+            binding = session.io_binding()
+            for bind, name, array in (
+                (binding.bind_input, "packed", self.packed),
+                (binding.bind_input, "modulation", row),
+                (binding.bind_output, "output", self.output),
+            ):
+                bind(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+            self._bindings.append(binding)
+
+    def evaluate(self, step: int) -> None:
+        try:
+            self._session.run_with_iobinding(self._bindings[step])
+        except Exception as error:
+            raise BackendError(f"onnxruntime failed at step {step}: {_first_line(error)}") from error
+
+    def export(self) -> bytes | None:
+        return None
+
+
+class OnnxRuntime:
+    """See `protocol.Backend`."""
+
+    name = "onnxruntime"
+    norm = "moments"
+    gate = "weights"
+
+    def missing(self) -> str | None:
+        if importlib.util.find_spec("onnxruntime") is None:
+            return "onnxruntime is not installed: pip install onnxruntime"
+        try:
+            import onnxruntime
+        except ImportError as error:
+            return f"onnxruntime does not load: {_first_line(error)}"
+        providers = onnxruntime.get_available_providers()
+        return None if "CPUExecutionProvider" in providers else "onnxruntime has no CPU provider: reinstall onnxruntime"
+
+    def version(self) -> str:
+        for name in DISTRIBUTIONS:
+            try:
+                return version(name)
+            except PackageNotFoundError:
+                continue
+        return ""
+
+    def precisions(self) -> tuple[str, ...]:
+        return ("fp32",)
+
+    def compile(self, graph: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> OnnxRuntimeNetwork:
+        import onnxruntime
+
+        if precision != "fp32":
+            raise BackendError(f"onnxruntime runs no {precision} on this processor", hint="use precision fp32")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        # Threads that spin between evaluations would starve the sampler's update.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        for name, value in zip(("batch", "height", "width"), (shape[0], *shape[2:]), strict=True):
+            options.add_free_dimension_override_by_name(name, value)
+        try:
+            session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            return OnnxRuntimeNetwork(session, modulation, shape)
+        except Exception as error:
+            # Its exceptions share no base class below Exception.
+            raise BackendError(f"onnxruntime cannot compile the graph: {_first_line(error)}") from error
+
+    def restore(self, engine: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> OnnxRuntimeNetwork:
+        raise BackendError("onnxruntime has no compiled engines on a CPU")
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

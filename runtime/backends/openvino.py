@@ -1,0 +1,112 @@
+"""OpenVINO on CPUs: bfloat16 on AMX or AVX-512 where the processor has it, float32 elsewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from mrs.runtime.backends.protocol import F32, Shape
+from mrs.runtime.errors import BackendError
+
+PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+
+
+class OpenVinoNetwork:
+    """A compiled model whose input and output tensors are our own arrays."""
+
+    def __init__(self, compiled: Any, modulation: F32, shape: Shape) -> None:
+        import openvino
+
+        count, halves, height, width = shape
+        self.packed = np.zeros(shape, np.float32)
+        self.output = np.empty((count, halves // 2, height, width), np.float32)
+        # One tensor per step over the rows of one array: choosing a step copies nothing.
+        self._rows = np.ascontiguousarray(modulation[:, None, :, None, None])
+        self._modulations = [openvino.Tensor(row, shared_memory=True) for row in self._rows]
+        self._compiled = compiled
+        self._request = compiled.create_infer_request()
+        self._request.set_tensor("packed", openvino.Tensor(self.packed, shared_memory=True))
+        self._request.set_tensor("output", openvino.Tensor(self.output, shared_memory=True))
+
+    def evaluate(self, step: int) -> None:
+        try:
+            self._request.set_tensor("modulation", self._modulations[step])
+            self._request.infer()
+        except RuntimeError as error:
+            raise BackendError(f"openvino failed at step {step}: {_first_line(error)}") from error
+
+    def export(self) -> bytes | None:
+        exported: io.BytesIO = self._compiled.export_model()
+        return exported.getvalue()
+
+
+class OpenVino:
+    """See `protocol.Backend`."""
+
+    name = "openvino"
+    # Measured: a permuted LayerNormalization and a split output are each slower here (docs/export.md).
+    norm = "moments"
+    gate = "weights"
+
+    def missing(self) -> str | None:
+        if importlib.util.find_spec("openvino") is None:
+            return "openvino is not installed: pip install openvino"
+        try:
+            devices = _core().available_devices
+        except (ImportError, RuntimeError) as error:
+            return f"openvino does not load: {_first_line(error)}"
+        return None if "CPU" in devices else "openvino has no CPU plugin here: reinstall openvino"
+
+    def version(self) -> str:
+        try:
+            return version("openvino")
+        except PackageNotFoundError:
+            return ""
+
+    def precisions(self) -> tuple[str, ...]:
+        native = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return ("fp32", "bf16") if "BF16" in native else ("fp32",)
+
+    def compile(self, graph: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> OpenVinoNetwork:
+        try:
+            model = _core().read_model(graph)
+            model.reshape({"packed": list(shape), "modulation": [1, modulation.shape[1], 1, 1]})
+            compiled = _core().compile_model(model, "CPU", _settings(precision, threads))
+            return OpenVinoNetwork(compiled, modulation, shape)
+        except RuntimeError as error:
+            raise BackendError(f"openvino cannot compile the graph for {shape}: {_first_line(error)}") from error
+
+    def restore(self, engine: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> OpenVinoNetwork:
+        try:
+            compiled = _core().import_model(io.BytesIO(engine), "CPU", _settings(precision, threads))
+            return OpenVinoNetwork(compiled, modulation, shape)
+        except RuntimeError as error:
+            raise BackendError(f"openvino cannot load its engine for {shape}: {_first_line(error)}") from error
+
+
+@cache
+def _core() -> Any:
+    import openvino
+
+    return openvino.Core()
+
+
+def _settings(precision: str, threads: int) -> dict[str, Any]:
+    return {
+        "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+    }
+
+
+def _first_line(error: BaseException) -> str:
+    # OpenVINO prefixes its messages with lines of source locations.
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    plain = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
+    return (plain or lines or [type(error).__name__])[0]

@@ -1,0 +1,76 @@
+"""What the runtime asks of an engine: two small classes."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+Shape = tuple[int, int, int, int]
+
+
+class Network(Protocol):
+    """A compiled network for one shape, with buffers of its own that live as long as it does.
+
+    Attributes:
+        packed: (N, 2C, H, W) float32, dense, zero at first: the caller writes x - mu and mu here.
+        output: (N, C, H, W) float32, dense: `evaluate` writes here.
+    """
+
+    packed: F32
+    output: F32
+
+    def evaluate(self, step: int) -> None:
+        """Run the network on `packed` with the modulation of row `step`; copies and allocates nothing.
+
+        Raises:
+            BackendError: where the engine fails.
+        """
+
+    def export(self) -> bytes | None:
+        """The compiled engine for `Backend.restore` on the same kind of machine; None where the engine has no form."""
+
+
+class Backend(Protocol):
+    """An engine on this machine.
+
+    Attributes:
+        name: as in plans and options.
+        norm, gate: the graph shape (see mrs.export.graph) that this engine runs fastest.
+    """
+
+    name: str
+    norm: str
+    gate: str
+
+    def missing(self) -> str | None:
+        """Why it cannot run here and what to do about it, in one line; None where it can."""
+
+    def version(self) -> str:
+        """Version of the engine's library, or "" where it is not installed."""
+
+    def precisions(self) -> tuple[str, ...]:
+        """Of `fp32` and `bf16`, those that this processor computes natively."""
+
+    def compile(self, graph: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> Network:
+        """Compile a graph for one shape.
+
+        Args:
+            graph: an ONNX model with inputs `packed` and `modulation`, output `output`.
+            modulation: (steps, M) float32, a row per step.
+            shape: (N, 2C, H, W) of `packed`.
+            precision: one of `precisions()`.
+            threads: most threads to use.
+
+        Raises:
+            BackendError: where the engine refuses the graph.
+        """
+
+    def restore(self, engine: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> Network:
+        """A network from what `Network.export` gave.
+
+        Raises:
+            BackendError: where the engine refuses it.
+        """

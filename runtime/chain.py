@@ -1,0 +1,81 @@
+"""One restore on a CPU: start, then network and update by turns, then finish, on buffers made once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrs.kernels import cpu
+from mrs.kernels.row import Row
+from mrs.runtime.backends.protocol import Network
+from mrs.runtime.errors import BackendError
+
+
+class Chain:
+    """A network and the sampler's buffers for one size of picture.
+
+    Args:
+        network: compiled for at least this size; its buffers are written here.
+        rows: the solver's table.
+        start: standard deviation of x_T - mu.
+        clamp: clamp each data prediction to [0, 1].
+        shape: (N, C, H, W) of the pictures.
+        threads: most threads of an update.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        rows: Sequence[Row],
+        start: float,
+        clamp: bool,
+        shape: tuple[int, int, int, int],
+        threads: int,
+    ) -> None:
+        self.network = network
+        self.rows = rows
+        self.start = start
+        self.clamp = clamp
+        self.threads = threads
+        self.shape = shape
+        self._mu = np.empty(shape, np.float32)
+        self._x = np.empty(shape, np.float32)
+        # A step overwrites its oldest prediction with its newest, so that there are as many as a row looks back on.
+        depth = max(1, *(row.history for row in rows))
+        self._predictions = [np.zeros(shape, np.float32) for _ in range(depth)]
+
+    def restore_into(
+        self, picture: NDArray[Any], out: NDArray[Any], seed: int, origin: tuple[int, int] = (0, 0)
+    ) -> None:
+        """Restore dense pictures (N, H, W, C), uint8 or float32 in [0, 1], into `out` of the same shape.
+
+        Args:
+            picture: the degraded pictures.
+            out: uint8 or float32, dense, written.
+            seed: of the noise.
+            origin: (y, x) of these pictures in the whole pictures whose noise they share.
+
+        Raises:
+            BackendError: where the engine fails, or the network gives infinities or NaN.
+        """
+        x, mu, network = self._x, self._mu, self.network
+        cpu.start(picture, self.start, seed, mu, x, network.packed, origin=origin, threads=self.threads)
+        last = len(self.rows) - 1
+        for i, row in enumerate(self.rows):
+            network.evaluate(i)
+            newest, oldest = self._predictions[0], self._predictions[-1]
+            packed = network.packed if i < last else None
+            cpu.step(
+                x, mu, network.output, newest, oldest, row, self.clamp, seed, i + 1, packed,
+                origin=origin, threads=self.threads,
+            )  # fmt: skip
+            self._predictions.insert(0, self._predictions.pop())
+        # The sum is not finite where an element is not, and costs one pass.
+        if not np.isfinite(x.sum(dtype=np.float64)):
+            raise BackendError(
+                "the network gave infinities or NaN", hint="build the plan with --precision fp32, or check its weights"
+            )
+        cpu.finish(x, out, threads=self.threads)

@@ -1,0 +1,62 @@
+"""What this machine is, as far as a plan depends on it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def processor() -> str:
+    """Name of the processor, such as `Intel(R) Xeon(R) Processor`."""
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+@cache
+def instructions() -> tuple[str, ...]:
+    """The instruction sets that decide how engines compile, of those that this processor has."""
+    flags = set((_cpuinfo().get("flags") or _cpuinfo().get("Features") or "").split())
+    telling = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "sve")
+    return tuple(name for name in telling if name in flags)
+
+
+def threads() -> int:
+    """Processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def free_memory() -> int | None:
+    """Bytes of memory that can be had without swapping; None where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    kilobytes = fields.get("MemAvailable", "").split()
+    return int(kilobytes[0]) * 1024 if kilobytes else None
+
+
+def fingerprint(backend: str, version: str) -> dict[str, str]:
+    """What a compiled engine depends on; a plan's engine is used only where all of it is equal."""
+    return {
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "processor": processor(),
+        "instructions": " ".join(instructions()),
+        "backend": f"{backend} {version}",
+    }
+
+
+@cache
+def _cpuinfo() -> dict[str, str]:
+    """The first processor's entry of /proc/cpuinfo; empty on other systems."""
+    try:
+        entry = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0]
+    except OSError:
+        return {}
+    pairs = (line.split(":", 1) for line in entry.splitlines() if ":" in line)
+    return {key.strip(): value.strip() for key, value in pairs}

@@ -1,0 +1,58 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from numpy.typing import NDArray
+
+# The same examples in every run: a failure is the change's, and nothing is written into the tree.
+settings.register_profile("project", derandomize=True, database=None, deadline=None)
+settings.load_profile("project")
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Published numbers, described in tests/golden/README.md.
+
+    Attributes:
+        arrays: `published.npz`, read-only arrays by name.
+        cases: `published.json`; case k ends in `arrays[f"out_{k}"]`.
+        weights: path of `nafnet_tiny.pth`.
+    """
+
+    arrays: dict[str, NDArray[Any]]
+    cases: list[dict[str, Any]]
+    weights: Path
+
+
+@pytest.fixture(scope="session")
+def golden() -> Golden:
+    """The published numbers, loaded once."""
+    with np.load(GOLDEN / "published.npz") as file:
+        arrays = dict(file)
+    for array in arrays.values():
+        # Shared by the whole session: a test that writes into them would spoil the others.
+        array.setflags(write=False)
+    cases = json.loads((GOLDEN / "published.json").read_text(encoding="utf-8"))
+    return Golden(arrays, cases, GOLDEN / "nafnet_tiny.pth")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch on one thread: tiny networks are hundreds of times faster so, where other programs keep the cores busy."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
