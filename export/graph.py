@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -119,7 +120,7 @@ class _Emitter:
         self.initializers: list[onnx.TensorProto] = []
         self._known: set[str] = set()
 
-    def __call__(self, op: str, inputs: list[str], output: str = "", outputs: int = 1, **attributes: object) -> str:
+    def __call__(self, op: str, inputs: list[str], output: str = "", outputs: int = 1, **attributes: Any) -> str:
         name = output or f"{op}_{len(self.nodes)}"
         names = [name] if outputs == 1 else [f"{name}.{i}" for i in range(outputs)]
         self.nodes.append(helper.make_node(op, inputs, names, name=name, **attributes))

@@ -134,15 +134,20 @@ def select(
             outputs = [_run(engine, _graph(graphs, engine), candidate.precision, loop, p, threads) for p in pairs]
             judged = judge(candidate, at_steps, outputs, discretisation, pairs)
             chain = _chain(engine, _graph(graphs, engine), candidate.precision, loop, (*shape, 3), threads)
-            chains[len(measured)] = (chain, np.zeros((*shape, 3), np.uint8))
+            picture = _repeated(pairs[0].degraded, shape)
+            chain.restore_into(picture, np.empty_like(picture), seed=0)
+            chains[len(measured)] = (chain, picture)
         except BackendError as error:
             judged = replace(candidate, reason=str(error))
         measured.append(judged)
     report(f"latency of {len(chains)} candidates at {shape[1]}x{shape[2]}")
-    for index, times in time_interleaved(chains, pairs).items():
+    for index, times in time_interleaved(chains).items():
         first, median, third = _quartiles(times)
         measured[index] = replace(measured[index], latency_ms=median, quartiles_ms=(first, third))
-    return Selection(tuple(measured), _fastest(measured, precision), discretisation)
+    chosen = _fastest(measured, precision)
+    if not chosen.passed:
+        report(f"{chosen.backend} {chosen.precision} was asked for, but fails parity: {chosen.reason}")
+    return Selection(tuple(measured), chosen, discretisation)
 
 
 def judge(
@@ -159,7 +164,7 @@ def judge(
     known = [i for i, pair in enumerate(pairs) if pair.clean is not None]
     truth = None
     if known:
-        clean = [pairs[i].clean / np.float32(255) for i in known]  # type: ignore[operator]
+        clean = [np.asarray(pairs[i].clean) / np.float32(255) for i in known]
         with_it, without = (_mean_psnr([of[i] for i in known], clean) for of in (outputs, exact))
         if with_it is not None and without is not None:
             truth = with_it - without
@@ -173,13 +178,8 @@ def judge(
     return replace(candidate, passed=True, reason=how)
 
 
-def time_interleaved(
-    chains: Mapping[int, tuple[Chain, NDArray[np.uint8]]], pairs: Sequence[Pair]
-) -> dict[int, list[float]]:
-    """Milliseconds of whole restores, candidates by turns, so that a drifting machine hits all alike."""
-    for chain, picture in chains.values():
-        _tile_over(picture, pairs[0].degraded)
-        chain.restore_into(picture, picture.copy(), seed=0)
+def time_interleaved(chains: Mapping[int, tuple[Chain, NDArray[np.uint8]]]) -> dict[int, list[float]]:
+    """Milliseconds of whole restores of warm chains, by turns, so that a drifting machine hits all alike."""
     times: dict[int, list[float]] = {index: [] for index in chains}
     end = time.perf_counter() + SECONDS
     for round_ in range(ROUNDS[1]):
@@ -227,9 +227,11 @@ def _float32_backend(asked: str) -> Backend:
 def _fastest(measured: Sequence[Candidate], precision: str) -> Candidate:
     ran = [candidate for candidate in measured if not math.isnan(candidate.latency_ms)]
     # A precision asked for by name is the user's decision; the plan keeps the figures.
-    allowed = [candidate for candidate in ran if candidate.passed or precision != "auto"]
+    allowed = [candidate for candidate in ran if candidate.passed] or (ran if precision != "auto" else [])
     if not allowed:
-        raise BackendError("no candidate passed: " + "; ".join(f"{c.backend} {c.precision}: {c.reason}" for c in measured))
+        raise BackendError(
+            "no candidate passed: " + "; ".join(f"{c.backend} {c.precision}: {c.reason}" for c in measured)
+        )
     return min(allowed, key=lambda candidate: candidate.latency_ms)
 
 
@@ -240,9 +242,7 @@ def _run(backend: Backend, graph: bytes, precision: str, loop: Loop, pair: Pair,
     return out[0]
 
 
-def _chain(
-    backend: Backend, graph: bytes, precision: str, loop: Loop, shape: tuple[int, ...], threads: int
-) -> Chain:
+def _chain(backend: Backend, graph: bytes, precision: str, loop: Loop, shape: tuple[int, ...], threads: int) -> Chain:
     count, height, width, channels = shape
     network = backend.compile(graph, loop.modulation, (count, 2 * channels, height, width), precision, threads)
     return Chain(network, loop.rows, loop.start, loop.clamp, (count, channels, height, width), threads)
@@ -252,7 +252,7 @@ def _graph(graphs: Mapping[GraphShape, bytes], backend: Backend) -> bytes:
     return graphs[GraphShape(backend.norm, backend.gate)]
 
 
-def _mean_psnr(pictures: Sequence[F32], references: Sequence[F32]) -> float | None:
+def _mean_psnr(pictures: Sequence[NDArray[Any]], references: Sequence[NDArray[Any]]) -> float | None:
     """PSNR of the mean squared error over all pictures; None where they are equal."""
     errors = [10 ** (-psnr(one, other) / 10) for one, other in zip(pictures, references, strict=True)]
     mean = sum(errors) / len(errors)
@@ -266,11 +266,11 @@ def _quartiles(times: Sequence[float]) -> tuple[float, float, float]:
     return first, median, third
 
 
-def _tile_over(target: NDArray[np.uint8], source: NDArray[np.uint8]) -> None:
-    """Fill with repetitions of a picture: time does not depend on the content, but denormal numbers would cost some."""
-    height, width = target.shape[1:3]
-    repeats = (-(-height // source.shape[0]), -(-width // source.shape[1]), 1)
-    target[:] = np.tile(source, repeats)[:height, :width]
+def _repeated(source: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Repetitions of a picture: time does not depend on the content, but denormal numbers would cost some."""
+    count, height, width = shape
+    repeats = (count, -(-height // source.shape[0]), -(-width // source.shape[1]), 1)
+    return np.ascontiguousarray(np.tile(source, repeats)[:, :height, :width])
 
 
 def _json(value: Any) -> Any:

@@ -12,7 +12,11 @@
 
 /* One binary for every processor: the loader picks the widest vectors that this one has. */
 #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
+#if __GNUC__ >= 12 /* the first that knows these names here */
 #define VECTORISED __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define VECTORISED __attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
 #else
 #define VECTORISED
 #endif

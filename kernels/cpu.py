@@ -1,7 +1,8 @@
 """The compiled form of kernels/update.py for CPUs: same functions, same bits up to the noise's last place.
 
 `_cpu.c` is built when the package is installed. Where there was no compiler the NumPy functions of update.py are used,
-which give the same pictures, some milliseconds later; `compiled()` tells which.
+which give the same pictures, some milliseconds later; `compiled()` tells which. Either way wrong arrays are refused
+before anything is written.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrs.kernels import update
+from mrs.kernels import noise, update
 from mrs.kernels.row import Row
 from mrs.kernels.update import F32, Origin
 
+STATES = (np.dtype(np.float32),)
+PICTURES = (np.dtype(np.uint8), np.dtype(np.float32))
 # Below this many elements a second thread costs more than it saves.
 SPLIT_FROM = 1 << 15
 
@@ -41,12 +45,13 @@ def _library() -> ctypes.CDLL | None:
         return None
     try:
         library = ctypes.CDLL(spec.origin)
-    except OSError:
+        for name, arrays in (("mrs_start", 5), ("mrs_step", 6), ("mrs_finish", 3)):
+            function = getattr(library, name)
+            function.restype = None
+            function.argtypes = [ctypes.POINTER(_Job), ctypes.c_int64, ctypes.c_int64] + [ctypes.c_void_p] * arrays
+    except (OSError, AttributeError):
+        # It is for another processor, or exports other names.
         return None
-    for name, arrays in (("mrs_start", 5), ("mrs_step", 6), ("mrs_finish", 3)):
-        function = getattr(library, name)
-        function.restype = None
-        function.argtypes = [ctypes.POINTER(_Job), ctypes.c_int64, ctypes.c_int64] + [ctypes.c_void_p] * arrays
     return library
 
 
@@ -72,18 +77,22 @@ def start(
     image: int = 0,
     threads: int = 1,
 ) -> None:
-    """`update.start` on up to `threads` threads; every array dense."""
+    """`update.start` on up to `threads` threads; every array dense, none overlapping another.
+
+    Raises:
+        ValueError: for an array of another shape or kind, or a number outside its range.
+    """
+    count, channels, height, width = x.shape
+    _check("picture", picture, (count, height, width, channels), PICTURES)
+    _check("mu", mu, x.shape, written=True)
+    _check("x", x, x.shape, written=True)
+    job = _job(x, packed, 2, seed, 0, origin, image)
+    job.n = sigma
+    _check_apart(picture, mu, x, packed)
     library = _library()
     if library is None:
         return update.start(picture, sigma, seed, mu, x, packed, origin=origin, image=image)
-    count, channels, height, width = x.shape
-    _check("picture", picture, (count, height, width, channels), (np.uint8, np.float32))
-    _check("mu", mu, x.shape)
-    _check("x", x, x.shape)
-    job = _job(x, packed, 2, seed, 0, origin, image)
-    job.n = sigma
-    as_bytes, as_floats = (_address(picture), None) if picture.dtype == np.uint8 else (None, _address(picture))
-    arrays = (as_bytes, as_floats, _address(mu), _address(x), _address(packed))
+    arrays = (*_bytes_or_floats(picture), mu, x, packed)
     _split(partial(library.mrs_start, ctypes.byref(job)), count * channels * height, arrays, x.size, threads)
 
 
@@ -103,37 +112,45 @@ def step(
     image: int = 0,
     threads: int = 1,
 ) -> None:
-    """`update.step` on up to `threads` threads; every array dense."""
-    library = _library()
-    if library is None:
-        return update.step(
-            x, mu, output, q1, q2, row, clamp, seed, draw, packed, origin=origin, image=image
-        )
-    for name, array in (("x", x), ("mu", mu), ("q1", q1), ("q2", q2)):
-        _check(name, array, x.shape)
+    """`update.step` on up to `threads` threads; every array dense, none overlapping another save as said there.
+
+    Raises:
+        ValueError: for an array of another shape or kind, or a number outside its range.
+    """
+    count, channels, height, _ = shape = x.shape
+    _check("x", x, shape, written=True)
+    _check("mu", mu, shape)
+    _check("q1", q1, shape)
+    _check("q2", q2, shape, written=True)
     job = _job(x, output, 1, seed, draw, origin, image)
     if packed is not None:
-        count, channels = x.shape[:2]
-        _check("packed", packed, (count, 2 * channels, *output.shape[2:]))
+        _check("packed", packed, (count, 2 * channels, *output.shape[2:]), written=True)
+    _check_apart(x, mu, output, q2, None if q1 is q2 and not row.b2 else q1, packed)
+    library = _library()
+    if library is None:
+        return update.step(x, mu, output, q1, q2, row, clamp, seed, draw, packed, origin=origin, image=image)
     for name, weight in zip(Row._fields, row, strict=True):
         setattr(job, name, weight)
     job.clamp = clamp
-    arrays = tuple(None if array is None else _address(array) for array in (x, mu, output, q1, q2, packed))
-    lines = x.shape[0] * x.shape[1] * x.shape[2]
-    _split(partial(library.mrs_step, ctypes.byref(job)), lines, arrays, x.size, threads)
+    arrays = (x, mu, output, q1, q2, packed)
+    _split(partial(library.mrs_step, ctypes.byref(job)), count * channels * height, arrays, x.size, threads)
 
 
 def finish(x: F32, picture: NDArray[np.uint8] | F32, *, threads: int = 1) -> None:
-    """`update.finish` on up to `threads` threads; every array dense."""
+    """`update.finish` on up to `threads` threads; both arrays dense, not overlapping.
+
+    Raises:
+        ValueError: for an array of another shape or kind.
+    """
+    count, channels, height, width = x.shape
+    _check("x", x, x.shape)
+    _check("picture", picture, (count, height, width, channels), PICTURES, written=True)
+    _check_apart(x, picture)
     library = _library()
     if library is None:
         return update.finish(x, picture)
-    count, channels, height, width = x.shape
-    _check("x", x, x.shape)
-    _check("picture", picture, (count, height, width, channels), (np.uint8, np.float32))
     job = _Job(channels=channels, height=height, width=width)
-    as_bytes, as_floats = (_address(picture), None) if picture.dtype == np.uint8 else (None, _address(picture))
-    arrays = (_address(x), as_bytes, as_floats)
+    arrays = (x, *_bytes_or_floats(picture))
     _split(partial(library.mrs_finish, ctypes.byref(job)), count * height, arrays, x.size, threads)
 
 
@@ -143,34 +160,58 @@ def _job(x: F32, padded: F32, halves: int, seed: int, draw: int, origin: Origin,
     high, wide = padded.shape[2:]
     if high < height or wide < width:
         raise ValueError(f"the network's {high}x{wide} does not hold the state's {height}x{width}")
-    _check("packed" if halves == 2 else "output", padded, (count, halves * channels, high, wide))
+    # Of the two, only the network's input is written.
+    name, written = ("packed", True) if halves == 2 else ("output", False)
+    _check(name, padded, (count, halves * channels, high, wide), written=written)
+    noise.check(seed, draw, origin, image)
     return _Job(
         channels=channels, height=height, width=width, pitch=wide, area=high * wide,
         seed=seed, draw=draw, image=image, y=origin[0], x=origin[1],
     )  # fmt: skip
 
 
-def _check(name: str, array: NDArray[Any], shape: tuple[int, ...], dtypes: tuple[Any, ...] = (np.float32,)) -> None:
+def _check(
+    name: str, array: NDArray[Any], shape: tuple[int, ...], dtypes: tuple[Any, ...] = STATES, written: bool = False
+) -> None:
     # The C code trusts its pointers: a wrong array here would be a wrong write there.
-    if array.shape != shape or array.dtype not in dtypes or not array.flags.c_contiguous:
-        raise ValueError(f"{name} is {array.dtype}{array.shape}, dense {array.flags.c_contiguous}; expected {shape}")
+    flags = array.flags
+    if array.shape != shape or array.dtype not in dtypes or not flags.c_contiguous or not flags.aligned:
+        kinds = " or ".join(str(dtype) for dtype in dtypes)
+        raise ValueError(f"{name} is {array.dtype}{array.shape}; expected {kinds}{shape}, dense")
+    if written and not flags.writeable:
+        raise ValueError(f"{name} is read-only")
 
 
-def _address(array: NDArray[Any]) -> int:
-    return int(array.ctypes.data)
+def _check_apart(*arrays: NDArray[Any] | None) -> None:
+    spans = sorted((array.ctypes.data, array.nbytes) for array in arrays if array is not None)
+    for (address, size), (following, _) in pairwise(spans):
+        if address + size > following:
+            raise ValueError("two of the arrays overlap")
+
+
+def _bytes_or_floats(picture: NDArray[Any]) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+    return (picture, None) if picture.dtype == np.uint8 else (None, picture)
 
 
 def _split(
-    function: Callable[..., None], lines: int, arrays: tuple[int | None, ...], elements: int, threads: int
+    function: Callable[..., None],
+    lines: int,
+    arrays: tuple[NDArray[Any] | None, ...],
+    elements: int,
+    threads: int,
 ) -> None:
+    def run(low: int, high: int) -> None:
+        # Holding the arrays, a thread that an interrupt leaves behind still writes to memory that is there.
+        function(low, high, *(None if array is None else array.ctypes.data for array in arrays))
+
     parts = min(threads, lines) if elements >= SPLIT_FROM else 1
     if parts <= 1:
-        function(0, lines, *arrays)
+        run(0, lines)
         return
     bounds = [lines * part // parts for part in range(parts + 1)]
     # ctypes releases the interpreter lock. A pool does not survive a fork, hence one per process.
     pool = _pool(os.getpid())
-    others = [pool.submit(function, low, high, *arrays) for low, high in zip(bounds[1:], bounds[2:], strict=False)]
-    function(bounds[0], bounds[1], *arrays)
+    others = [pool.submit(run, low, high) for low, high in pairwise(bounds[1:])]
+    run(bounds[0], bounds[1])
     for other in others:
         other.result()

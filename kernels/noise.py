@@ -23,15 +23,19 @@ def normal(
     """Noise for a window of a batch of pictures.
 
     Args:
-        seed: 0 to 2^32 - 1.
-        draw: 0 to 2^32 - 1; 0 is x_T's.
+        seed: 0 to 2^32 - 1, as are all numbers below.
+        draw: 0 is x_T's.
         shape: (N, C, H, W) of the window.
         origin: (y, x) of the window's corner in the whole picture.
         image: number of the window's first picture in the whole batch.
 
     Returns:
         (N, C, H, W) float32, computed in float64 and rounded once.
+
+    Raises:
+        ValueError: for a seed, draw, origin or image outside its range.
     """
+    check(seed, draw, origin, image)
     count, channels, height, width = shape
     first, last = origin[1] // 4, (origin[1] + width + 3) // 4
     x, y, c, n = np.ix_(*(np.arange(low, high, dtype=np.uint64) for low, high in (
@@ -45,7 +49,20 @@ def normal(
     return np.ascontiguousarray(rows[..., start : start + width]).astype(np.float32)
 
 
-def philox(counter: tuple[NDArray[np.uint64], ...] | list[NDArray[np.uint64]], key: tuple[int, int]) -> NDArray[np.uint64]:
+def check(seed: int, draw: int, origin: tuple[int, int], image: int) -> None:
+    """Refuse what does not fit Philox's words: cut to 32 bits, it would silently give another picture's noise.
+
+    Raises:
+        ValueError: for a number outside 0 to 2^32 - 1.
+    """
+    y, x = origin
+    if min(seed, draw, image, y, x) < 0 or max(seed, draw, image, y, x) >= SEEDS:
+        raise ValueError(f"seed {seed}, draw {draw}, origin {origin} or image {image} is outside 0 to 2^32 - 1")
+
+
+def philox(
+    counter: tuple[NDArray[np.uint64], ...] | list[NDArray[np.uint64]], key: tuple[int, int]
+) -> NDArray[np.uint64]:
     """Philox4x32-10: four words for each counter, each below 2^32 (held as uint64, so that products fit)."""
     mask, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
     c0, c1, c2, c3 = (part & mask for part in counter)
@@ -57,7 +74,9 @@ def philox(counter: tuple[NDArray[np.uint64], ...] | list[NDArray[np.uint64]], k
     return np.stack([c0, c1, c2, c3])
 
 
-def box_muller(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def box_muller(
+    first: NDArray[np.uint64], second: NDArray[np.uint64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Two normals from two words, of which the upper 24 bits count: u in (0, 1], v in [0, 1)."""
     u = ((first >> np.uint64(8)) + np.uint64(1)).astype(np.float64) * 2.0**-24
     v = (second >> np.uint64(8)).astype(np.float64) * 2.0**-24

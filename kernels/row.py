@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """The weights of one step, as above. Zero weights are exact zeros: what they multiply is not read."""
+    """The weights of one step, as above. Where b1, b2 or n is 0, what it multiplies is not read."""
 
     cx: float
     cm: float

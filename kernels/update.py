@@ -99,7 +99,7 @@ def finish(x: F32, picture: NDArray[np.uint8] | F32) -> None:
     """From the last state to a picture: clamped to [0, 1]; for uint8, 255 x rounded to nearest, halves to even.
 
     Args:
-        x: (N, C, H, W).
+        x: (N, C, H, W), without NaN.
         picture: (N, H, W, C), uint8 or float32, written.
     """
     clamped = np.clip(x, 0.0, 1.0).transpose(0, 2, 3, 1)

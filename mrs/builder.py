@@ -77,7 +77,7 @@ def build(
     solver = solver or RECOMMENDED
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} is unknown", hint=f"use one of {', '.join(PRECISIONS)}")
-    if len(size) != 2 or min(size) < 1 or batch < 1:
+    if len(tuple(size)) != 2 or min(size) < 1 or batch < 1:
         raise InputError(f"size {size} or batch {batch} is not positive", hint="size is (height, width) in pixels")
     if backend != "auto":
         backends.get(backend)
@@ -93,7 +93,7 @@ def build(
     schedule = schedule or _schedule(source, path)
     output = output or str(source.metadata.get("output", "noise"))
     table = tableau(schedule, solver, output)
-    reference = tableau(schedule, replace(solver, steps=REFERENCE_STEPS), output)
+    reference = _reference(schedule, solver, output)
     arch = source.arch
     pairs = calibration_pairs(calibration, _degradation(source), arch.multiple)
 
@@ -102,9 +102,7 @@ def build(
     padded = (-(-size[0] // arch.multiple) * arch.multiple, -(-size[1] // arch.multiple) * arch.multiple)
     shape = (batch, *padded)
     loop = _loop(net, table)
-    selection = select(
-        graphs, loop, _loop(net, reference), pairs, shape, threads, backend, precision, report
-    )
+    selection = select(graphs, loop, _loop(net, reference), pairs, shape, threads, backend, precision, report)
     chosen = backends.get(selection.chosen.backend)
     report(f"compiling for {chosen.name} {selection.chosen.precision}")
     graph = graphs[GraphShape(chosen.norm, chosen.gate)]
@@ -130,8 +128,17 @@ def _schedule(source: Checkpoint, path: Path) -> Schedule:
         return Schedule()
     try:
         return Schedule(**given)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path} carries a schedule that is not understood: {error}") from None
+
+
+def _reference(schedule: Schedule, solver: Solver, output: str) -> Table:
+    """The same solver at many steps; in equal steps of t where its own grid has not that many different times."""
+    many = replace(solver, steps=REFERENCE_STEPS)
+    try:
+        return tableau(schedule, many, output)
+    except InputError:
+        return tableau(schedule, replace(many, spacing="linspace"), output)
 
 
 def _degradation(source: Checkpoint) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,29 +25,39 @@ def calibration_pairs(folder: str | Path | None, degradation: str | None, multip
     """Calibration pictures, cropped in their middle to a multiple of the network's and at most `LARGEST` pixels.
 
     Args:
-        folder: degraded pictures of the user's; the first `MOST` by name are used. None for the bundled ones.
+        folder: degraded pictures of the user's; the first `MOST` by name that are large enough are used. None for the
+            bundled ones.
         degradation: what the checkpoint was trained on, by a name of `mrs.degradations`, or None where that is
             unknown. Bundled pictures are degraded so; only where it is known do they count as ground truth.
         multiple: of the network's sizes.
 
     Raises:
-        InputError: for a folder without a picture that is large enough.
+        InputError: for a folder without a picture that is large enough, or with one that cannot be read.
     """
     if folder is None:
         return [_bundled(path, i, degradation, multiple) for i, path in enumerate(sorted(BUNDLED.glob("*.png")))]
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"calibration folder {folder} does not exist", hint="give a folder of degraded pictures")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)[:MOST]
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise InputError(f"calibration folder {folder} holds no pictures", hint="give a folder of degraded pictures")
-    return [Pair(_crop(_bytes(path), multiple, path)) for path in paths]
+    crops = (_crop(_bytes(path), multiple) for path in paths)
+    pairs = [Pair(crop) for crop in islice((crop for crop in crops if crop.size), MOST)]
+    if not pairs:
+        raise InputError(f"calibration folder {folder} holds no picture of at least {multiple}x{multiple} pixels")
+    return pairs
 
 
 def _bundled(path: Path, index: int, degradation: str | None, multiple: int) -> Pair:
-    clean = _crop(_bytes(path), multiple, path)
+    clean = _crop(_bytes(path), multiple)
+    if not clean.size:
+        raise InputError(
+            f"the bundled calibration pictures are smaller than {multiple}x{multiple} pixels",
+            hint="give a folder of larger degraded pictures",
+        )
     degrade = degradations.get(degradation or STAND_IN)
-    degraded = degrade(clean.astype(np.float32) / 255, np.random.default_rng([0, index]))
+    degraded = degrade(clean.astype(np.float32) / np.float32(255), np.random.default_rng([0, index]))
     return Pair(np.rint(degraded * 255).astype(np.uint8), clean if degradation else None)
 
 
@@ -55,9 +66,8 @@ def _bytes(path: Path) -> NDArray[np.uint8]:
     return rgb if rgb.dtype == np.uint8 else np.rint(rgb * 255).astype(np.uint8)
 
 
-def _crop(picture: NDArray[np.uint8], multiple: int, path: Path) -> NDArray[np.uint8]:
+def _crop(picture: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:
+    """The middle of a picture, in sides of a multiple; empty where the picture is smaller than that."""
     sides = [min(side, LARGEST) // multiple * multiple for side in picture.shape[:2]]
-    if 0 in sides:
-        raise InputError(f"calibration picture {path} is smaller than {multiple}x{multiple} pixels")
     y, x = ((whole - side) // 2 for whole, side in zip(picture.shape[:2], sides, strict=True))
     return np.ascontiguousarray(picture[y : y + sides[0], x : x + sides[1]])

@@ -1,6 +1,7 @@
 """Time grids: which times a solver visits. All run from high to low t and have `steps` + 1 points.
 
-The six grids of MR Sampler's published code; `lambda_min` drops the start times whose half log-SNR lies below it.
+The six grids of MR Sampler's published code; `lambda_min` drops the start times whose half log-SNR lies below it
+(also from the two Karras grids, where the published code forgets it).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def time_grid(schedule: Schedule, spacing: str, steps: int, lambda_min: float) -
             hint=f"half log-SNRs of this schedule start at {schedule.half_log_snrs[-1]:.2f}",
         )
     times = GRIDS[spacing](schedule, steps, last, lambda_min)
-    if not np.all(np.diff(times) < 0):
+    if times[-1] < 0 or not np.all(np.diff(times) < 0):
         raise InputError(
             f"spacing {spacing!r} has no {steps + 1} different times between {last} and 0", hint="use fewer steps"
         )
@@ -41,12 +42,12 @@ def time_grid(schedule: Schedule, spacing: str, steps: int, lambda_min: float) -
 
 def linspace(schedule: Schedule, steps: int, last: int, lambda_min: float) -> Array:
     """Equal steps of t from `last` to 0."""
-    return np.linspace(0, last, steps + 1)[::-1]
+    return np.linspace(0.0, last, steps + 1, dtype=np.float64)[::-1]
 
 
 def leading(schedule: Schedule, steps: int, last: int, lambda_min: float) -> Array:
     """Whole multiples of floor(last / (steps + 1)) down to 0; starts below `last`."""
-    return np.arange(steps + 1)[::-1] * float(last // (steps + 1))
+    return np.arange(steps, -1, -1, dtype=np.float64) * (last // (steps + 1))
 
 
 def trailing(schedule: Schedule, steps: int, last: int, lambda_min: float) -> Array:

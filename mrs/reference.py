@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrs.kernels.noise import normal
+from mrs.kernels.noise import SEEDS, normal
 from mrs.runtime.errors import InputError
 from mrs.table import Table
 
@@ -41,13 +41,20 @@ def sample(
         The restored pictures, like mu.
 
     Raises:
-        InputError: for arrays of another shape, or too little noise.
+        InputError: for arrays of another shape, too little noise, or a seed outside its range.
     """
     mu = np.asarray(mu)
     if mu.ndim != 4 or mu.dtype not in (np.float32, np.float64):
         raise InputError(f"mu is {mu.dtype}{mu.shape}", hint="give (N, C, H, W) float32 or float64")
+    if not 0 <= seed < SEEDS:
+        raise InputError(f"seed {seed} is outside 0 to 2^32 - 1")
+    needed = max((i + 1 for i, row in enumerate(table.rows) if row.n), default=0)
+    if noise is not None and len(noise) < needed:
+        raise InputError(f"noise has {len(noise)} draws, the table needs {needed}", hint="draw i belongs to row i")
     dtype = mu.dtype.type
-    x = mu + dtype(table.start) * _like(mu, normal(seed, 0, mu.shape) if init_noise is None else init_noise, "init_noise")
+    x = mu + dtype(table.start) * _like(
+        mu, normal(seed, 0, mu.shape) if init_noise is None else init_noise, "init_noise"
+    )
     q1 = q2 = np.zeros_like(mu)
     for i, (t, row) in enumerate(zip(table.times, table.rows, strict=False)):
         output = _like(mu, denoiser(x, mu, t), "the denoiser's output")
@@ -57,8 +64,6 @@ def sample(
             q0 = np.clip(q0, dtype(0), dtype(1))
         x = w[3] * x + w[4] * mu + w[5] * q0 + w[6] * q1 + w[7] * q2
         if row.n:
-            if noise is not None and i >= len(noise):
-                raise InputError(f"noise has {len(noise)} draws, row {i} needs one more")
             x = x + w[8] * _like(mu, normal(seed, i + 1, mu.shape) if noise is None else noise[i], f"noise[{i}]")
         q1, q2 = q0, q1
     return np.clip(x, dtype(0), dtype(1)) if clamp else x

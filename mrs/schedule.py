@@ -55,11 +55,17 @@ class Schedule:
             raise InputError(
                 f"schedule convention {self.convention!r} is unknown", hint=f"use one of {', '.join(CONVENTIONS)}"
             )
+        for name in ("max_sigma", "eps", "T"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise InputError(f"schedule {name} {value!r} is not a number")
         if not (0 < self.max_sigma <= 255):
-            raise InputError(f"max_sigma {self.max_sigma} is outside (0, 255]", hint="it is in 0..255 units, such as 50")
+            raise InputError(
+                f"max_sigma {self.max_sigma} is outside (0, 255]", hint="it is in 0..255 units, such as 50"
+            )
         if not (0 < self.eps < 1):
             raise InputError(f"eps {self.eps} is outside (0, 1)", hint="published checkpoints use 0.005")
-        if self.T != int(self.T) or self.T < 2:
+        if not isinstance(self.T, int) or self.T < 2:
             raise InputError(f"T {self.T} is not a whole number of at least 2", hint="published checkpoints use 100")
 
     @property

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict, dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from mrs.methods import METHODS
@@ -23,7 +25,8 @@ class Solver:
     Args:
         method: `ode` (probability-flow ODE), `sde` (reverse SDE), both of MR Sampler (arXiv 2502.07856, algorithms
             1-4), or `posterior` (IR-SDE's posterior sampling, arXiv 2404.00500 section 3, re-strided to few steps).
-        order: of the multistep method: 1-3 for `ode`, 1-2 for `sde`, 1 for `posterior`.
+        order: of the multistep method: 1-3 for `ode`, 1-2 for `sde`, 1 for `posterior`. Order 3 is as published: it
+            uses two older predictions, and its error falls with the square of the step like that of order 2.
         prediction: what is extrapolated between steps: `data` (x0) or `noise` (eps).
         steps: network evaluations, at least 1.
         spacing: time grid, see `mrs.grids`.
@@ -60,14 +63,19 @@ class Solver:
                     f"solver {name} {getattr(self, name)!r} is unknown", hint=f"use one of {', '.join(known)}"
                 )
         orders = METHODS[self.method].orders
-        if self.order not in orders:
+        if not isinstance(self.order, Integral) or self.order not in orders:
             raise InputError(
                 f"method {self.method!r} has no order {self.order}", hint=f"use order {' or '.join(map(str, orders))}"
             )
-        if self.steps != int(self.steps) or self.steps < 1:
-            raise InputError(f"steps {self.steps} is not a whole number of at least 1")
+        if not isinstance(self.steps, Integral) or self.steps < 1:
+            raise InputError(f"steps {self.steps!r} is not a whole number of at least 1")
+        if not isinstance(self.lambda_min, Real) or math.isnan(self.lambda_min):
+            raise InputError(f"lambda_min {self.lambda_min!r} is not a number", hint="-inf keeps all start times")
         if self.clamp != "none" and self.prediction != "data":
             raise InputError("a noise prediction cannot be clamped to a picture's range", hint="use prediction='data'")
+        # NumPy's numbers are welcome, but JSON knows only Python's.
+        for name, kind in (("order", int), ("steps", int), ("lambda_min", float)):
+            object.__setattr__(self, name, kind(getattr(self, name)))
 
     @property
     def name(self) -> str:

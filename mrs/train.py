@@ -29,7 +29,6 @@ from mrs.schedule import Schedule
 WARM_UP = 500
 SAVE_EVERY = 1000
 LOG_EVERY = 100
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -149,8 +148,10 @@ def train(
         raise InputError(f"cannot write {output}: its folder does not exist", hint="make it first")
     where = _device(device)
     pictures = load_pictures(Path(folder), recipe.patch)
-    torch.manual_seed(recipe.seed)
-    net = ConditionalNAFNet(recipe.arch).to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        net = ConditionalNAFNet(recipe.arch)
+    net = net.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = {key: value.detach().clone() for key, value in net.state_dict().items()}
     optimizer = torch.optim.AdamW(net.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
     first = 0
@@ -209,13 +210,18 @@ def load_pictures(folder: Path, patch: int) -> list[NDArray[np.uint8]]:
     Raises:
         InputError: where there is none, or for the first that cannot be read.
     """
-    from mrs.runtime.pictures import read_picture
+    from mrs.runtime.pictures import SUFFIXES, read_picture
 
     if not folder.is_dir():
         raise InputError(f"folder {folder} does not exist", hint="give a folder of clean pictures")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    pictures = [read_picture(path).rgb for path in paths]
-    pictures = [picture for picture in pictures if min(picture.shape[:2]) >= patch]
+    pictures = []
+    for path in paths:
+        picture = read_picture(path).rgb
+        if picture.dtype != np.uint8:  # 16-bit grey, in [0, 1]
+            picture = np.rint(255 * picture).astype(np.uint8)
+        if min(picture.shape[:2]) >= patch:
+            pictures.append(picture)
     if not pictures:
         raise InputError(f"folder {folder} holds no picture of at least {patch}x{patch} pixels")
     return pictures

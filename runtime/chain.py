@@ -73,8 +73,10 @@ class Chain:
                 origin=origin, threads=self.threads,
             )  # fmt: skip
             self._predictions.insert(0, self._predictions.pop())
-        # The sum is not finite where an element is not, and costs one pass.
-        if not np.isfinite(x.sum(dtype=np.float64)):
+        # The sum is not finite where an element is not, and costs one pass. Infinities of both signs would warn.
+        with np.errstate(invalid="ignore"):
+            total = x.sum(dtype=np.float64)
+        if not np.isfinite(total):
             raise BackendError(
                 "the network gave infinities or NaN", hint="build the plan with --precision fp32, or check its weights"
             )

@@ -1,7 +1,7 @@
 """Refuse ONNX models that reach outside their own bytes, without loading the onnx package.
 
 Weights may live in other files ("external data"), whose paths can lead anywhere. Models of ours never have any, nor
-subgraphs that could hide some, so both are refused. Field numbers are those of onnx.proto.
+subgraphs, functions or training steps that could hide some, so all are refused. Field numbers are those of onnx.proto.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from mrs.runtime.errors import PlanError
 
-MODEL_GRAPH = 7
+MODEL_GRAPH, MODEL_TRAINING, MODEL_FUNCTIONS = 7, 20, 25
 GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_SPARSE = 1, 5, 15
 NODE_ATTRIBUTE = 5
 ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS = 5, 6, 10, 11
@@ -22,10 +22,14 @@ def check_self_contained(model: bytes, name: str) -> None:
     """Walk a serialised model.
 
     Raises:
-        PlanError: where it is not a readable model, has external data, sparse weights or subgraphs.
+        PlanError: where it is not a readable model, has external data, sparse weights, subgraphs or functions.
     """
     view = memoryview(model)
     try:
+        if not any(True for _ in _fields(view, MODEL_GRAPH)):
+            raise ValueError("it has no graph")
+        if any(True for hidden in (MODEL_TRAINING, MODEL_FUNCTIONS) for _ in _fields(view, hidden)):
+            raise PlanError(f"{name}: its network holds functions", hint="build it again")
         for graph in _fields(view, MODEL_GRAPH):
             if any(True for _ in _fields(graph, GRAPH_SPARSE)):
                 raise PlanError(f"{name}: its network holds sparse weights", hint="build it again")
@@ -34,8 +38,11 @@ def check_self_contained(model: bytes, name: str) -> None:
             for node in _fields(graph, GRAPH_NODE):
                 for attribute in _fields(node, NODE_ATTRIBUTE):
                     _check_attribute(attribute, name)
+    except PlanError:
+        raise
     except (IndexError, ValueError) as error:
-        raise PlanError(f"{name}: its network is no readable ONNX model: {error}", hint="build it again") from None
+        reason = "it is cut short" if isinstance(error, IndexError) else error
+        raise PlanError(f"{name}: its network is no readable ONNX model: {reason}", hint="build it again") from None
 
 
 def _check_attribute(attribute: memoryview, name: str) -> None:
@@ -59,6 +66,9 @@ def _fields(message: memoryview, wanted: int) -> Iterator[memoryview]:
     while position < end:
         key, position = _varint(message, position)
         number, kind = key >> 3, key & 7
+        if not 0 < number < 1 << 29:
+            # Some parsers drop the bits above; they would see another field than this walk.
+            raise ValueError(f"field {number}")
         start = position
         if kind == 0:
             _, position = _varint(message, position)

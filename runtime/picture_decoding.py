@@ -139,22 +139,17 @@ def _read(path: Path, file: BinaryIO) -> Picture:
         lossless = _is_lossless_webp(file)
     file.seek(0)
     image = plugin(file)
-    _refuse(path, image)
-    raw_mode = ""
+    raw_mode = _png_raw_mode(image) if isinstance(image, PngImagePlugin.PngImageFile) else ""
+    _refuse(path, image, raw_mode)
     if isinstance(image, PngImagePlugin.PngImageFile):
-        raw_mode = _png_raw_mode(image)
-        _refuse_png(path, image, raw_mode)
         image.verify()  # checksums, which loading skips, and the end of the file
         file.seek(0)
         image = plugin(file)
     elif isinstance(image, TiffImagePlugin.TiffImageFile):
-        _refuse_tiff(path, image)
         # An orientation in XMP is for viewers of XMP; without it Pillow applies that of the TIFF tag alone.
         image.info.pop("xmp", None)
         # Pillow holds TIFF to its own lower limit when it allocates the pixels; memory in place is used as it is.
-        image.im = Image.core.new(image.mode, (image.tag_v2[_TIFF_WIDTH], image.tag_v2[_TIFF_HEIGHT]))
-    if image.mode not in _MODES:
-        raise PictureError(f"{path} has pixels of mode {image.mode}", hint="convert it to 8-bit RGB or to grey")
+        image.im = Image.new(image.mode, (image.tag_v2[_TIFF_WIDTH], image.tag_v2[_TIFF_HEIGHT]), color=None).im
     with image:
         image.load()
         if raw_mode in _FULL_RANGE and "transparency" in image.info:
@@ -206,7 +201,7 @@ def _is_lossless_webp(file: BinaryIO) -> bool:
     return False
 
 
-def _refuse(path: Path, image: ImageFile.ImageFile) -> None:
+def _refuse(path: Path, image: ImageFile.ImageFile, raw_mode: str) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise PictureError(
@@ -215,6 +210,13 @@ def _refuse(path: Path, image: ImageFile.ImageFile) -> None:
         )
     if getattr(image, "is_animated", False):
         raise PictureError(f"{path} holds several frames or pages", hint="save the one to restore as a file of its own")
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        _refuse_tiff(path, image)
+    elif ";16" in raw_mode and (image.mode != "I;16" or "transparency" in image.info):
+        kind = "grey with transparency" if image.mode == "I;16" or raw_mode.startswith("LA") else "colour"
+        raise PictureError(f"{path} holds 16-bit {kind}", hint="convert it to 8 bits, or to 16-bit grey")
+    if image.mode not in _MODES:
+        raise PictureError(f"{path} has pixels of mode {image.mode}", hint="convert it to 8-bit RGB or to grey")
 
 
 def _png_raw_mode(image: PngImagePlugin.PngImageFile) -> str:
@@ -222,12 +224,6 @@ def _png_raw_mode(image: PngImagePlugin.PngImageFile) -> str:
     if not image.tile:
         raise SyntaxError("it holds no pixels")
     return str(image.tile[0].args)
-
-
-def _refuse_png(path: Path, image: ImageFile.ImageFile, raw_mode: str) -> None:
-    if ";16" in raw_mode and (image.mode != "I;16" or "transparency" in image.info):
-        kind = "grey with transparency" if image.mode == "I;16" or raw_mode.startswith("LA") else "colour"
-        raise PictureError(f"{path} holds 16-bit {kind}", hint="convert it to 8 bits, or to 16-bit grey")
 
 
 def _refuse_tiff(path: Path, image: TiffImagePlugin.TiffImageFile) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,10 @@ FORMAT_VERSION = 1
 GRAPH, MODULATION, ENGINE = "network.onnx", "modulation.npy", "engine.bin"
 # A manifest is some kilobytes; refuse to parse what cannot be one.
 MANIFEST_LIMIT = 16 << 20
+BUILD = "make one with: mrs-trt build CHECKPOINT -o PLAN"
+# What zipfile raises for archives that are damaged, or of kinds that it does not read.
+DAMAGE = (zipfile.BadZipFile, ValueError, EOFError, OSError, RuntimeError, OverflowError, struct.error)
+LARGEST_NUMBER = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class Plan:
     def save(self, path: str | Path) -> None:
         """Write the plan; the file appears whole or not at all."""
         array = io.BytesIO()
-        np.save(array, self.modulation, allow_pickle=False)
+        np.save(array, np.ascontiguousarray(self.modulation, np.float32), allow_pickle=False)
         members = {GRAPH: self.graph, MODULATION: array.getvalue()}
         if self.engine is not None:
             members[ENGINE] = self.engine
@@ -63,7 +69,7 @@ class Plan:
         manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, **self.manifest, "members": digests}
         with replacing(Path(path)) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             # ZipInfo's own date, 1980: equal plans are equal files.
-            archive.writestr(zipfile.ZipInfo("manifest.json"), json.dumps(manifest, indent=1))
+            archive.writestr(zipfile.ZipInfo("manifest.json"), json.dumps(manifest, indent=1, allow_nan=False))
             for name, content in members.items():
                 archive.writestr(zipfile.ZipInfo(name), content)
 
@@ -75,21 +81,15 @@ def read_plan(path: str | Path) -> Plan:
         PlanError: for a file that is missing, no plan, damaged, or of a newer format.
     """
     path = Path(path)
-    with _open(path) as archive:
+    with _opened(path) as archive:
         manifest = _manifest(archive, path)
         members = {name: _member(archive, path, name, digest) for name, digest in manifest["members"].items()}
     missing = {GRAPH, MODULATION} - members.keys()
     if missing:
         raise PlanError(f"plan {path} lacks {', '.join(sorted(missing))}", hint="build it again")
-    check_self_contained(members[GRAPH], str(path))
-    try:
-        modulation = np.load(io.BytesIO(members[MODULATION]), allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise PlanError(f"plan {path} is damaged: {MODULATION}: {error}", hint="build it again") from None
-    plan = Plan(manifest, members[GRAPH], modulation, members.get(ENGINE))
-    if modulation.dtype != np.float32 or modulation.ndim != 2 or len(modulation) != len(plan.rows):
-        raise PlanError(f"plan {path} is damaged: {MODULATION} does not fit its rows", hint="build it again")
-    return plan
+    check_self_contained(members[GRAPH], f"plan {path}")
+    modulation = _modulation(members[MODULATION], path, len(manifest["table"]["rows"]))
+    return Plan(manifest, members[GRAPH], modulation, members.get(ENGINE))
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
@@ -99,20 +99,32 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
         PlanError: as `read_plan`.
     """
     path = Path(path)
-    with _open(path) as archive:
+    with _opened(path) as archive:
         return _manifest(archive, path)
 
 
-def _open(path: Path) -> zipfile.ZipFile:
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The archive, of which every member can be read without claiming more memory than the file has bytes."""
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise PlanError(f"plan {path} {what}", hint="make one with: mrs-trt build CHECKPOINT -o PLAN")
+        raise PlanError(f"plan {path} {'is a folder' if path.is_dir() else 'does not exist'}", hint=BUILD)
     try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise PlanError(
-            f"{path} is no plan or is damaged: {error}", hint="make one with: mrs-trt build CHECKPOINT -o PLAN"
-        ) from None
+        archive, size = zipfile.ZipFile(path), path.stat().st_size
+    except PermissionError as error:
+        raise PlanError(f"plan {path} cannot be read: {error.strerror}") from None
+    except DAMAGE as error:
+        raise PlanError(f"{path} is no plan or is damaged: {error}", hint=BUILD) from None
+    with archive:
+        entries = archive.infolist()
+        if "manifest.json" not in archive.namelist():
+            raise PlanError(f"{path} is a zip file, but no plan", hint=BUILD)
+        for entry in entries:
+            stored = entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1
+            if not stored or not entry.file_size == entry.compress_size <= size:
+                raise _damaged(path, f"{entry.filename} is not stored as it is")
+        if len(set(archive.namelist())) < len(entries):
+            raise _damaged(path, "it holds two members of one name")
+        yield archive
 
 
 def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
@@ -121,50 +133,95 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
         if info.file_size > MANIFEST_LIMIT:
             raise ValueError("the manifest is too large")
         manifest = json.loads(archive.read(info))
-    except (KeyError, ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except DAMAGE as error:
         raise PlanError(f"{path} is no plan or is damaged: {error}", hint="build it again") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise PlanError(f"{path} is a zip file, but no plan", hint="make one with: mrs-trt build CHECKPOINT -o PLAN")
+        raise PlanError(f"{path} is a zip file, but no plan", hint=BUILD)
     if manifest.get("format_version") != FORMAT_VERSION:
         raise PlanError(
             f"plan {path} has format version {manifest.get('format_version')}, this program reads {FORMAT_VERSION}",
             hint="build it again with this version",
         )
-    _check_manifest(manifest, path)
+    wrong = next(_wrong_fields(manifest), None)
+    if wrong is not None:
+        raise _damaged(path, f"{wrong} in its manifest is missing or wrong")
     return manifest
 
 
-def _check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
-    """Refuse a manifest whose values a restore would trip over later, with the field's name."""
-    try:
-        rows = [Row(*map(float, row)) for row in manifest["table"]["rows"]]
-        times = [float(time) for time in manifest["table"]["times"]]
-        if not rows or len(times) != len(rows) + 1:
-            raise ValueError("table")
-        if not all(np.isfinite(row).all() for row in rows) or not float(manifest["table"]["start"]) > 0:
-            raise ValueError("table")
-        bool(manifest["table"]["clamp"])
-        for name, least in (("channels", 1), ("multiple", 1), ("bytes_per_pixel", 1)):
-            if int(manifest["network"][name]) < least:
-                raise ValueError(name)
-        shape = manifest["shape"]
-        if len(shape) != 3 or any(int(side) < 1 for side in shape):
-            raise ValueError("shape")
-        for name in ("backend", "precision"):
-            if not isinstance(manifest[name], str):
-                raise ValueError(name)
-        for name in ("fingerprint", "members"):
-            if not isinstance(manifest[name], dict):
-                raise ValueError(name)
-    except (KeyError, TypeError, ValueError) as error:
-        raise PlanError(f"plan {path} is damaged: its manifest is wrong at {error}", hint="build it again") from None
+def _wrong_fields(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Names of the fields that a restore would trip over later."""
+    table, network, fingerprint, members = (
+        value if isinstance(value := manifest.get(name), dict) else {}
+        for name in ("table", "network", "fingerprint", "members")
+    )
+    rows = table.get("rows")
+    if not rows or not _is_list(rows, lambda row: _is_list(row, _is_number, len(Row._fields))):
+        yield "table.rows"
+    elif not _is_list(table.get("times"), _is_number, len(rows) + 1):
+        yield "table.times"
+    if not _is_number(table.get("start")) or table["start"] <= 0:
+        yield "table.start"
+    if not isinstance(table.get("clamp"), bool):
+        yield "table.clamp"
+    yield from (
+        f"network.{name}" for name in ("channels", "multiple", "bytes_per_pixel") if not _is_count(network.get(name))
+    )
+    if not _is_list(manifest.get("shape"), _is_count, 3):
+        yield "shape"
+    yield from (name for name in ("backend", "precision") if not isinstance(manifest.get(name), str))
+    for name, entries in (("fingerprint", fingerprint), ("members", members)):
+        if not entries or not all(isinstance(value, str) for value in entries.values()):
+            yield name
+
+
+def _is_list(value: object, fits: Callable[[Any], bool], length: int | None = None) -> bool:
+    return isinstance(value, list) and length in (None, len(value)) and all(map(fits, value))
+
+
+def _is_number(value: object) -> bool:
+    # By type, because a bool is an int too; false for NaN. The kernels compute in float32.
+    return type(value) in (int, float) and abs(value) <= LARGEST_NUMBER  # type: ignore[arg-type]
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 < value < 1 << 31
 
 
 def _member(archive: zipfile.ZipFile, path: Path, name: str, digest: str) -> bytes:
     try:
         content = archive.read(name)
-    except (KeyError, zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-        raise PlanError(f"plan {path} is damaged: {name}: {error}", hint="build it again") from None
+    except (KeyError, *DAMAGE) as error:
+        raise _damaged(path, f"{name}: {error}") from None
     if hashlib.sha256(content).hexdigest() != digest:
-        raise PlanError(f"plan {path} is damaged: {name} does not have the digest in its manifest", hint="build it again")
+        raise _damaged(path, f"{name} does not have the digest in its manifest")
     return content
+
+
+def _modulation(content: bytes, path: Path, steps: int) -> NDArray[np.float32]:
+    """The array in an .npy file; its header is not believed before it fits the bytes that follow."""
+    stream = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version != (1, 0):
+            raise ValueError(f"version {version} of .npy")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    except Exception as error:  # noqa: BLE001 (NumPy's parser raises many types for damaged headers)
+        raise _damaged(path, f"{MODULATION}: {' '.join(str(error).split())}") from None
+    values = content[stream.tell() :]
+    if (
+        dtype != np.dtype("<f4")
+        or fortran
+        or len(shape) != 2
+        or shape[0] != steps
+        or len(values) != 4 * shape[0] * shape[1]
+    ):
+        raise _damaged(path, f"{MODULATION} does not fit its rows")
+    # A copy, because what is made of bytes is read-only, and engines want writeable memory.
+    modulation = np.frombuffer(values, np.float32).reshape(shape).copy()
+    if not np.isfinite(modulation).all():
+        raise _damaged(path, f"{MODULATION} holds infinities or NaN")
+    return modulation
+
+
+def _damaged(path: Path, what: str) -> PlanError:
+    return PlanError(f"plan {path} is damaged: {what}", hint="build it again")

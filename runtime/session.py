@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -122,8 +123,6 @@ class Restorer:
         Nothing is allocated for a dense uint8 or float32 picture of a size seen before that is not tiled. `image` and
         `out` may be the same array.
         """
-        if self._closed:
-            raise InputError("this restorer is closed", hint="load the plan again")
         pictures = self._check(image, out, seed)
         if not out.flags.c_contiguous:
             # The kernels write dense arrays; a strided one is filled from a dense copy.
@@ -133,11 +132,13 @@ class Restorer:
             return
         target = out if out.ndim == 4 else out[None]
         with self._lock:
+            if self._closed:
+                raise InputError("this restorer is closed", hint="load the plan again")
             side = self._tile(pictures.shape, tile, overlap)
             if side is None:
-                self._chain(pictures.shape[:3]).restore_into(pictures, target, seed)
+                self._chain(pictures.shape[:3]).restore_into(pictures, target, int(seed))
             else:
-                self._restore_tiles(pictures, target, seed, side, overlap)
+                self._restore_tiles(pictures, target, int(seed), side, overlap)
 
     def warm_up(self, height: int, width: int, batch: int = 1) -> None:
         """Compile for one size ahead of the first picture."""
@@ -166,7 +167,7 @@ class Restorer:
             )
         if out.shape != image.shape or out.dtype not in (np.uint8, np.float32) or not out.flags.writeable:
             raise InputError(f"out is {out.dtype}{out.shape}", hint=f"give writeable uint8 or float32 {image.shape}")
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < SEEDS:
+        if not _is_whole(seed) or not 0 <= seed < SEEDS:
             raise InputError(f"seed {seed} is not a whole number from 0 to {SEEDS - 1}")
         if image.dtype != np.uint8:
             if image.dtype.kind != "f":
@@ -220,14 +221,17 @@ class Restorer:
             self._chains.move_to_end(key)
             return self._chains[key]
         count, height, width = key
+        # Room first: the sizes kept share the memory that one alone may take.
+        while self._chains and (
+            len(self._chains) >= CHAINS_KEPT or sum(map(math.prod, (*self._chains, key))) > self._pixels
+        ):
+            self._chains.popitem(last=False)
         padded = [-(-side // self.multiple) * self.multiple for side in (height, width)]
         network = self._network((count, 2 * self.channels, padded[0], padded[1]))
         chain = Chain(
             network, self._rows, self._start, self._clamp, (count, self.channels, height, width), self.threads
         )
         self._chains[key] = chain
-        if len(self._chains) > CHAINS_KEPT:
-            self._chains.popitem(last=False)
         return chain
 
     def _network(self, shape: tuple[int, int, int, int]) -> backends.Network:
@@ -269,6 +273,10 @@ def _choose(plan: Plan, asked: str | None) -> tuple[Backend, str]:
     elif asked is None and manifest["fingerprint"] != made_for:
         log.warning("plan was built on another machine or version: compiling from its graph")
     return backend, precision
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _default_memory() -> int:

@@ -15,12 +15,13 @@ def tile_size(height: int, width: int, multiple: int, pixels: int) -> int | None
     """Side of the square tiles in which a picture fits a budget of `pixels` per tile; None where it fits whole."""
     if _up(height, multiple) * _up(width, multiple) <= pixels:
         return None
-    return max(multiple, math.isqrt(pixels) // multiple * multiple)
+    side = max(multiple, math.isqrt(pixels) // multiple * multiple)
+    return None if height <= side and width <= side else side
 
 
 def default_overlap(tile: int) -> int:
     """An eighth of the tile, between 1 and 64 pixels: enough to hide seams without much double work."""
-    return max(1, min(64, tile // 8))
+    return min(64, tile // 2, max(1, tile // 8))
 
 
 def check_tiles(tile: int, overlap: int, multiple: int) -> None:

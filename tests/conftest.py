@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
 
-# The same examples in every run: a failure is the change's, and nothing is written into the tree.
+# The same examples in every run: a test that starts to fail does so because of a change.
 settings.register_profile("project", derandomize=True, database=None, deadline=None)
 settings.load_profile("project")
 

@@ -1,10 +1,15 @@
-"""Types of arguments that several commands share."""
+"""Types and checks of arguments that several commands share."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mrs.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, _SubParsersAction
@@ -27,6 +32,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def natural(text: str) -> int:
+    """A whole number from 0."""
+    if not re.fullmatch(r"\d{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
 def counts(text: str) -> tuple[int, ...]:
     """Whole numbers with commas between them, such as 1,1,1,4."""
     if not re.fullmatch(r"\d{1,3}(,\d{1,3})*", text):
@@ -44,6 +56,40 @@ def seed(text: str) -> int:
 def megabytes(text: str) -> int:
     """A number of MiB, as bytes."""
     return positive(text) << 20
+
+
+def check_output(path: Path, overwrite: bool, hint: str = "pass --overwrite to replace it") -> None:
+    """Refuse a file that could not be written after the work is done.
+
+    Raises:
+        InputError: for a folder, a file that exists where `overwrite` is not given, a folder that is missing or
+            read-only, or an impossible name.
+    """
+    try:
+        exists = bool(os.lstat(path))
+    except FileNotFoundError:
+        exists = False
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}", hint="choose another path") from None
+    if os.path.isdir(path):
+        raise InputError(f"cannot write {path}: it is a folder", hint="give the name of a file")
+    if exists and not overwrite:
+        raise InputError(f"{path} exists", hint=hint)
+    if not os.path.isdir(path.parent):
+        raise InputError(f"cannot write {path}: its folder does not exist", hint=f"make {path.parent} first")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"cannot write {path}: its folder is read-only", hint="choose another folder")
+
+
+def require(extra: str, *modules: str) -> None:
+    """Refuse to start without libraries that restoring does not need.
+
+    Raises:
+        InputError: naming those that are not installed.
+    """
+    missing = [name for name in modules if find_spec(name) is None]
+    if missing:
+        raise InputError(f"{', '.join(missing)} not installed", hint=f'pip install "mrs-trt[{extra}]"')
 
 
 def given(options: argparse.Namespace, *names: str) -> dict[str, Any]:

@@ -60,12 +60,10 @@ def add_parser(commands: arguments.SubParsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Build and print what was chosen."""
-    from mrs.runtime.errors import InputError
     from mrs.schedule import Schedule
     from mrs.solver import RECOMMENDED, Solver, parse_name
 
-    if options.output.exists() and not options.overwrite:
-        raise InputError(f"{options.output} exists", hint="pass --overwrite to replace it")
+    arguments.check_output(options.output, options.overwrite)
     changes = arguments.given(
         options, "steps", "prediction", "spacing", "lambda_min", "last_step", "clamp", "denoise_last"
     )
@@ -73,6 +71,7 @@ def run(options: argparse.Namespace) -> int:
         changes["method"], changes["order"] = parse_name(options.solver)
     solver = replace(Solver() if options.published else RECOMMENDED, **changes)
     schedule = arguments.schedule_options(options)
+    arguments.require("build", "torch", "onnx", "safetensors")
     # Torch is loaded from here on, once the arguments are known to be right.
     from mrs.builder import build
 

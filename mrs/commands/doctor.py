@@ -6,6 +6,7 @@ import argparse
 import platform
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from mrs._version import __version__
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"{label:<12} {_safely(probe)}")
     print("\nlibraries")
     for name, purpose in LIBRARIES:
-        print(f"  {name:<12} {_version(name):<14} {purpose}")
+        print(f"  {name:<12} {_safely(partial(_version, name)):<14} {purpose}")
     print("\nbackends")
     usable, lines = _backends()
     print("\n".join(lines))
@@ -73,7 +74,7 @@ def _backends() -> tuple[bool, list[str]]:
     try:
         from mrs.runtime.backends import BACKENDS
     except Exception as error:  # noqa: BLE001 (a broken installation is what doctor is for)
-        return False, [f"  not loadable: {type(error).__name__}: {error}"]
+        return False, [f"  not loadable: {_reason(error)}"]
     usable, lines = False, []
     for backend in BACKENDS.values():
         try:
@@ -81,14 +82,15 @@ def _backends() -> tuple[bool, list[str]]:
             state = f"runs {' '.join(backend.precisions())}" if reason is None else reason
             usable = usable or reason is None
         except Exception as error:  # noqa: BLE001 (see above)
-            state = f"fails: {type(error).__name__}: {error}"
+            state = f"fails: {_reason(error)}"
         lines.append(f"  {backend.name:<12} {_safely(backend.version):<14} {state}")
     return usable, lines
 
 
 def _version(name: str) -> str:
     try:
-        return version(name)
+        # Damaged metadata have none.
+        return version(name) or "unknown"
     except PackageNotFoundError:
         return "not installed"
 
@@ -97,4 +99,8 @@ def _safely(probe: Callable[[], str]) -> str:
     try:
         return probe()
     except Exception as error:  # noqa: BLE001 (see above)
-        return f"unknown ({type(error).__name__}: {error})"
+        return f"unknown ({_reason(error)})"
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mrs.commands import arguments
+from mrs.runtime.errors import PlanError
 
 
 def add_parser(commands: arguments.SubParsers) -> None:
@@ -16,7 +17,7 @@ def add_parser(commands: arguments.SubParsers) -> None:
         "inspect", help="print a plan's solver, backend, parity and latency",
         description="Print what a plan holds: network, schedule, solver rows, and every candidate that was measured.",
     )  # fmt: skip
-    parser.add_argument("plan", type=Path, metavar="PLAN")
+    parser.add_argument("plan", type=Path, metavar="PLAN", help="made by `mrs-trt build`")
     parser.add_argument("--json", action="store_true", help="print the manifest itself")
     parser.set_defaults(run=run)
 
@@ -27,7 +28,14 @@ def run(options: argparse.Namespace) -> int:
 
     # The whole plan is read, so that a damaged one is not described as if it were sound.
     manifest = read_plan(options.plan).manifest
-    print(json.dumps(manifest, indent=1) if options.json else f"{summary(manifest)}\n\n{rows(manifest)}")
+    try:
+        text = json.dumps(manifest, indent=1) if options.json else f"{summary(manifest)}\n\n{rows(manifest)}"
+    except (KeyError, TypeError, ValueError) as error:
+        # Restoring asks for less than what is printed here.
+        raise PlanError(
+            f"plan {options.plan} does not describe itself: {error}", hint="build it again, or use --json"
+        ) from None
+    print(text)
     return 0
 
 
@@ -56,11 +64,11 @@ def summary(manifest: dict[str, Any]) -> str:
     text = [f"{label:<13} {value}" for label, value in lines]
     text += ["", f"{'candidate':<18}{'whole restore, ms':>20}{'parity, dB':>12}{'truth, dB':>11}  verdict"]
     for candidate in selection["candidates"]:
-        mark = "*" if (candidate["backend"], candidate["precision"]) == (manifest["backend"], manifest["precision"]) else " "
+        chosen = all(candidate[name] == manifest[name] for name in ("backend", "precision"))
         low, high = candidate["quartiles_ms"]
         time = "not run" if low is None else f"{candidate['latency_ms']:.1f} ({low:.1f}-{high:.1f})"
         text.append(
-            f"{mark}{candidate['backend'] + ' ' + candidate['precision']:<17}{time:>20}"
+            f"{'*' if chosen else ' '}{candidate['backend'] + ' ' + candidate['precision']:<17}{time:>20}"
             f"{_db(candidate['parity_db'], 'equal' if candidate['passed'] else '-'):>12}"
             f"{_db(candidate['truth_db'], '-', '+.2f'):>11}  {candidate['reason']}"
         )

@@ -38,9 +38,13 @@ def add_parser(commands: arguments.SubParsers) -> None:
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     network = parser.add_argument_group("network")
     network.add_argument("--width", type=arguments.positive, default=16, metavar="N", help="channels, default 16")
-    network.add_argument("--enc", type=arguments.counts, default=(1, 1, 1, 4), metavar="N,N,...", help="default 1,1,1,4")
+    network.add_argument(
+        "--enc", type=arguments.counts, default=(1, 1, 1, 4), metavar="N,N,...", help="default 1,1,1,4"
+    )
     network.add_argument("--mid", type=arguments.positive, default=1, metavar="N", help="default 1")
-    network.add_argument("--dec", type=arguments.counts, default=(1, 1, 1, 1), metavar="N,N,...", help="default 1,1,1,1")
+    network.add_argument(
+        "--dec", type=arguments.counts, default=(1, 1, 1, 1), metavar="N,N,...", help="default 1,1,1,1"
+    )
     arguments.add_schedule(parser, "by default cosine, max_sigma 10, eps 0.005, T 100, ir-sde")
     parser.set_defaults(run=run)
 
@@ -52,10 +56,10 @@ def run(options: argparse.Namespace) -> int:
 
     if len(options.enc) != len(options.dec):
         raise InputError(f"--enc has {len(options.enc)} levels, --dec {len(options.dec)}", hint="give equally many")
-    if options.output.exists() and not (options.overwrite or options.resume):
-        raise InputError(f"{options.output} exists", hint="pass --resume to go on, or --overwrite to start again")
+    replace = options.overwrite or options.resume
+    arguments.check_output(options.output, replace, hint="pass --resume to go on, or --overwrite to start again")
     schedule = Schedule(**{"max_sigma": 10.0, "convention": "ir-sde", **arguments.schedule_options(options)})
-
+    arguments.require("train", "torch", "safetensors")
     from mrs.export.nafnet import Architecture
     from mrs.train import Recipe, train
 

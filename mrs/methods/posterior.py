@@ -20,7 +20,9 @@ def posterior(step: Step, prediction: str, order: int) -> Weights:
     decay = step.a_u / step.a_t
     # 1 - a^2 = (s / S)^2, which keeps its digits where a is near 1.
     left_u, left_t = (step.s_u / step.S) ** 2, (step.s_t / step.S) ** 2
-    bridge = 1 - decay**2
+    # Two forms of 1 - decay^2. The first loses its digits where decay is near 1; and below t = 1, where a and s are
+    # interpolated apart from each other, only the second stays below left_u.
+    bridge = 1 - decay**2 if decay**2 < 0.5 else (left_u - left_t) / step.a_t**2
     state = decay * left_t / left_u
     clean = step.a_t * bridge / left_u
     noise = step.S * math.sqrt(bridge * left_t / left_u)

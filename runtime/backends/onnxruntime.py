@@ -80,6 +80,8 @@ class OnnxRuntime:
             raise BackendError(f"onnxruntime runs no {precision} on this processor", hint="use precision fp32")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        # Otherwise it guesses from the bytes, and its own format is not what onnx_guard.py has looked at.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         # Threads that spin between evaluations would starve the sampler's update.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         for name, value in zip(("batch", "height", "width"), (shape[0], *shape[2:]), strict=True):

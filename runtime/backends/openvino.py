@@ -73,6 +73,7 @@ class OpenVino:
         return ("fp32", "bf16") if "BF16" in native else ("fp32",)
 
     def compile(self, graph: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> OpenVinoNetwork:
+        self._check(precision)
         try:
             model = _core().read_model(graph)
             model.reshape({"packed": list(shape), "modulation": [1, modulation.shape[1], 1, 1]})
@@ -82,11 +83,17 @@ class OpenVino:
             raise BackendError(f"openvino cannot compile the graph for {shape}: {_first_line(error)}") from error
 
     def restore(self, engine: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> OpenVinoNetwork:
+        self._check(precision)
         try:
             compiled = _core().import_model(io.BytesIO(engine), "CPU", _settings(precision, threads))
             return OpenVinoNetwork(compiled, modulation, shape)
         except RuntimeError as error:
             raise BackendError(f"openvino cannot load its engine for {shape}: {_first_line(error)}") from error
+
+    def _check(self, precision: str) -> None:
+        # OpenVINO itself would emulate what the processor lacks, or fall back without a word.
+        if precision not in self.precisions():
+            raise BackendError(f"openvino runs no {precision} on this processor", hint="use precision fp32")
 
 
 @cache

@@ -8,6 +8,7 @@ import os
 import pickle
 import random
 import struct
+import warnings
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -487,6 +488,14 @@ def test_arrays_in_a_pickle_are_refused_by_name(tmp_path: Path) -> None:
     text = refusal(written(tmp_path / "net.pth", {"params": weights(), "best": np.float64(31.5)}))
     assert "numpy" in text
     assert "save the bare state dict" in text
+
+
+def test_remarks_of_torch_do_not_reach_the_user(tmp_path: Path) -> None:
+    (tmp_path / "net.pth").write_bytes(pickle.dumps({"a": 1}, protocol=4))
+    with warnings.catch_warnings(record=True) as remarks:
+        warnings.simplefilter("always")
+        refusal(tmp_path / "net.pth")
+    assert remarks == []
 
 
 def test_a_pickle_that_torch_did_not_write(tmp_path: Path) -> None:

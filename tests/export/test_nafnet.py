@@ -113,12 +113,13 @@ def test_norm_is_the_same_function_in_16_bits(dtype: torch.dtype) -> None:
 def test_network_cast_to_16_bits(golden, pair, dtype: torch.dtype, least: float) -> None:
     net = load_checkpoint(golden.weights).to(dtype)
     x, mu = (part.to(dtype) for part in pair)
-    # 99.7 is 99.5 in bfloat16: the time itself must not be rounded.
     out = net(x, mu, 99.7)
     exact = load_checkpoint(golden.weights)(x.float(), mu.float(), 99.7)
     assert out.dtype == dtype
     ratio = exact.var() / (out.float() - exact).square().mean()
     assert 10 * ratio.log10() > least
+    # 99.7 is 99.5 in bfloat16: the time itself is not rounded.
+    assert not torch.equal(net(x, mu, float(torch.tensor(99.7).to(dtype))), out)
 
 
 @pytest.mark.parametrize(

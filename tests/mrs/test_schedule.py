@@ -82,6 +82,14 @@ def test_identities_at_whole_times(schedule: Schedule) -> None:
     np.testing.assert_allclose(lam[1:], exact, rtol=1e-9, atol=1e-9)
 
 
+def test_small_noise_keeps_its_digits() -> None:
+    schedule = Schedule("linear", eps=0.9, T=1000, convention="ir-sde")
+    decay = 2 * schedule.Theta[1] * schedule.dt
+    # 1 - exp(-x) by its series, where the subtraction would leave ten digits.
+    expected = schedule.S * math.sqrt(decay * (1 - decay / 2 * (1 - decay / 3)))
+    assert float(schedule.sigma(1)) == pytest.approx(expected, rel=1e-14, abs=0)
+
+
 @given(schedules)
 def test_what_stands_at_time_0(schedule: Schedule) -> None:
     a, s, lam = (float(f(0)) for f in (schedule.alpha, schedule.sigma, schedule.half_log_snr))
@@ -189,3 +197,15 @@ def test_to_json_and_back(schedule: Schedule) -> None:
     assert again == schedule
     assert hash(again) == hash(schedule)
     np.testing.assert_array_equal(again.alphas, schedule.alphas)
+
+
+@pytest.mark.parametrize("wrong", ["abc", None, True, math.nan, math.inf])
+@pytest.mark.parametrize("name", ["max_sigma", "eps", "T"])
+def test_values_that_are_no_numbers_are_refused_by_name(name: str, wrong: object) -> None:
+    with pytest.raises(InputError, match=name):
+        Schedule(**{name: wrong})  # type: ignore[arg-type]
+
+
+def test_a_fractional_T_is_refused() -> None:
+    with pytest.raises(InputError, match=r"T 100\.0"):
+        Schedule(kind="linear", T=100.0)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def png(width: int, height: int, bits: int, colour: int, rows: bytes, *more: byt
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(more) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-def tiff(tags: dict[int, tuple[int, ...]], pixels: bytes) -> bytes:
+def tiff(tags: Mapping[int, tuple[int, ...]], pixels: bytes) -> bytes:
     """A little-endian TIFF by hand; values of a tag are SHORTs, or one LONG."""
     tags = {**tags, 273: (1024,), 279: (len(pixels),)}
     entries, extra = b"", b""
@@ -92,11 +92,10 @@ class TestKindsThatAreRead:
         assert picture.lossless == (form != "JPEG")
 
     def test_lossy_webp_is_known_from_lossless(self, tmp_path: Path) -> None:
-        image = Image.fromarray(noise(9, 9, 4))  # alpha and EXIF put further chunks before that of the pixels
-        exif = Image.Exif()
-        exif[MAKE] = "odd"  # a chunk of odd length
-        assert not read_saved(tmp_path, image, "WEBP", exif=exif).lossless
-        assert read_saved(tmp_path, image, "WEBP", lossless=True, exif=exif).lossless
+        image = Image.fromarray(noise(9, 9, 4))
+        for profile in (b"", SRGB, SRGB + b"\0"):  # chunks before that of the pixels, of even and odd length
+            assert not read_saved(tmp_path, image, "WEBP", icc_profile=profile).lossless
+            assert read_saved(tmp_path, image, "WEBP", lossless=True, icc_profile=profile).lossless
 
     def test_the_content_tells_the_format_not_the_suffix(self, tmp_path: Path) -> None:
         path = saved(tmp_path / "really.png", Image.new("RGB", (2, 2)), "JPEG")
@@ -259,12 +258,12 @@ class TestOrientation:
         xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><tiff:Orientation>6</tiff:Orientation></x:xmpmeta>'
         text = PngImagePlugin.PngInfo()
         text.add_itxt("XML:com.adobe.xmp", xmp.decode())
-        options: dict[str, Any] = {
+        options: dict[str, dict[str, Any]] = {
             "PNG": {"pnginfo": text},
             "TIFF": {"tiffinfo": {700: xmp}},
             "WEBP": {"xmp": xmp},
-        }[form]
-        assert read_saved(tmp_path, Image.new("RGB", (5, 3)), form, **options).rgb.shape == (3, 5, 3)
+        }
+        assert read_saved(tmp_path, Image.new("RGB", (5, 3)), form, **options[form]).rgb.shape == (3, 5, 3)
 
     def test_damaged_exif_does_not_cost_the_picture(self, tmp_path: Path) -> None:
         picture = read_saved(tmp_path, Image.new("RGB", (5, 3)), "JPEG", exif=b"Exif\0\0not at all")

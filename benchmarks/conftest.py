@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import rows
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rows", type=Path, help="append a row per case to this file, such as benchmarks/results/cpu.jsonl")
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest) -> Callable[[str, dict[str, Any], dict[str, Any]], None]:
+    """Prints a case's figures and, with --rows, keeps them."""
+    path: Path | None = request.config.getoption("--rows")
+
+    def keep(case: str, settings: dict[str, Any], figures: dict[str, Any]) -> None:
+        shown = ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in figures.items())
+        print(f"\n{case}: {shown}")
+        if path is not None:
+            rows.append(path, case, settings, figures)
+
+    return keep

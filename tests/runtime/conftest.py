@@ -1,0 +1,184 @@
+"""A tiny network and its plan for the tests of the runtime, and a backend that needs no engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mrs.runtime import backends, machine
+from mrs.runtime.errors import BackendError
+from mrs.runtime.plan import Plan
+from mrs.schedule import Schedule
+from mrs.solver import Solver
+from mrs.table import Table, tableau
+
+F32 = NDArray[np.float32]
+SHAPE = (1, 16, 24)
+MULTIPLE = 4
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A tiny network that predicts clean pictures, and all that a plan needs of it.
+
+    Attributes:
+        net: the torch module.
+        table: three steps of ODE-2.
+        graph, modulation: as in a plan.
+    """
+
+    net: Any
+    table: Table
+    graph: bytes
+    modulation: F32
+
+    def denoise(self, x: F32, mu: F32, t: float) -> F32:
+        """The network as `mrs.sample` calls it."""
+        import torch
+
+        with torch.no_grad():
+            return self.net(torch.from_numpy(x), torch.from_numpy(mu), t).numpy()
+
+    def plan(self, backend: str = "onnxruntime", engine: bytes | None = None, precision: str = "fp32") -> Plan:
+        """A plan for this machine, with the fields that a restore reads."""
+        version = backends.get(backend).version()
+        return Plan(
+            manifest_of(self.table, backend, machine.fingerprint(backend, version), precision),
+            self.graph, self.modulation, engine,
+        )  # fmt: skip
+
+
+def manifest_of(table: Table, backend: str, fingerprint: dict[str, str], precision: str = "fp32") -> dict[str, Any]:
+    return {
+        "network": {"name": "ConditionalNAFNet", "channels": 3, "multiple": MULTIPLE, "bytes_per_pixel": 160},
+        "table": {
+            "times": list(table.times),
+            "rows": [list(row) for row in table.rows],
+            "start": table.start,
+            "clamp": table.clamp,
+        },
+        "shape": list(SHAPE),
+        "backend": backend,
+        "precision": precision,
+        "fingerprint": fingerprint,
+    }
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Tiny:
+    import torch
+
+    from mrs.export.graph import GraphShape, build_graph
+    from mrs.export.modulation import modulation_table
+    from mrs.export.nafnet import Architecture, ConditionalNAFNet
+
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        net = ConditionalNAFNet(Architecture(4, (1, 1), 1, (1, 1))).eval()
+        for parameter in net.parameters():
+            parameter.copy_(0.25 * torch.randn_like(parameter))
+        # Pictures that are neither black nor white, whatever the network is given.
+        net.ending.bias.fill_(0.5)
+        net.ending.weight.mul_(0.2)
+    table = tableau(Schedule(), Solver(steps=3), "data")
+    state = {key: value.numpy() for key, value in net.state_dict().items()}
+    graph = build_graph(state, net.arch, shape=GraphShape("moments", "weights")).SerializeToString()
+    return Tiny(net, table, graph, modulation_table(net, table.times[:-1]))
+
+
+class FakeNetwork:
+    """A network that sees one pixel at a time: what it gives for a tile is exactly what it gives for the whole."""
+
+    def __init__(self, shape: tuple[int, int, int, int]) -> None:
+        count, halves, height, width = shape
+        self.packed = np.zeros(shape, np.float32)
+        self.output = np.full((count, halves // 2, height, width), np.nan, np.float32)
+        self.evaluated: list[int] = []
+
+    def evaluate(self, step: int) -> None:
+        self.evaluated.append(step)
+        half = self.output.shape[1]
+        self.output[...] = self.predict(self.packed[:, :half], self.packed[:, half:], step)
+
+    @staticmethod
+    def predict(difference: F32, mu: F32, step: int) -> F32:
+        """What it gives for x - mu, mu and the number of the step."""
+        return np.float32(0.5 + 0.02 * step) + np.float32(0.3) * np.sin(4 * mu) + np.float32(0.25) * difference
+
+    def export(self) -> bytes | None:
+        return b"fake"
+
+
+class FakeBackend:
+    """A backend of FakeNetworks that counts what it is asked for.
+
+    Attributes:
+        compiled, restored: shapes, in order.
+        refuses: the engine is refused.
+        networks: every network made.
+    """
+
+    name = "fake"
+    norm = "moments"
+    gate = "weights"
+
+    def __init__(self) -> None:
+        self.compiled: list[tuple[int, ...]] = []
+        self.restored: list[tuple[int, ...]] = []
+        self.networks: list[FakeNetwork] = []
+        self.refuses = False
+        self.native: tuple[str, ...] = ("fp32",)
+        self.reason: str | None = None
+        self.make: type[FakeNetwork] = FakeNetwork
+
+    def missing(self) -> str | None:
+        return self.reason
+
+    def version(self) -> str:
+        return "1.0"
+
+    def precisions(self) -> tuple[str, ...]:
+        return self.native
+
+    def compile(self, graph: bytes, modulation: F32, shape: Any, precision: str, threads: int) -> FakeNetwork:
+        self.compiled.append(shape)
+        self.networks.append(self.make(shape))
+        return self.networks[-1]
+
+    def restore(self, engine: bytes, modulation: F32, shape: Any, precision: str, threads: int) -> FakeNetwork:
+        self.restored.append(shape)
+        if self.refuses:
+            raise BackendError("fake refuses its engine")
+        self.networks.append(self.make(shape))
+        return self.networks[-1]
+
+
+@pytest.fixture(scope="session")
+def fake_network() -> type[FakeNetwork]:
+    return FakeNetwork
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeBackend:
+    """The fake backend, registered as `fake`."""
+    backend = FakeBackend()
+    monkeypatch.setitem(backends.BACKENDS, "fake", backend)
+    return backend
+
+
+@pytest.fixture
+def fake_plan(fake: FakeBackend) -> Plan:
+    """A stochastic plan for the fake backend, with an engine for SHAPE."""
+    table = tableau(Schedule(), Solver(method="sde", steps=3), "data")
+    manifest = manifest_of(table, "fake", machine.fingerprint("fake", "1.0"))
+    return Plan(manifest, b"graph", np.zeros((3, 8), np.float32), b"engine")
+
+
+@pytest.fixture
+def picture() -> NDArray[np.uint8]:
+    """(16, 24, 3), every level likely."""
+    return np.random.default_rng(0).integers(0, 256, (*SHAPE[1:], 3), np.uint8)
