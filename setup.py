@@ -29,7 +29,7 @@ setup(
             ["kernels/_cpu.c"],
             depends=glob("kernels/*.[ch]"),
             # No contraction into fused multiply-adds: results must equal the references on every CPU.
-            extra_compile_args=["-O3", "-ffp-contract=off", "-fno-math-errno"],
+            extra_compile_args=["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"],
             libraries=["m"],
             optional=True,
         )

@@ -66,7 +66,7 @@ def build_graph(
         shape: how to write it down.
 
     Raises:
-        InputError: for a size that is not a multiple.
+        InputError: for a size that is not a multiple, or a network without blocks.
     """
     if size is not None and any(side <= 0 or side % arch.multiple for side in size):
         raise InputError(f"graph size {size[0]}x{size[1]} is not a multiple of {arch.multiple}")
@@ -75,6 +75,8 @@ def build_graph(
     count: int | str = batch or "batch"
 
     names = dict(block_names(arch))
+    if not names:
+        raise InputError("the network has no blocks", hint="it would not depend on time")
     vectors = emit.modulations(names)
     y = emit.conv("packed", "intro", pads=1)
     skips = []

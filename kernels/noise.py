@@ -8,8 +8,12 @@ picture. Draw 0 is x_T's, draw i + 1 belongs to row i.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+
+Words = NDArray[np.uint64]
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -44,7 +48,7 @@ def normal(
     words = philox(np.broadcast_arrays(x, y, c, n), (seed, draw))
     z = np.stack([*box_muller(words[0], words[1]), *box_muller(words[2], words[3])])
     # (lane, x // 4, y, channel, image) -> (image, channel, y, x)
-    rows = z.transpose(4, 3, 2, 1, 0).reshape(count, channels, height, -1)
+    rows = z.transpose(4, 3, 2, 1, 0).reshape(count, channels, height, 4 * (last - first))
     start = origin[1] - 4 * first
     return np.ascontiguousarray(rows[..., start : start + width]).astype(np.float32)
 
@@ -60,13 +64,11 @@ def check(seed: int, draw: int, origin: tuple[int, int], image: int) -> None:
         raise ValueError(f"seed {seed}, draw {draw}, origin {origin} or image {image} is outside 0 to 2^32 - 1")
 
 
-def philox(
-    counter: tuple[NDArray[np.uint64], ...] | list[NDArray[np.uint64]], key: tuple[int, int]
-) -> NDArray[np.uint64]:
+def philox(counter: Sequence[Words], key: tuple[int, int]) -> Words:
     """Philox4x32-10: four words for each counter, each below 2^32 (held as uint64, so that products fit)."""
     mask, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
     c0, c1, c2, c3 = (part & mask for part in counter)
-    k0, k1 = key
+    k0, k1 = map(int, key)
     for _ in range(ROUNDS):
         p0, p1 = np.uint64(MULTIPLIERS[0]) * c0, np.uint64(MULTIPLIERS[1]) * c2
         c0, c1, c2, c3 = (p1 >> shift) ^ c1 ^ np.uint64(k0), p1 & mask, (p0 >> shift) ^ c3 ^ np.uint64(k1), p0 & mask
@@ -74,9 +76,7 @@ def philox(
     return np.stack([c0, c1, c2, c3])
 
 
-def box_muller(
-    first: NDArray[np.uint64], second: NDArray[np.uint64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def box_muller(first: Words, second: Words) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Two normals from two words, of which the upper 24 bits count: u in (0, 1], v in [0, 1)."""
     u = ((first >> np.uint64(8)) + np.uint64(1)).astype(np.float64) * 2.0**-24
     v = (second >> np.uint64(8)).astype(np.float64) * 2.0**-24

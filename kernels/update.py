@@ -107,5 +107,5 @@ def finish(x: F32, picture: NDArray[np.uint8] | F32) -> None:
 
 
 def _pack(x: F32, mu: F32, packed: F32) -> None:
-    count, channels, height, width = x.shape
+    _, channels, height, width = x.shape
     np.subtract(x, mu, out=packed[:, :channels, :height, :width])

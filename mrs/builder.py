@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -85,11 +86,12 @@ def build(
     path, plan = _find(checkpoint), Path(plan)
     if not plan.parent.is_dir():
         raise InputError(f"folder {plan.parent} of the plan does not exist", hint="make it first")
-    report(f"reading {path}")
     source = read_checkpoint(path)
     if source.arch.channels != 3:
         raise CheckpointError(f"{path} is for pictures of {source.arch.channels} channels", hint="3 are supported")
     net = source.network()
+    _check_memory(source.arch, size, batch)
+    report(f"read {path}")
     schedule = schedule or _schedule(source, path)
     output = output or str(source.metadata.get("output", "noise"))
     table = tableau(schedule, solver, output)
@@ -116,10 +118,34 @@ def build(
     return made
 
 
+def default_schedule(checkpoint: str | Path) -> Schedule:
+    """The schedule that `build` takes where none is given: what the checkpoint says, else Refusion's.
+
+    Raises:
+        CheckpointError: as `build`.
+    """
+    path = _find(checkpoint)
+    return _schedule(read_checkpoint(path), path)
+
+
 def _find(checkpoint: str | Path) -> Path:
     path = Path(checkpoint)
     shipped = WEIGHTS / f"{checkpoint}.safetensors"
-    return shipped if not path.exists() and path.name == str(checkpoint) and shipped.is_file() else path
+    return shipped if not os.path.exists(path) and path.name == str(checkpoint) and shipped.is_file() else path
+
+
+def _check_memory(arch: Architecture, size: tuple[int, int], batch: int) -> None:
+    needed, free = _bytes_per_pixel(arch) * size[0] * size[1] * batch, machine.free_memory()
+    if free is not None and needed > free:
+        raise InputError(
+            f"size {size[0]}x{size[1]} at batch {batch} needs {needed / 2**30:.0f} GiB of memory, "
+            f"{free / 2**30:.0f} are free",
+            hint="build for a smaller size: larger pictures are restored in tiles",
+        )
+
+
+def _bytes_per_pixel(arch: Architecture) -> int:
+    return 4 * LIVE_CHANNELS * arch.width
 
 
 def _schedule(source: Checkpoint, path: Path) -> Schedule:
@@ -233,5 +259,5 @@ def _describe(arch: Architecture) -> dict[str, Any]:
         "name": "ConditionalNAFNet",
         **asdict(arch),
         "multiple": arch.multiple,
-        "bytes_per_pixel": 4 * LIVE_CHANNELS * arch.width,
+        "bytes_per_pixel": _bytes_per_pixel(arch),
     }

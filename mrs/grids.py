@@ -52,7 +52,7 @@ def leading(schedule: Schedule, steps: int, last: int, lambda_min: float) -> Arr
 
 def trailing(schedule: Schedule, steps: int, last: int, lambda_min: float) -> Array:
     """Equal steps of T / (steps + 1) from `last` down; ends above 0."""
-    return last - np.arange(steps + 1) * (schedule.T / (steps + 1))
+    return last - np.arange(steps + 1, dtype=np.float64) * (schedule.T / (steps + 1))
 
 
 def karras_n(schedule: Schedule, steps: int, last: int, lambda_min: float) -> Array:

@@ -52,9 +52,8 @@ def sample(
     if noise is not None and len(noise) < needed:
         raise InputError(f"noise has {len(noise)} draws, the table needs {needed}", hint="draw i belongs to row i")
     dtype = mu.dtype.type
-    x = mu + dtype(table.start) * _like(
-        mu, normal(seed, 0, mu.shape) if init_noise is None else init_noise, "init_noise"
-    )
+    z = normal(seed, 0, mu.shape) if init_noise is None else init_noise
+    x = mu + dtype(table.start) * _like(mu, z, "init_noise")
     q1 = q2 = np.zeros_like(mu)
     for i, (t, row) in enumerate(zip(table.times, table.rows, strict=False)):
         output = _like(mu, denoiser(x, mu, t), "the denoiser's output")

@@ -63,13 +63,13 @@ class Solver:
                     f"solver {name} {getattr(self, name)!r} is unknown", hint=f"use one of {', '.join(known)}"
                 )
         orders = METHODS[self.method].orders
-        if not isinstance(self.order, Integral) or self.order not in orders:
+        if not _is(self.order, Integral) or self.order not in orders:
             raise InputError(
                 f"method {self.method!r} has no order {self.order}", hint=f"use order {' or '.join(map(str, orders))}"
             )
-        if not isinstance(self.steps, Integral) or self.steps < 1:
+        if not _is(self.steps, Integral) or self.steps < 1:
             raise InputError(f"steps {self.steps!r} is not a whole number of at least 1")
-        if not isinstance(self.lambda_min, Real) or math.isnan(self.lambda_min):
+        if not _is(self.lambda_min, Real) or math.isnan(self.lambda_min):
             raise InputError(f"lambda_min {self.lambda_min!r} is not a number", hint="-inf keeps all start times")
         if self.clamp != "none" and self.prediction != "data":
             raise InputError("a noise prediction cannot be clamped to a picture's range", hint="use prediction='data'")
@@ -90,6 +90,11 @@ class Solver:
     def to_dict(self) -> dict[str, Any]:
         """The constructor's arguments, as JSON values."""
         return asdict(self)
+
+
+def _is(value: Any, kind: type) -> bool:
+    # Without this detour the type checker believes the annotations, which JSON and callers need not.
+    return isinstance(value, kind)
 
 
 def parse_name(name: str) -> tuple[str, int]:

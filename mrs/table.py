@@ -78,7 +78,7 @@ def step_order(solver: Solver, index: int) -> int:
     left = solver.steps - index
     if solver.last_step == "lower-order":
         return min(possible, left)
-    if 1 < left and index >= solver.order - 1 and solver.steps < 10:
+    if left > 1 and index >= solver.order - 1 and solver.steps < 10:
         return min(possible, left - 1)
     return possible
 

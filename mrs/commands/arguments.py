@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mrs.runtime import machine
 from mrs.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ def seed(text: str) -> int:
     if not re.fullmatch(r"\d{1,10}", text) or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
     return int(text)
+
+
+def threads(text: str) -> int:
+    """A number of threads. More than there are processors would only wait for each other."""
+    return min(positive(text), machine.threads())
 
 
 def megabytes(text: str) -> int:

@@ -36,11 +36,11 @@ def add_parser(commands: arguments.SubParsers) -> None:
         help="size to compile ahead for, default 256x256; every other size works too and is compiled when first met",
     )  # fmt: skip
     parser.add_argument("--batch", type=arguments.positive, default=1, metavar="N", help="pictures at once, default 1")
-    parser.add_argument("--backend", default="auto", help="auto (default), openvino, onnxruntime")
-    parser.add_argument("--precision", default="auto", help="auto (default), fp32, bf16")
+    parser.add_argument("--backend", default="auto", metavar="NAME", help="auto (default), openvino, onnxruntime")
+    parser.add_argument("--precision", default="auto", metavar="P", help="auto (default), fp32, bf16")
     parser.add_argument("--network-output", metavar="Q", help="what the network predicts: noise, data, velocity")
     parser.add_argument("--calibration", metavar="FOLDER", help="degraded pictures to measure rounding on")
-    parser.add_argument("--threads", type=arguments.positive, metavar="N", help="default: all processors")
+    parser.add_argument("--threads", type=arguments.threads, metavar="N", help="at most, default all processors")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
     solver = parser.add_argument_group("solver", "by default the recommended few-step solver, see docs/solvers.md")
     solver.add_argument("--published", action="store_true", help="start from MR Sampler's published settings instead")
@@ -60,28 +60,30 @@ def add_parser(commands: arguments.SubParsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Build and print what was chosen."""
-    from mrs.schedule import Schedule
     from mrs.solver import RECOMMENDED, Solver, parse_name
 
     arguments.check_output(options.output, options.overwrite)
     changes = arguments.given(
         options, "steps", "prediction", "spacing", "lambda_min", "last_step", "clamp", "denoise_last"
     )
+    if options.prediction == "noise":
+        # Only predictions of pictures have a range to be clamped to.
+        changes.setdefault("clamp", "none")
     if options.solver is not None:
         changes["method"], changes["order"] = parse_name(options.solver)
     solver = replace(Solver() if options.published else RECOMMENDED, **changes)
-    schedule = arguments.schedule_options(options)
     arguments.require("build", "torch", "onnx", "safetensors")
     # Torch is loaded from here on, once the arguments are known to be right.
-    from mrs.builder import build
+    from mrs.builder import build, default_schedule
 
+    schedule = arguments.schedule_options(options)
     plan = build(
         options.checkpoint,
         options.output,
         size=options.size,
         batch=options.batch,
         solver=solver,
-        schedule=Schedule(**schedule) if schedule else None,
+        schedule=replace(default_schedule(options.checkpoint), **schedule) if schedule else None,
         output=options.network_output,
         backend=options.backend,
         precision=options.precision,

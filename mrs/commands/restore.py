@@ -52,7 +52,7 @@ def add_parser(commands: arguments.SubParsers) -> None:
         "--overlap", type=arguments.natural, metavar="N", help="pixels shared by tiles, default tile/8, at most 64"
     )
     parser.add_argument("--backend", metavar="NAME", help="run on this backend instead of the plan's")
-    parser.add_argument("--threads", type=arguments.positive, metavar="N", help="default: all processors")
+    parser.add_argument("--threads", type=arguments.threads, metavar="N", help="at most, default all processors")
     parser.add_argument("--memory", type=arguments.megabytes, metavar="MIB", help="for activations, default 2048")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress and no summary on stderr")
     parser.set_defaults(run=run)

@@ -26,7 +26,7 @@ def add_parser(commands: arguments.SubParsers) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help=".safetensors to write")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
     parser.add_argument("--resume", action="store_true", help="go on from OUT.state")
-    parser.add_argument("--degradation", help="name of a synthetic degradation, default rain")
+    parser.add_argument("--degradation", metavar="NAME", help="name of a synthetic degradation, default rain")
     parser.add_argument("--iterations", type=arguments.positive, metavar="N", help="default 20000")
     parser.add_argument("--batch", type=arguments.positive, metavar="N", help="patches per iteration, default 8")
     parser.add_argument("--patch", type=arguments.positive, metavar="N", help="side of a patch, default 64")
@@ -35,7 +35,7 @@ def add_parser(commands: arguments.SubParsers) -> None:
     parser.add_argument("--seed", type=arguments.seed, metavar="N", help="default 0")
     parser.add_argument("--no-bf16", dest="bf16", action="store_false", default=None, help="compute in float32")
     parser.add_argument("--compile", action="store_true", default=None, help="fuse with torch.compile")
-    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
     network = parser.add_argument_group("network")
     network.add_argument("--width", type=arguments.positive, default=16, metavar="N", help="channels, default 16")
     network.add_argument(

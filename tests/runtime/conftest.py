@@ -79,11 +79,13 @@ def tiny() -> Tiny:
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         net = ConditionalNAFNet(Architecture(4, (1, 1), 1, (1, 1))).eval()
-        for parameter in net.parameters():
-            parameter.copy_(0.25 * torch.randn_like(parameter))
+        for name, parameter in net.named_parameters():
+            # Strong residuals, whose gains are zero in a new network, so that blocks and times matter.
+            scale = 1.0 if name.endswith(("beta", "gamma", ".g")) else 0.25
+            parameter.copy_(scale * torch.randn_like(parameter))
         # Pictures that are neither black nor white, whatever the network is given.
         net.ending.bias.fill_(0.5)
-        net.ending.weight.mul_(0.2)
+        net.ending.weight.mul_(0.1)
     table = tableau(Schedule(), Solver(steps=3), "data")
     state = {key: value.numpy() for key, value in net.state_dict().items()}
     graph = build_graph(state, net.arch, shape=GraphShape("moments", "weights")).SerializeToString()
@@ -107,7 +109,7 @@ class FakeNetwork:
     @staticmethod
     def predict(difference: F32, mu: F32, step: int) -> F32:
         """What it gives for x - mu, mu and the number of the step."""
-        return np.float32(0.5 + 0.02 * step) + np.float32(0.3) * np.sin(4 * mu) + np.float32(0.25) * difference
+        return np.float32(0.5 + 0.02 * step) + np.float32(0.45) * np.sin(4 * mu) + np.float32(0.25) * difference
 
     def export(self) -> bytes | None:
         return b"fake"

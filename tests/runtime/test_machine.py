@@ -64,9 +64,7 @@ def test_threads_are_those_of_this_process(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(("count", "threads"), [(4, 4), (None, 1)])
-def test_threads_where_there_is_no_affinity(
-    monkeypatch: pytest.MonkeyPatch, count: int | None, threads: int
-) -> None:
+def test_threads_where_there_is_no_affinity(monkeypatch: pytest.MonkeyPatch, count: int | None, threads: int) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: count)
     assert machine.threads() == threads

@@ -1,4 +1,4 @@
-"""Models that reach outside their own bytes are refused, wherever they hide it; nothing else than PlanError is raised."""
+"""Models that reach outside their own bytes are refused, wherever they hide it, and by PlanError alone."""
 
 from __future__ import annotations
 
@@ -139,7 +139,17 @@ def test_a_tag_with_bits_that_parsers_drop_is_refused(padding: int) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\x08\x09", b"not a model", b"<net/>", b"\xff" * 20, b"\x3a\xff\xff\xff\xff\x7f", b"\x3b\x3c", b"\x80", b"\x3a"],
+    [
+        b"",
+        b"\x08\x09",
+        b"not a model",
+        b"<net/>",
+        b"\xff" * 20,
+        b"\x3a\xff\xff\xff\xff\x7f",
+        b"\x3b\x3c",
+        b"\x80",
+        b"\x3a",
+    ],
     ids=repr,
 )
 def test_what_is_no_model_is_refused(content: bytes) -> None:
@@ -164,7 +174,7 @@ def test_any_bytes_are_judged(content: bytes) -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(1, 255))
-def test_a_changed_byte_never_hides_external_data_from_the_walk_alone(at: int, flip: int) -> None:
+def test_a_changed_byte_never_hides_external_data(at: int, flip: int) -> None:
     content = bytearray(model(initializers=[external()]).SerializeToString())
     content[at % len(content)] ^= flip
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -35,7 +37,7 @@ def test_neighbours_share_at_least_the_overlap(cut: tuple[int, int, int, int]) -
     cut_tiles = list(tiles(height, width, tile, overlap))
     for axis in (0, 1):
         starts = sorted({(entry[axis].start, entry[axis].stop) for entry in cut_tiles})
-        for (_, stop), (start, _) in zip(starts, starts[1:], strict=False):
+        for (_, stop), (start, _) in pairwise(starts):
             assert stop - start >= overlap
             assert start > 0
 
@@ -54,7 +56,7 @@ def test_blend_weights_are_positive_and_flat_at_the_border(cut: tuple[int, int, 
     for rows, _ in tiles(height, 1, tile, overlap):
         weights = blend_weights(height, rows, overlap)
         assert weights.shape == (rows.stop - rows.start,)
-        assert 0 < weights.min()
+        assert weights.min() > 0
         assert weights.max() <= 1
         assert rows.start > 0 or weights[0] == 1
         assert rows.stop < height or weights[-1] == 1

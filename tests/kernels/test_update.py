@@ -1,0 +1,246 @@
+"""Start, step and finish do what their formulas say, in the NumPy reference and in the compiled form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mrs.kernels import cpu, update
+from mrs.kernels.noise import normal
+from mrs.kernels.row import Row
+
+F32 = NDArray[np.float32]
+# (N, C, H, W) of a state and (H', W') of the network: single pixels, primes, around the compiled block of 64 columns.
+SIZES = [
+    ((1, 1, 1, 1), (1, 1)),
+    ((1, 1, 1, 1), (8, 8)),
+    ((1, 3, 7, 13), (8, 16)),
+    ((2, 3, 5, 63), (5, 63)),
+    ((1, 2, 4, 64), (6, 64)),
+    ((2, 1, 3, 65), (3, 72)),
+    ((1, 3, 2, 131), (16, 144)),
+]
+ROWS = {
+    "order 1": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5),
+    "order 2": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b1=-0.25),
+    "order 3": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b1=-0.25, b2=0.125),
+    "only q2": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b2=0.125),
+    "noise": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, n=0.4),
+    "all": Row(2.9, -1.2, -0.7, 0.8, -0.3, 0.5, b1=-0.25, b2=0.125, n=0.4),
+    "last": Row(0.0, 0.0, 1.0, 0.0, 0.0, 1.0),
+}
+FILLER = np.float32(-77)
+
+
+@pytest.fixture(params=[update, cpu], ids=["numpy", "compiled"])
+def kernel(request: pytest.FixtureRequest) -> ModuleType:
+    if request.param is cpu and not cpu.compiled():
+        pytest.skip("there was no compiler")
+    return request.param
+
+
+@dataclass
+class Buffers:
+    """The arrays of a step, dense and apart; `packed` is full of a filler that no step may touch outside its part."""
+
+    x: F32
+    mu: F32
+    output: F32
+    q1: F32
+    q2: F32
+    packed: F32
+
+    @classmethod
+    def make(cls, shape: tuple[int, int, int, int], padded: tuple[int, int], seed: int = 0) -> Buffers:
+        random = np.random.default_rng(seed)
+        count, channels = shape[:2]
+        x, mu, q1, q2 = (random.normal(0.5, 0.8, shape).astype(np.float32) for _ in range(4))
+        # Padding of the output holds anything.
+        output = np.full((count, channels, *padded), np.nan, np.float32)
+        output[:, :, : shape[2], : shape[3]] = random.normal(0, 1, shape)
+        return cls(x, mu, output, q1, q2, np.full((count, 2 * channels, *padded), FILLER))
+
+    def copy(self) -> Buffers:
+        return Buffers(*(array.copy() for array in vars(self).values()))
+
+    def seen(self) -> F32:
+        """What of the output lies inside the picture."""
+        return self.output[:, :, : self.x.shape[2], : self.x.shape[3]]
+
+
+def expected_step(b: Buffers, row: Row, clamp: bool, z: Any) -> tuple[Any, Any]:
+    """q0 and x' from the formula in kernels/row.py, in float64."""
+    x, mu, f, q1, q2 = (array.astype(np.float64) for array in (b.x, b.mu, b.seen(), b.q1, b.q2))
+    q0 = row.cx * x + row.cm * mu + row.cf * f
+    if clamp:
+        q0 = np.minimum(np.maximum(q0, 0), 1)
+    return q0, row.ax * x + row.am * mu + row.b0 * q0 + row.b1 * q1 + row.b2 * q2 + row.n * z
+
+
+@pytest.mark.parametrize("clamp", [False, True], ids=["free", "clamp"])
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+@pytest.mark.parametrize(("shape", "padded"), SIZES, ids=str)
+def test_step_is_its_formula(kernel: ModuleType, shape: Any, padded: Any, row: Row, clamp: bool) -> None:
+    b = Buffers.make(shape, padded)
+    z = normal(5, 3, shape, origin=(2, 9), image=4)
+    q0, x = expected_step(b, row, clamp, z)
+    before = b.copy()
+    kernel.step(b.x, b.mu, b.output, b.q1, b.q2, row, clamp, 5, 3, b.packed, origin=(2, 9), image=4)
+    np.testing.assert_allclose(b.x, x, rtol=2e-6, atol=2e-6)
+    np.testing.assert_allclose(b.q2, q0, rtol=2e-6, atol=2e-6)
+    # The difference of the very numbers that are kept, in the first half; nothing elsewhere.
+    _, channels, height, width = shape
+    np.testing.assert_array_equal(b.packed[:, :channels, :height, :width], b.x - b.mu)
+    b.packed[:, :channels, :height, :width] = FILLER
+    np.testing.assert_array_equal(b.packed, before.packed)
+    for name in ("mu", "output", "q1"):
+        np.testing.assert_array_equal(getattr(b, name), getattr(before, name))
+
+
+def test_step_after_the_last_packs_nothing(kernel: ModuleType) -> None:
+    b = Buffers.make((2, 3, 5, 7), (8, 8))
+    other = b.copy()
+    kernel.step(b.x, b.mu, b.output, b.q1, b.q2, ROWS["all"], False, 0, 1, b.packed)
+    kernel.step(other.x, other.mu, other.output, other.q1, other.q2, ROWS["all"], False, 0, 1, None)
+    np.testing.assert_array_equal(other.x, b.x)
+    np.testing.assert_array_equal(other.q2, b.q2)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5, 7), (1, 3, 3, 131)], ids=str)
+@pytest.mark.parametrize("name", ["order 1", "order 2", "only q2", "noise", "last"])
+def test_history_without_weight_is_not_read(kernel: ModuleType, name: str, shape: Any) -> None:
+    """The first steps of a restore find the last restore's predictions, or nothing yet, in q1 and q2."""
+    row = ROWS[name]
+    clean = Buffers.make(shape, (8, 136))
+    poisoned = clean.copy()
+    if not row.b1:
+        poisoned.q1[:] = np.nan
+    if not row.b2:
+        poisoned.q2[:] = np.nan
+    for b in (clean, poisoned):
+        kernel.step(b.x, b.mu, b.output, b.q1, b.q2, row, False, 0, 1, b.packed)
+    for field in ("x", "q2", "packed"):
+        np.testing.assert_array_equal(getattr(poisoned, field), getattr(clean, field))
+    assert np.isfinite(poisoned.x).all()
+
+
+@pytest.mark.parametrize("name", ["order 1", "order 2", "noise", "last"])
+def test_one_array_may_be_both_predictions(kernel: ModuleType, name: str) -> None:
+    apart = Buffers.make((2, 3, 5, 67), (8, 72))
+    shared = apart.copy()
+    kernel.step(apart.x, apart.mu, apart.output, apart.q1, apart.q2, ROWS[name], True, 0, 1, apart.packed)
+    kernel.step(shared.x, shared.mu, shared.output, shared.q1, shared.q1, ROWS[name], True, 0, 1, shared.packed)
+    np.testing.assert_array_equal(shared.x, apart.x)
+    np.testing.assert_array_equal(shared.packed, apart.packed)
+    np.testing.assert_array_equal(shared.q1, apart.q2)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf], ids=str)
+def test_clamp_keeps_nan_and_ends_infinity(kernel: ModuleType, bad: float) -> None:
+    """NaN must reach the check at the end of a restore; a clamp that made a number of it would hide it."""
+    b = Buffers.make((1, 3, 4, 70), (4, 70))
+    b.output[0, 1, 2, [0, 33, 66]] = bad
+    kernel.step(b.x, b.mu, b.output, b.q1, b.q2, Row(0, 0, 1, 0, 0, 1), True, 0, 1, None)
+    expected = np.nan if np.isnan(bad) else float(bad > 0)
+    np.testing.assert_array_equal(b.x[0, 1, 2, [0, 33, 66]], np.full(3, expected, np.float32))
+    np.testing.assert_array_equal(b.q2[0, 1, 2, [0, 33, 66]], np.full(3, expected, np.float32))
+    assert np.isfinite(
+        np.delete(b.x.ravel(), np.ravel_multi_index(([0] * 3, [1] * 3, [2] * 3, [0, 33, 66]), b.x.shape))
+    ).all()
+
+
+def test_noise_of_a_window_is_that_of_the_whole(kernel: ModuleType) -> None:
+    whole = Buffers.make((2, 3, 9, 77), (9, 77))
+    kernel_arguments = (ROWS["noise"], False, 8, 2)
+    top, left, height, width = 3, 5, 4, 70
+    part = Buffers(
+        *(np.ascontiguousarray(array[1:, :, top : top + height, left : left + width]) for array in vars(whole).values())
+    )
+    kernel.step(whole.x, whole.mu, whole.output, whole.q1, whole.q2, *kernel_arguments, None)
+    kernel.step(part.x, part.mu, part.output, part.q1, part.q2, *kernel_arguments, None, origin=(top, left), image=1)
+    np.testing.assert_array_equal(part.x, whole.x[1:, :, top : top + height, left : left + width])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize(("shape", "padded"), SIZES, ids=str)
+def test_start_is_its_formula(kernel: ModuleType, shape: Any, padded: Any, dtype: Any) -> None:
+    count, channels, height, width = shape
+    random = np.random.default_rng(1)
+    picture = random.integers(0, 256, (count, height, width, channels), dtype=np.uint8)
+    if dtype == np.float32:
+        picture = random.random(picture.shape, dtype=np.float32)
+    given = picture.copy()
+    mu, x = (np.full(shape, np.nan, np.float32) for _ in range(2))
+    packed = np.full((count, 2 * channels, *padded), FILLER)
+    kernel.start(picture, 0.3, 7, mu, x, packed, origin=(11, 6), image=3)
+    planes = given.transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(mu, planes / np.float32(255) if dtype == np.uint8 else planes)
+    z = normal(7, 0, shape, origin=(11, 6), image=3)
+    np.testing.assert_allclose(x, mu.astype(np.float64) + 0.3 * z.astype(np.float64), rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(packed[:, :channels, :height, :width], x - mu)
+    np.testing.assert_array_equal(packed[:, channels:, :height, :width], mu)
+    packed[:, :, :height, :width] = FILLER
+    np.testing.assert_array_equal(packed, FILLER)
+    np.testing.assert_array_equal(picture, given)
+
+
+def test_every_byte_becomes_its_255th_and_returns(kernel: ModuleType) -> None:
+    picture = np.arange(256, dtype=np.uint8).reshape(1, 4, 64, 1)
+    mu, x = (np.empty((1, 1, 4, 64), np.float32) for _ in range(2))
+    kernel.start(picture, 0.0, 0, mu, x, np.zeros((1, 2, 4, 64), np.float32))
+    np.testing.assert_array_equal(mu.ravel(), np.float32(np.arange(256) / 255))
+    np.testing.assert_array_equal(x, mu)
+    again = np.full_like(picture, 99)
+    kernel.finish(x, again)
+    np.testing.assert_array_equal(again, picture)
+
+
+def halves() -> F32:
+    """Numbers around each multiple of 1/510, where 255 x is half: the number itself, and its neighbours."""
+    exact = np.float32(np.arange(-3, 515) / 510)
+    return np.concatenate([exact, np.nextafter(exact, np.float32(-9)), np.nextafter(exact, np.float32(9))])
+
+
+def test_finish_rounds_halves_to_even(kernel: ModuleType) -> None:
+    values = halves()
+    x = values.reshape(1, 3, -1, 37)
+    picture = np.full((1, *x.shape[2:], 3), 99, np.uint8)
+    kernel.finish(x, picture)
+    expected = np.rint(np.minimum(np.maximum(values, 0), 1) * np.float32(255)).astype(np.uint8)
+    np.testing.assert_array_equal(picture.transpose(0, 3, 1, 2).ravel(), expected)
+    products = values[(values > 0) & (values < 1)] * np.float32(255)
+    tied = products[products % 1 == 0.5]
+    # There are ties to break among them, of either parity below.
+    assert {0.0, 1.0} == set((np.floor(tied) % 2).tolist())
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_finish_clamps(kernel: ModuleType, dtype: Any) -> None:
+    x = np.array([-np.inf, -3e38, -1, -1e-9, 0, 0.25, 1, 1.0000001, 2, 300, np.inf], np.float32)
+    picture = np.full((1, 1, 11, 1), 99, dtype)
+    kernel.finish(x.reshape(1, 1, 1, 11), picture)
+    expected = np.array([0, 0, 0, 0, 0, 0.25, 1, 1, 1, 1, 1])
+    np.testing.assert_array_equal(picture.ravel(), np.rint(expected * 255) if dtype == np.uint8 else expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("shape", [shape for shape, _ in SIZES], ids=str)
+def test_finish_turns_planes_into_pixels(kernel: ModuleType, shape: Any, dtype: Any) -> None:
+    x = np.random.default_rng(2).uniform(-0.1, 1.1, shape).astype(np.float32)
+    given = x.copy()
+    picture = np.full((shape[0], *shape[2:], shape[1]), 99, dtype)
+    kernel.finish(x, picture)
+    expected = np.minimum(np.maximum(given, 0), 1).transpose(0, 2, 3, 1)
+    np.testing.assert_array_equal(picture, np.rint(expected * np.float32(255)) if dtype == np.uint8 else expected)
+    np.testing.assert_array_equal(x, given)
+
+
+def test_a_row_knows_its_history() -> None:
+    assert {name: row.history for name, row in ROWS.items()} == {
+        "order 1": 0, "order 2": 1, "order 3": 2, "only q2": 2, "noise": 0, "all": 2, "last": 0,
+    }  # fmt: skip

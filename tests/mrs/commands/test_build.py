@@ -1,0 +1,303 @@
+"""`mrs-trt build`: its flags reach the plan, and what is wrong is refused before time is spent."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mrs import Schedule, Solver
+from mrs.runtime import backends
+from mrs.runtime.plan import read_plan
+from mrs.solver import RECOMMENDED
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+
+@pytest.fixture
+def build(run, golden, tmp_path):
+    """Build nafnet_tiny with further arguments; the manifest."""
+
+    def call(*arguments: object, checkpoint: object = golden.weights) -> dict:
+        path = tmp_path / "made.mrsplan"
+        result = run("build", checkpoint, "-o", path, "-q", "--backend", "onnxruntime", "--size", "16x16", *arguments)
+        assert (result.code, result.err) == (0, "")
+        return read_plan(path).manifest
+
+    return call
+
+
+# What is built
+
+
+def test_the_default(run, golden, tmp_path) -> None:
+    path = tmp_path / "made.mrsplan"
+    result = run("build", golden.weights, "-o", path, "--backend", "onnxruntime", "--size", "16x24")
+    assert result.code == 0
+    manifest = read_plan(path).manifest
+    assert manifest["solver"] == RECOMMENDED.to_dict()
+    assert manifest["schedule"] == Schedule().to_dict()
+    assert manifest["output"] == "noise"
+    assert manifest["shape"] == [1, 16, 24]
+    assert (manifest["backend"], manifest["precision"]) == ("onnxruntime", "fp32")
+    # Progress apart from the result.
+    assert "chosen        onnxruntime fp32" in result.out
+    assert result.err.startswith(f"read {golden.weights}\n")
+    assert result.err.endswith(f"wrote {path}\n")
+
+
+@pytest.mark.parametrize(
+    ("flags", "changes"),
+    [
+        (["--steps", 3], {"steps": 3}),
+        (["--solver", "ode-3"], {"method": "ode", "order": 3}),
+        (["--solver", "sde"], {"method": "sde", "order": 2}),
+        (["--solver", "posterior"], {"method": "posterior", "order": 1}),
+        (["--prediction", "noise", "--solver", "ode-1"], {"prediction": "noise", "order": 1, "clamp": "none"}),
+        (["--spacing", "karras-t"], {"spacing": "karras-t"}),
+        (["--spacing", "leading"], {"spacing": "leading"}),
+        (["--lambda-min", "-3.5"], {"lambda_min": -3.5}),
+        (["--clamp", "unit"], {"clamp": "unit"}),
+        (["--clamp", "none"], {"clamp": "none"}),
+        (["--last-step", "published"], {"last_step": "published"}),
+        (["--denoise-last"], {"denoise_last": True}),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_flags_of_the_solver_change_the_recommended_one(build, flags, changes) -> None:
+    manifest = build(*flags)
+    assert manifest["solver"] == {**RECOMMENDED.to_dict(), **changes}
+    assert len(manifest["table"]["rows"]) == manifest["solver"]["steps"]
+    assert manifest["table"]["clamp"] == (manifest["solver"]["clamp"] == "unit")
+
+
+def test_published_settings(build) -> None:
+    assert build("--published")["solver"] == Solver().to_dict()
+    assert build("--published", "--solver", "sde-1", "--steps", 4, "--overwrite")["solver"] == Solver(
+        method="sde", order=1, steps=4
+    ).to_dict()
+
+
+def test_flags_of_the_schedule(build) -> None:
+    flags = ["--schedule", "linear", "--max-sigma", 30, "--eps", 0.01, "--T", 50, "--convention", "ir-sde"]
+    assert build(*flags)["schedule"] == Schedule("linear", 30.0, 0.01, 50, "ir-sde").to_dict()
+
+
+def test_flags_of_the_schedule_change_what_the_checkpoint_says(build, golden, tmp_path) -> None:
+    from mrs.export import checkpoint
+
+    own = Schedule("constant", 10.0, 0.02, 80, "ir-sde")
+    path = tmp_path / "own.safetensors"
+    checkpoint.save(path, checkpoint.read_checkpoint(golden.weights).state, {"schedule": own.to_dict()})
+    assert build(checkpoint=path)["schedule"] == own.to_dict()
+    assert build("--max-sigma", 20, "--overwrite", checkpoint=path)["schedule"] == {**own.to_dict(), "max_sigma": 20.0}
+
+
+def test_flags_of_the_plan(build) -> None:
+    manifest = build("--batch", 2, "--size", "18x21", "--threads", 1, "--network-output", "velocity", "--precision", "fp32")
+    # Padded to the network's multiple of 4.
+    assert manifest["shape"] == [2, 20, 24]
+    assert (manifest["threads"], manifest["output"], manifest["precision"]) == (1, "velocity", "fp32")
+
+
+def test_calibration_on_own_pictures(build, pictures) -> None:
+    assert build()["selection"]["calibration_pictures"] == 3
+    (pictures / "b.jpg").unlink()
+    assert build("--calibration", pictures, "--overwrite")["selection"]["calibration_pictures"] == 2
+
+
+def test_overwriting_when_asked(build, run, tmp_path) -> None:
+    (tmp_path / "made.mrsplan").write_bytes(b"old")
+    assert build("--overwrite")["format_version"] == 1
+
+
+def test_the_name_of_shipped_weights(build, golden, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("mrs.builder.WEIGHTS", tmp_path)
+    save_file(dict(torch.load(golden.weights)), tmp_path / "drizzle.safetensors")
+    assert build(checkpoint="drizzle")["checkpoint"]["name"] == "drizzle.safetensors"
+
+
+# What is refused
+
+
+@pytest.fixture
+def refuse_build(refuse, golden, tmp_path):
+    """`build` that must fail; `given` overrides checkpoint and output."""
+
+    def call(*arguments: object, says: object, checkpoint: object = golden.weights, output: object = None) -> str:
+        return refuse("build", checkpoint, "-o", output or tmp_path / "new.mrsplan", *arguments, says=says)
+
+    return call
+
+
+@pytest.mark.parametrize("size", ["0x5", "abc", "5"])
+def test_wrong_size(refuse_build, size) -> None:
+    refuse_build("--size", size, says=f"argument --size: {size!r} is not HEIGHTxWIDTH in pixels, such as 256x384")
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--solver", "dpm-2"], ("solver 'dpm-2' is unknown", "ode-1, ode-2")),
+        (["--solver", "sde-3"], ("'sde' has no order 3", "use order 1 or 2")),
+        (["--solver", "unipc-2", "--published"], "solver 'unipc-2' is unknown"),
+        (["--solver", ""], "solver '' is unknown"),
+        (["--backend", "tensorrt"], ("backend 'tensorrt' is unknown", "openvino, onnxruntime")),
+        (["--precision", "fp16"], ("precision 'fp16' is unknown", "auto, fp32, bf16")),
+        (["--precision", "bf16", "--backend", "onnxruntime"], "bf16"),
+        (["--spacing", "log"], ("solver spacing 'log' is unknown", "karras-n")),
+        (["--prediction", "velocity"], "solver prediction 'velocity' is unknown"),
+        (["--prediction", "noise", "--clamp", "unit"], "cannot be clamped"),
+        (["--clamp", "255"], "solver clamp '255' is unknown"),
+        (["--last-step", "first"], "solver last_step 'first' is unknown"),
+        (["--steps", "0"], "'0' is not a whole number of at least 1"),
+        (["--steps", "90", "--spacing", "leading", "--lambda-min", "-3"], ("'leading'", "use fewer steps")),
+        (["--lambda-min", "9"], ("lambda_min 9", "leaves no time to start from")),
+        (["--lambda-min", "nan"], "lambda_min nan"),
+        (["--lambda-min", "low"], "invalid float value: 'low'"),
+        (["--network-output", "score"], ("network output 'score' is unknown", "noise, data, velocity")),
+        (["--batch", "0"], "'0' is not a whole number of at least 1"),
+        (["--size", "99999x99999", "--batch", "999999999"], ("size 99999x99999 at batch 999999999 needs", "GiB")),
+        (["--threads", "-1"], "--threads"),
+        (["--schedule", "sigmoid"], "invalid choice: 'sigmoid'"),
+        (["--max-sigma", "0"], "max_sigma 0.0 is outside (0, 255]"),
+        (["--max-sigma", "nan"], "max_sigma nan is outside (0, 255]"),
+        (["--eps", "1"], "eps 1.0 is outside (0, 1)"),
+        (["--T", "1"], "T 1 is not a whole number of at least 2"),
+        (["--convention", "mine"], "invalid choice: 'mine'"),
+        (["--calibration", "no/such/folder"], "calibration folder no/such/folder does not exist"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_flags(refuse_build, flags, says) -> None:
+    refuse_build(*flags, says=says)
+
+
+def test_an_empty_calibration_folder(refuse_build, tmp_path) -> None:
+    (tmp_path / "empty").mkdir()
+    refuse_build("--calibration", tmp_path / "empty", says="empty holds no pictures")
+
+
+def test_a_damaged_calibration_picture(refuse_build, tmp_path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    refuse_build("--calibration", tmp_path / "one", says="broken.png")
+
+
+class Code:
+    """What runs when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("form", ["pickle", "torch"])
+def test_a_checkpoint_with_code_is_not_run(refuse_build, tmp_path, form) -> None:
+    path, mark = tmp_path / "net.pth", tmp_path / "mark"
+    if form == "pickle":
+        path.write_bytes(pickle.dumps({"params": Code(mark)}))
+    else:
+        torch.save({"params": Code(mark)}, path)
+    refuse_build(checkpoint=path, says="net.pth holds more than weights")
+    assert not mark.exists()
+
+
+def cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    "damage", [cut, lambda content: b"", lambda content: b"<html>not found</html>", lambda content: b"\0" * 100],
+    ids=["cut", "empty", "page", "zeros"],
+)  # fmt: skip
+def test_a_damaged_checkpoint(refuse_build, golden, tmp_path, suffix, damage) -> None:
+    path = tmp_path / f"net{suffix}"
+    if suffix == ".pth":
+        path.write_bytes(golden.weights.read_bytes())
+    else:
+        save_file(dict(torch.load(golden.weights)), path)
+    path.write_bytes(damage(path.read_bytes()))
+    refuse_build(checkpoint=path, says=f"net{suffix} is not a")
+
+
+def test_checkpoints_that_are_something_else(refuse_build, golden, tmp_path, plan, picture) -> None:
+    refuse_build(checkpoint=tmp_path / "missing.pth", says=("missing.pth does not exist", "give a .pth"))
+    refuse_build(checkpoint="sunshine", says="checkpoint sunshine does not exist")
+    refuse_build(checkpoint=tmp_path, says="is a folder")
+    refuse_build(checkpoint=plan, says="tiny.mrsplan is not a readable checkpoint")
+    refuse_build(checkpoint=picture, says="picture.png is not a checkpoint")
+    refuse_build(checkpoint="n" * 300, says="File name too long")
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr("readme", "hello")
+    refuse_build(checkpoint=tmp_path / "other.zip", says="other.zip is not a readable checkpoint")
+
+
+def test_a_checkpoint_of_another_network(refuse_build, tmp_path) -> None:
+    torch.save({"conv.weight": torch.zeros(3, 3, 1, 1)}, tmp_path / "other.pth")
+    refuse_build(checkpoint=tmp_path / "other.pth", says="other.pth is no ConditionalNAFNet")
+
+
+def test_a_checkpoint_that_misses_weights(refuse_build, golden, tmp_path) -> None:
+    state = dict(torch.load(golden.weights))
+    del state["ending.bias"]
+    torch.save(state, tmp_path / "partial.pth")
+    refuse_build(checkpoint=tmp_path / "partial.pth", says="missing: ending.bias")
+
+
+def test_a_checkpoint_whose_schedule_is_not_understood(refuse_build, golden, tmp_path) -> None:
+    save_file(
+        dict(torch.load(golden.weights)), tmp_path / "odd.safetensors", {"mrs": json.dumps({"schedule": {"beta": 1}})}
+    )
+    assert load_file(tmp_path / "odd.safetensors")
+    refuse_build(checkpoint=tmp_path / "odd.safetensors", says="odd.safetensors carries a schedule")
+
+
+def test_outputs_that_cannot_be(refuse_build, tmp_path) -> None:
+    (tmp_path / "old.mrsplan").write_bytes(b"old")
+    (tmp_path / "folder").mkdir()
+    for output, says in (
+        ("old.mrsplan", ("old.mrsplan exists", "pass --overwrite to replace it")),
+        ("missing/new.mrsplan", ("its folder does not exist", "make ")),
+        ("folder", "it is a folder"),
+        ("old.mrsplan/new.mrsplan", "Not a directory"),
+    ):
+        refuse_build(output=tmp_path / output, says=says)
+    refuse_build("--overwrite", output=tmp_path / "folder", says="it is a folder")
+
+
+def test_the_output_is_checked_before_anything_is_read(refuse, tmp_path) -> None:
+    (tmp_path / "old").write_bytes(b"old")
+    refuse("build", "missing.pth", "-o", tmp_path / "old", says="old exists")
+
+
+@pytest.mark.usefixtures("no_space")
+@pytest.mark.parametrize("old", [True, False])
+def test_a_full_disk(refuse_build, tmp_path, old) -> None:
+    if old:
+        (tmp_path / "new.mrsplan").write_bytes(b"old")
+    flags = ["--overwrite"] if old else []
+    refuse_build(
+        "-q", "--backend", "onnxruntime", "--size", "8x8", *flags,
+        says=("cannot write", "new.mrsplan: No space left on device"),
+    )  # fmt: skip
+
+
+def test_without_torch(refuse_build, monkeypatch) -> None:
+    monkeypatch.setattr("mrs.commands.arguments.find_spec", lambda name: None if name in ("torch", "onnx") else name)
+    refuse_build(says=("torch, onnx not installed", 'hint: pip install "mrs-trt[build]"'))
+
+
+def test_without_a_backend(refuse_build, monkeypatch) -> None:
+    for backend in backends.BACKENDS.values():
+        monkeypatch.setattr(type(backend), "missing", lambda self: f"{self.name} is not installed: pip install it")
+    refuse_build("-q", says="no backend can run here")
+    refuse_build("-q", "--backend", "openvino", says="openvino")

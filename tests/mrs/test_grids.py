@@ -1,0 +1,172 @@
+"""The six time grids, against numbers worked out by hand and for any schedule."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mrs.grids import GRIDS, time_grid
+from mrs.runtime.errors import InputError
+from mrs.schedule import CONVENTIONS, KINDS, Schedule
+from mrs.solver import SPACINGS
+
+NO_LIMIT = -math.inf
+PUBLISHED = Schedule()
+# a_t = 1/2, 1/4, 1/8 and S = 1/5.
+HALVES = Schedule("constant", max_sigma=51, eps=0.125, T=2, convention="mr-sampler")
+# a_t = 1, 1/2, 1/4, 1/8.
+HALVES_FROM_1 = Schedule("constant", max_sigma=51, eps=0.125, T=3, convention="ir-sde")
+
+
+def lam(a: float) -> float:
+    return math.log(a / (0.2 * math.sqrt(1 - a * a)))
+
+
+# lam is 1.0601, 0.2554, -0.4622 where a is 1/2, 1/4, 1/8; midway between the ends it is this part of a step below 1/4.
+PART = ((lam(1 / 2) + lam(1 / 8)) / 2 - lam(1 / 4)) / (lam(1 / 2) - lam(1 / 4))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "spacing", "expected"),
+    [
+        (PUBLISHED, "linspace", [100, 80, 60, 40, 20, 0]),
+        (PUBLISHED, "linspace", [100, 0]),
+        (PUBLISHED, "linspace", [100, 100 * 2 / 3, 100 / 3, 0]),
+        # floor(100 / 6) = 16, floor(100 / 4) = 25
+        (PUBLISHED, "leading", [80, 64, 48, 32, 16, 0]),
+        (PUBLISHED, "leading", [75, 50, 25, 0]),
+        (PUBLISHED, "trailing", [100, 75, 50, 25]),
+        (PUBLISHED, "trailing", [100, 100 * 5 / 6, 100 * 4 / 6, 50, 100 * 2 / 6, 100 / 6]),
+        # ((100^(1/7) + 1) / 2)^7 = 1.465349^7
+        (PUBLISHED, "karras-t", [100, 14.5073, 1]),
+        (PUBLISHED, "karras-t", [100, 1]),
+        # s/a is 0, 0.34641, ... at t = 0, 1, ..., and half of its seventh root is its 128th part.
+        (HALVES_FROM_1, "karras-n", [3, math.sqrt(1 - 1 / 64) * 0.2 * 8 / 128 / (math.sqrt(3) * 0.2), 0]),
+        (HALVES, "karras-n", [2, 0]),
+        (HALVES, "linear-lambda", [2, 1 - PART, 0]),
+        (HALVES_FROM_1, "linear-lambda", [3, 2 - PART, 1, 0]),
+        (HALVES_FROM_1, "linear-lambda", [3, 0]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_by_hand(schedule: Schedule, spacing: str, expected: list[float]) -> None:
+    times = time_grid(schedule, spacing, len(expected) - 1, NO_LIMIT)
+    np.testing.assert_allclose(times, expected, rtol=1e-5, atol=1e-12)
+
+
+def test_numbers_used_above() -> None:
+    np.testing.assert_allclose(HALVES.alphas, [1 / 2, 1 / 4, 1 / 8], rtol=1e-14)
+    np.testing.assert_allclose(HALVES_FROM_1.alphas, [1, 1 / 2, 1 / 4, 1 / 8], rtol=1e-14)
+    assert pytest.approx(0.054166, abs=1e-6) == PART
+
+
+def test_every_spacing_of_a_solver_is_a_grid() -> None:
+    assert tuple(GRIDS) == SPACINGS
+
+
+schedules = st.builds(
+    Schedule,
+    kind=st.sampled_from(KINDS),
+    max_sigma=st.floats(1, 255),
+    eps=st.floats(1e-5, 0.5),
+    T=st.integers(50, 500),
+    convention=st.sampled_from(CONVENTIONS),
+)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@settings(max_examples=60)
+@given(schedule=schedules, steps=st.integers(1, 24), limit=st.sampled_from([NO_LIMIT, -5.0, -2.0, 0.0]))
+def test_any_grid(spacing: str, schedule: Schedule, steps: int, limit: float) -> None:
+    kept = schedule.half_log_snrs >= limit
+    last = int(np.flatnonzero(kept).max(initial=0))
+    # What can fail, and only where start times are dropped.
+    exists = last > 0 and {
+        "leading": last > steps,
+        "trailing": last * (steps + 1) >= steps * schedule.T,
+        "karras-t": last > 1,
+    }.get(spacing, True)
+    if not exists:
+        with pytest.raises(InputError, match=f"'{spacing}'" if last else "lambda_min"):
+            time_grid(schedule, spacing, steps, limit)
+        return
+    times = time_grid(schedule, spacing, steps, limit)
+    assert times.shape == (steps + 1,)
+    assert times.dtype == np.float64
+    assert (np.diff(times) < 0).all()
+    start, end = times[0], times[-1]
+    # Where lam is interpolated, the start may lie between the last time kept and the first one dropped.
+    assert start <= last + (spacing == "linear-lambda")
+    if spacing in ("linspace", "trailing", "karras-t"):
+        assert start == last
+    elif spacing == "karras-n":
+        assert start == pytest.approx(last, rel=1e-12)
+    elif spacing == "leading":
+        assert start == last // (steps + 1) * steps
+    else:
+        assert float(schedule.half_log_snr(start)) == pytest.approx(max(limit, schedule.half_log_snrs[-1]), abs=1e-9)
+    if spacing == "karras-t":
+        assert end == 1
+    elif spacing == "trailing":
+        assert end == pytest.approx(last - steps * schedule.T / (steps + 1), abs=1e-9)
+    else:
+        assert end == 0
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_lambda_min_drops_start_times(spacing: str) -> None:
+    lam = PUBLISHED.half_log_snrs
+    times = time_grid(PUBLISHED, spacing, 2, -3.0)
+    last = int((lam >= -3.0).sum()) - 1
+    assert 90 < last < 100
+    expected = {"leading": last // 3 * 2, "linear-lambda": times[0]}.get(spacing, last)
+    assert times[0] == pytest.approx(expected, rel=1e-12)
+    assert float(PUBLISHED.half_log_snr(times[0])) >= -3.0 - 1e-9
+    # A time whose lam is the limit itself stays.
+    assert time_grid(PUBLISHED, "linspace", 2, float(lam[97]))[0] == 97
+    assert time_grid(PUBLISHED, "linspace", 2, float(np.nextafter(lam[97], 9)))[0] == 96
+
+
+def test_the_published_limit_drops_nothing_from_the_published_schedule() -> None:
+    for spacing in SPACINGS:
+        np.testing.assert_array_equal(
+            time_grid(PUBLISHED, spacing, 10, -5.0), time_grid(PUBLISHED, spacing, 10, NO_LIMIT)
+        )
+
+
+@pytest.mark.parametrize(
+    ("schedule", "spacing", "steps", "limit", "named"),
+    [
+        (PUBLISHED, "leading", 100, NO_LIMIT, ("'leading'", "101 different times", "between 100 and 0")),
+        (PUBLISHED, "leading", 5000, NO_LIMIT, ("'leading'", "5001")),
+        (PUBLISHED, "leading", 90, -1.0, ("'leading'", "91")),
+        # It would go below time 0.
+        (PUBLISHED, "trailing", 10, -1.0, ("'trailing'", "11 different times")),
+        (HALVES_FROM_1, "karras-t", 2, 1.0, ("'karras-t'", "between 1 and 0")),
+        (HALVES_FROM_1, "linear-lambda", 3, float(HALVES_FROM_1.half_log_snrs[1]), ("'linear-lambda'",)),
+        (PUBLISHED, "linspace", 10, 9.0, ("lambda_min 9.0", "start at -3.67")),
+        (PUBLISHED, "linear-lambda", 10, math.inf, ("lambda_min inf",)),
+        (HALVES, "karras-n", 1, 1.06, ("lambda_min 1.06", "-0.46")),
+    ],
+    ids=str,
+)
+def test_grids_that_do_not_exist_are_refused(
+    schedule: Schedule, spacing: str, steps: int, limit: float, named: tuple[str, ...]
+) -> None:
+    with pytest.raises(InputError) as caught:
+        time_grid(schedule, spacing, steps, limit)
+    for words in named:
+        assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_the_most_leading_steps(convention: str) -> None:
+    schedule: Any = Schedule(convention=convention)
+    np.testing.assert_array_equal(time_grid(schedule, "leading", 99, NO_LIMIT), np.arange(99, -1, -1))

@@ -1,0 +1,249 @@
+"""The reference loop: what it calls, keeps, draws and refuses; and the kernels' steps are its steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mrs.kernels import update
+from mrs.kernels.noise import normal
+from mrs.kernels.row import Row
+from mrs.reference import sample
+from mrs.runtime.errors import InputError
+from mrs.schedule import Schedule
+from mrs.solver import Solver
+from mrs.table import Table, tableau
+
+SHAPE = (2, 3, 5, 7)
+METHODS = (("ode", 1), ("ode", 2), ("ode", 3), ("sde", 1), ("sde", 2), ("posterior", 1))
+
+
+def pictures(dtype: Any = np.float64) -> Any:
+    return np.random.default_rng(0).random(SHAPE).astype(dtype)
+
+
+def network(x: Any, mu: Any, t: float) -> Any:
+    """Any function that keeps the precision of its arguments."""
+    return np.sin(x + x.dtype.type(t)) * x.dtype.type(0.3) + mu * mu
+
+
+def table(method: str = "ode", order: int = 2, steps: int = 5, **more: Any) -> Table:
+    return tableau(
+        Schedule(convention=more.pop("convention", "mr-sampler")), Solver(method, order, steps=steps, **more)
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("method", "order"), METHODS)
+def test_precision_is_kept_throughout(method: str, order: int, dtype: Any) -> None:
+    seen = set()
+
+    def spy(x: Any, mu: Any, t: float) -> Any:
+        seen.update((x.dtype, mu.dtype))
+        # A network may answer in another precision.
+        return network(x, mu, t).astype(np.float64)
+
+    given = table(method, order, clamp="unit")
+    # Noise too may come in any precision.
+    noise = np.random.default_rng(1).standard_normal((5, *SHAPE))
+    for more in ({}, {"noise": noise, "init_noise": noise[0]}):
+        result = sample(spy, pictures(dtype), given, **more)
+        assert result.dtype == dtype
+        assert result.shape == SHAPE
+    assert seen == {np.dtype(dtype)}
+
+
+def test_float32_is_float64_to_its_precision() -> None:
+    low, high = (
+        sample(network, pictures(np.float32).astype(dtype), table("sde")) for dtype in (np.float32, np.float64)
+    )
+    np.testing.assert_allclose(low, high, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9])
+def test_one_call_per_row_at_its_time(steps: int) -> None:
+    times = []
+
+    def spy(x: Any, mu: Any, t: float) -> Any:
+        assert type(t) is float
+        times.append(t)
+        np.testing.assert_array_equal(mu, pictures())
+        return network(x, mu, t)
+
+    given = table(steps=steps)
+    sample(spy, pictures(), given)
+    assert tuple(times) == given.times[:-1]
+    assert len(times) == steps
+
+
+def test_the_first_state_is_mu_and_noise() -> None:
+    states = []
+
+    def spy(x: Any, mu: Any, t: float) -> Any:
+        states.append(x.copy())
+        return network(x, mu, t)
+
+    z = np.random.default_rng(3).standard_normal(SHAPE)
+    sample(spy, pictures(), table(), init_noise=z)
+    np.testing.assert_allclose(states[0], pictures() + 50 / 255 * z, rtol=1e-15)
+
+
+def test_rows_by_hand() -> None:
+    """Two rows with all weights, worked out beside the loop."""
+    rows = (
+        Row(0.5, 0.25, 2.0, 0.5, 0.25, 0.125, n=3.0),
+        Row(1.0, 0.0, 1.0, 1.0, 0.0, 1.0, b1=10.0),
+        Row(1.0, 0.0, 0.0, 0.0, 0.0, 0.0, b1=1.0, b2=100.0, n=1.0),
+    )
+    mu = np.full((1, 1, 1, 1), 4.0)
+    result = sample(
+        lambda x, mu, t: t * np.ones_like(x),
+        mu,
+        Table((30.0, 20.0, 10.0, 0.0), rows, 0.5, False),
+        noise=[np.full_like(mu, value) for value in (1, 7, 5)],
+        init_noise=np.full_like(mu, 2.0),
+        clamp=False,
+    )
+    # x_T = 4 + 0.5 * 2 = 5
+    # q = 2.5 + 1 + 60 = 63.5; x = 2.5 + 1 + 63.5 / 8 + 3 * 1 = 14.4375
+    # q' = 14.4375 + 20 = 34.4375; x = 14.4375 + 34.4375 + 635 = 683.875, without the noise that has no weight
+    # x = 34.4375 + 6350 + 5
+    assert result.item() == 34.4375 + 6350 + 5
+
+
+def test_clamps() -> None:
+    """Of the result always but when told not to, of the predictions where the table says so."""
+
+    def far(x: Any, mu: Any, t: float) -> Any:
+        return np.where(mu > 0.5, 7.0, -7.0)
+
+    schedule = Schedule()
+    free, unit = (tableau(schedule, Solver(steps=3, clamp=clamp), "data") for clamp in ("none", "unit"))
+    wild = sample(far, pictures(), free, clamp=False)
+    assert wild.max() > 5
+    assert wild.min() < -5
+    np.testing.assert_array_equal(sample(far, pictures(), free), np.clip(wild, 0, 1))
+    tame = sample(far, pictures(), unit, clamp=False)
+    # Made of predictions within [0, 1] and a last 0.2 % of noise.
+    assert tame.max() < 1.02
+    assert tame.min() > -0.02
+    np.testing.assert_allclose(tame, pictures() > 0.5, atol=0.02)
+
+
+def test_nan_is_not_hidden_by_clamps() -> None:
+    def broken(x: Any, mu: Any, t: float) -> Any:
+        output = network(x, mu, t)
+        output[0, 1, 2, 3] = np.nan
+        return output
+
+    result = sample(broken, pictures(), table(clamp="unit"))
+    assert np.isnan(result[0, 1, 2, 3])
+    assert np.isnan(result).sum() == 1
+
+
+@pytest.mark.parametrize(("method", "order"), METHODS)
+def test_a_seed_is_its_draws(method: str, order: int) -> None:
+    given = table(method, order)
+    by_seed = sample(network, pictures(), given, seed=12)
+    np.testing.assert_array_equal(by_seed, sample(network, pictures(), given, seed=12))
+    assert not np.array_equal(by_seed, sample(network, pictures(), given, seed=13))
+    # Draw 0 is x_T's, draw i + 1 row i's.
+    draws = [normal(12, draw, SHAPE) for draw in range(6)]
+    np.testing.assert_array_equal(by_seed, sample(network, pictures(), given, draws[1:], draws[0]))
+    np.testing.assert_array_equal(by_seed, sample(network, pictures(), given, np.stack(draws[1:]), seed=12))
+    np.testing.assert_array_equal(by_seed, sample(network, pictures(), given, init_noise=draws[0], seed=12))
+
+
+def test_the_first_picture_of_a_batch_is_the_picture_alone() -> None:
+    given = table("sde")
+    together = sample(network, pictures(), given, seed=4)
+    np.testing.assert_array_equal(sample(network, pictures()[:1], given, seed=4), together[:1])
+
+
+@pytest.mark.parametrize("clamp", ["none", "unit"])
+@pytest.mark.parametrize(("method", "order"), METHODS)
+def test_kernels_give_the_same_bits(method: str, order: int, clamp: str) -> None:
+    """A chain of start, steps and finish on float32 is the loop on float32, to the last bit."""
+    given = table(method, order, clamp=clamp, convention="ir-sde")
+    shape = SHAPE
+    picture = np.random.default_rng(0).random((shape[0], *shape[2:], shape[1]), dtype=np.float32)
+    mu, x, *predictions = (np.full(shape, np.nan, np.float32) for _ in range(4))
+    packed = np.zeros((shape[0], 2 * shape[1], 8, 8), np.float32)
+    output = np.full((*shape[:2], 8, 8), np.nan, np.float32)
+    update.start(picture, given.start, 6, mu, x, packed)
+    for i, row in enumerate(given.rows):
+        seen = packed[:, :, : shape[2], : shape[3]]
+        np.testing.assert_array_equal(seen, np.concatenate([x - mu, mu], axis=1))
+        output[:, :, : shape[2], : shape[3]] = network(x, mu, given.times[i])
+        update.step(x, mu, output, *predictions, row, given.clamp, 6, i + 1, packed)
+        predictions.reverse()
+    planes = np.ascontiguousarray(picture.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(x, sample(network, planes, given, seed=6, clamp=False))
+
+
+@pytest.mark.parametrize(
+    ("mu", "named"),
+    [
+        (np.zeros((3, 5, 7)), "float64(3, 5, 7)"),
+        (np.zeros((1, 2, 3, 5, 7)), "float64(1, 2, 3, 5, 7)"),
+        (np.zeros(SHAPE, np.uint8), "uint8(2, 3, 5, 7)"),
+        (np.zeros(SHAPE, np.float16), "float16"),
+        (np.zeros(SHAPE, np.complex64), "complex64"),
+        (0.5, "float64()"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_wrong_pictures_are_refused(mu: Any, named: str) -> None:
+    with pytest.raises(InputError, match=r"^mu is .*give \(N, C, H, W\) float32 or float64") as caught:
+        sample(network, mu, table())
+    assert named in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 5, 7), (2, 3, 7, 5), (3, 5, 7), (), (2, 3, 5, 1)], ids=str)
+def test_what_does_not_fit_the_pictures_is_refused(shape: tuple[int, ...]) -> None:
+    """Broadcasting would accept some of these, and give one noise to all pictures."""
+    wrong = np.zeros(shape)
+    good = [np.zeros(SHAPE)] * 5
+    for more, named in (({"init_noise": wrong}, "init_noise"), ({"noise": [*good[:3], wrong, wrong]}, r"noise\[3\]")):
+        with pytest.raises(InputError, match=named) as caught:
+            sample(network, pictures(), table("sde"), **more)
+        assert str(shape) in str(caught.value)
+        assert str(SHAPE) in str(caught.value)
+    with pytest.raises(InputError, match="the denoiser's output"):
+        sample(lambda x, mu, t: wrong, pictures(), table())
+
+
+def never(x: Any, mu: Any, t: float) -> Any:
+    raise AssertionError("the denoiser was called")
+
+
+@pytest.mark.parametrize("convention", ["mr-sampler", "ir-sde"])
+def test_too_little_noise_is_refused_before_any_work(convention: str) -> None:
+    given = table("sde", convention=convention)
+    # With s_0 = 0 the last of 5 rows has no noise.
+    needed = 4 if convention == "ir-sde" else 5
+    noise = np.zeros((needed, *SHAPE))
+    sample(network, pictures(), given, noise=noise)
+    for too_few in (noise[:-1], list(noise[:-1]), []):
+        with pytest.raises(InputError, match=f"noise has {len(too_few)} draws, the table needs {needed}"):
+            sample(never, pictures(), given, noise=too_few)
+    # A deterministic table needs none.
+    sample(network, pictures(), table("ode", convention=convention), noise=[])
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**40])
+def test_seeds_out_of_range_are_refused(seed: int) -> None:
+    with pytest.raises(InputError, match=f"seed {seed} is outside"):
+        sample(never, pictures(), table(), seed=seed)
+
+
+def test_inputs_are_left_alone() -> None:
+    mu, noise = pictures(), np.random.default_rng(1).standard_normal((6, *SHAPE))
+    copies = mu.copy(), noise.copy()
+    for array in (mu, noise):
+        array.flags.writeable = False
+    sample(network, mu, table("sde", clamp="unit"), noise=noise[1:], init_noise=noise[0])
+    np.testing.assert_array_equal(mu, copies[0])
+    np.testing.assert_array_equal(noise, copies[1])

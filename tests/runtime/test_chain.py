@@ -1,0 +1,188 @@
+"""The chain gives what the reference loop gives, on buffers made once, and refuses what is not finite."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mrs.kernels import cpu
+from mrs.kernels.noise import normal
+from mrs.kernels.row import Row
+from mrs.reference import sample
+from mrs.runtime import backends
+from mrs.runtime.chain import Chain
+from mrs.runtime.errors import BackendError
+from mrs.schedule import Schedule
+from mrs.solver import Solver
+from mrs.table import Table, tableau
+
+SOLVERS = {
+    "ode-1": Solver(order=1, steps=4),
+    "ode-2": Solver(order=2, steps=4),
+    # Five steps: at least two with three predictions, the ring turned round once.
+    "ode-3": Solver(order=3, steps=5),
+    "sde-2": Solver(method="sde", steps=4),
+    "posterior": Solver(method="posterior", order=1, steps=4),
+    "clamped": Solver(steps=4, clamp="unit"),
+    "one step": Solver(order=1, steps=1),
+}
+
+
+def bytes_of(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def planes(picture: NDArray[Any]) -> NDArray[np.float32]:
+    """What the reference loop is given for a picture."""
+    scaled = picture / np.float32(255) if picture.dtype == np.uint8 else picture
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+
+def table_of(name: str) -> Table:
+    return tableau(Schedule(), SOLVERS[name], "data")
+
+
+def chain_of(network: Any, table: Table, shape: tuple[int, int, int, int], threads: int = 1) -> Chain:
+    return Chain(network, table.rows, table.start, table.clamp, shape, threads)
+
+
+def padded(height: int, width: int, count: int = 1) -> tuple[int, int, int, int]:
+    return count, 6, -(-height // 4) * 4, -(-width // 4) * 4
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("name", SOLVERS)
+def test_equals_the_reference_loop(fake_network, name: str, dtype: type) -> None:
+    table = table_of(name)
+    picture = bytes_of((2, 9, 14, 3))
+    if dtype == np.float32:
+        picture = picture / np.float32(255)
+    network = fake_network(padded(9, 14, count=2))
+    out = np.full(picture.shape, np.nan, np.float32)
+    chain_of(network, table, (2, 3, 9, 14)).restore_into(picture, out, seed=7)
+
+    steps = {time: step for step, time in enumerate(table.times)}
+    expected = sample(lambda x, mu, t: fake_network.predict(x - mu, mu, steps[t]), planes(picture), table, seed=7)
+    np.testing.assert_allclose(out, expected.transpose(0, 2, 3, 1), rtol=0, atol=1e-5)
+    assert network.evaluated == list(range(len(table.rows)))
+    # Neither all black nor all white: then everything would be equal.
+    assert out.std() > 0.05
+
+
+def test_the_clamp_changes_something(fake_network) -> None:
+    picture = bytes_of((1, 8, 8, 3))
+    outs = []
+    for name in ("ode-2", "clamped"):
+        outs.append(np.empty(picture.shape, np.float32))
+        chain_of(fake_network(padded(8, 8)), table_of(name), (1, 3, 8, 8)).restore_into(picture, outs[-1], seed=0)
+    assert np.abs(outs[0] - outs[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", backends.BACKENDS)
+def test_equals_the_reference_loop_on_a_real_engine(one_thread, tiny, name: str) -> None:
+    picture = bytes_of((1, 15, 22, 3))
+    network = backends.get(name).compile(tiny.graph, tiny.modulation, (1, 6, 16, 24), "fp32", 1)
+    out = np.empty(picture.shape, np.float32)
+    chain_of(network, tiny.table, (1, 3, 15, 22)).restore_into(picture, out, seed=3)
+    expected = sample(tiny.denoise, planes(picture), tiny.table, seed=3)
+    np.testing.assert_allclose(out, expected.transpose(0, 2, 3, 1), rtol=0, atol=1e-5)
+    assert out.std() > 0.05
+
+
+def test_bytes_are_the_nearest_levels(fake_network) -> None:
+    picture = bytes_of((1, 8, 8, 3))
+    chain = chain_of(fake_network(padded(8, 8)), table_of("ode-2"), (1, 3, 8, 8))
+    levels, exact = np.empty(picture.shape, np.uint8), np.empty(picture.shape, np.float32)
+    chain.restore_into(picture, levels, seed=0)
+    chain.restore_into(picture, exact, seed=0)
+    np.testing.assert_array_equal(levels, np.rint(exact * np.float32(255)))
+
+
+@pytest.mark.parametrize("name", ["ode-3", "sde-2"])
+def test_nothing_of_one_picture_is_left_for_the_next(fake_network, name: str) -> None:
+    first, second = bytes_of((1, 9, 14, 3)), bytes_of((1, 9, 14, 3), seed=1)
+    used, fresh = (chain_of(fake_network(padded(9, 14)), table_of(name), (1, 3, 9, 14)) for _ in range(2))
+    outs = [np.empty(first.shape, np.float32) for _ in range(2)]
+    used.restore_into(first, outs[0], seed=5)
+    # Whatever a buffer may hold before a restore is written before it is read.
+    for buffer in (fresh._x, fresh._mu, *fresh._predictions):
+        buffer.fill(np.nan)
+    used.restore_into(second, outs[0], seed=6)
+    fresh.restore_into(second, outs[1], seed=6)
+    np.testing.assert_array_equal(outs[0], outs[1])
+
+
+def test_a_window_has_the_noise_of_the_whole_picture(fake_network) -> None:
+    picture = bytes_of((1, 16, 24, 3))
+    whole, part = np.empty((1, 16, 24, 3), np.float32), np.empty((1, 7, 9, 3), np.float32)
+    table = table_of("sde-2")
+    chain_of(fake_network(padded(16, 24)), table, (1, 3, 16, 24)).restore_into(picture, whole, seed=1)
+    window = np.ascontiguousarray(picture[:, 5:12, 10:19])
+    chain_of(fake_network(padded(7, 9)), table, (1, 3, 7, 9)).restore_into(window, part, seed=1, origin=(5, 10))
+    np.testing.assert_allclose(part, whole[:, 5:12, 10:19], rtol=0, atol=1e-6)
+
+
+def test_each_draw_is_another(fake_network) -> None:
+    row = Row(cx=0, cm=0, cf=0, ax=1, am=0, b0=0, n=0.25)
+    table = Table((2.0, 1.0, 0.0), (row, row), 0.1, False)
+    picture = np.full((1, 4, 4, 3), 0.5, np.float32)
+    out = np.empty(picture.shape, np.float32)
+    chain_of(fake_network(padded(4, 4)), table, (1, 3, 4, 4)).restore_into(picture, out, seed=9)
+    start, first, second = (normal(9, draw, (1, 3, 4, 4)) for draw in range(3))
+    expected = np.clip(0.5 + 0.1 * start + 0.25 * (first + second), 0, 1)
+    np.testing.assert_allclose(out, expected.transpose(0, 2, 3, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("clamp", [False, True], ids=["plain", "clamped"])
+@pytest.mark.parametrize("step", [0, 3])
+def test_a_network_that_gives_nan_is_refused(fake_network, step: int, clamp: bool) -> None:
+    class Broken(fake_network):  # type: ignore[misc]
+        def evaluate(self, number: int) -> None:
+            super().evaluate(number)
+            if number == step:
+                self.output[0, 1, 2, 3] = np.nan
+
+    picture = bytes_of((1, 8, 8, 3))
+    out = np.full(picture.shape, 77, np.uint8)
+    chain = chain_of(Broken(padded(8, 8)), table_of("clamped" if clamp else "ode-2"), (1, 3, 8, 8))
+    with pytest.raises(BackendError, match="infinities or NaN"):
+        chain.restore_into(picture, out, seed=0)
+    # The caller's array is not touched.
+    assert (out == 77).all()
+
+
+def test_infinities_of_both_signs_are_refused_without_a_warning(fake_network) -> None:
+    class Broken(fake_network):  # type: ignore[misc]
+        def evaluate(self, number: int) -> None:
+            super().evaluate(number)
+            self.output[0, 0, 0, :2] = np.inf, -np.inf
+
+    picture = bytes_of((1, 8, 8, 3))
+    chain = chain_of(Broken(padded(8, 8)), table_of("one step"), (1, 3, 8, 8))
+    with pytest.raises(BackendError, match="infinities or NaN"):
+        chain.restore_into(picture, np.empty_like(picture), seed=0)
+
+
+@pytest.mark.skipif(not cpu.compiled(), reason="the NumPy kernels allocate")
+@pytest.mark.parametrize("name", ["ode-3", "sde-2"])
+def test_nothing_is_allocated_after_the_first_restore(fake_network, name: str) -> None:
+    class Still(fake_network):  # type: ignore[misc]
+        def evaluate(self, number: int) -> None:
+            self.output.fill(0.5)
+
+    picture = bytes_of((1, 256, 256, 3))
+    out = np.empty_like(picture)
+    chain = chain_of(Still(padded(256, 256)), table_of(name), (1, 3, 256, 256))
+    chain.restore_into(picture, out, seed=0)
+    tracemalloc.start()
+    try:
+        chain.restore_into(picture, out, seed=1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # NumPy sums in a buffer of 8192 values.
+    assert peak < 100_000 < picture.nbytes

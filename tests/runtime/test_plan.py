@@ -1,0 +1,444 @@
+"""Plans come back as they were written; whatever else a file may hold is refused by name, and runs no code."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mrs.kernels.row import Row
+from mrs.runtime import plan as module
+from mrs.runtime.errors import InputError, PlanError
+from mrs.runtime.plan import ENGINE, GRAPH, MODULATION, Plan, read_manifest, read_plan
+
+# The smallest model that the guard lets pass: an empty graph.
+EMPTY_MODEL = b"\x08\x09\x3a\x00"
+MANIFEST: dict[str, Any] = {
+    "network": {"channels": 3, "multiple": 4, "bytes_per_pixel": 160},
+    "table": {
+        "times": [90.0, 40.0, 0.0],
+        "rows": [[0.1 * i for i in range(9)], [1, 0, 0, 0, 0, 1, 0, 0, 0]],
+        "start": 0.2,
+        "clamp": False,
+    },
+    "shape": [1, 16, 24],
+    "backend": "openvino",
+    "precision": "fp32",
+    "fingerprint": {"system": "Linux"},
+}
+
+
+@pytest.fixture
+def plan() -> Plan:
+    return Plan(MANIFEST, EMPTY_MODEL, np.arange(10, dtype=np.float32).reshape(2, 5), b"an engine")
+
+
+@pytest.fixture
+def saved(plan: Plan, tmp_path: Path) -> Path:
+    path = tmp_path / "a.mrsplan"
+    plan.save(path)
+    return path
+
+
+def members(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def rewrite(path: Path, **changes: bytes | None) -> None:
+    """Exchange members (None drops one) and write their digests, as somebody would who makes plans of his own."""
+    content = members(path)
+    names = {"graph": GRAPH, "modulation": MODULATION, "engine": ENGINE}
+    for key, value in changes.items():
+        content[names[key]] = value if value is not None else b""
+        if value is None:
+            del content[names[key]]
+    manifest = json.loads(content.pop("manifest.json"))
+    manifest["members"] = {name: hashlib.sha256(value).hexdigest() for name, value in content.items()}
+    write(path, {"manifest.json": json.dumps(manifest).encode(), **content})
+
+
+def write(path: Path, content: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> None:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, value in content.items():
+            archive.writestr(name, value)
+
+
+def change_manifest(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    content = members(path)
+    manifest = json.loads(content["manifest.json"])
+    change(manifest)
+    write(path, {**content, "manifest.json": json.dumps(manifest).encode()})
+
+
+def npy(array: np.ndarray[Any, Any]) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def refused(path: Path, match: str) -> None:
+    """Refused by both readers or the full one, in one line that names the file."""
+    with pytest.raises(PlanError, match=match) as caught:
+        read_plan(path)
+    assert str(path) in caught.value.message
+    assert "\n" not in str(caught.value)
+
+
+# What is written is what is read
+
+
+@pytest.mark.parametrize("engine", [None, b"an engine"], ids=["no engine", "engine"])
+def test_roundtrip(tmp_path: Path, plan: Plan, engine: bytes | None) -> None:
+    path = tmp_path / "a.mrsplan"
+    Plan(plan.manifest, plan.graph, plan.modulation, engine).save(str(path))
+    back = read_plan(str(path))
+    assert MANIFEST.items() <= back.manifest.items()
+    assert back.manifest["format"] == "mrs-trt plan"
+    assert back.manifest["format_version"] == 1
+    assert (back.graph, back.engine) == (plan.graph, engine)
+    assert back.modulation.dtype == np.float32
+    np.testing.assert_array_equal(back.modulation, plan.modulation)
+    # Engines take the address of the rows, and some want to be able to write there.
+    assert back.modulation.flags.c_contiguous
+    assert back.modulation.flags.writeable
+
+
+def test_rows_are_rows(saved: Path) -> None:
+    rows = read_plan(saved).rows
+    assert rows == [Row(*MANIFEST["table"]["rows"][0]), Row(1, 0, 0, 0, 0, 1)]
+    assert rows[1].history == 0
+
+
+def test_a_modulation_in_another_order_of_memory_is_written_alike(saved: Path, plan: Plan, tmp_path: Path) -> None:
+    turned = Plan(plan.manifest, plan.graph, np.asfortranarray(plan.modulation), plan.engine)
+    turned.save(tmp_path / "turned")
+    assert (tmp_path / "turned").read_bytes() == saved.read_bytes()
+
+
+def test_equal_plans_are_equal_files(saved: Path, plan: Plan, tmp_path: Path) -> None:
+    plan.save(tmp_path / "again")
+    read_plan(saved).save(tmp_path / "reread")
+    assert (tmp_path / "again").read_bytes() == saved.read_bytes()
+    assert (tmp_path / "reread").read_bytes() == saved.read_bytes()
+
+
+def test_members_are_stored_as_they_are(saved: Path) -> None:
+    with zipfile.ZipFile(saved) as archive:
+        assert archive.namelist() == ["manifest.json", GRAPH, MODULATION, ENGINE]
+        assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
+    assert b"an engine" in saved.read_bytes()
+
+
+def test_the_manifest_alone_is_read_beside_a_damaged_engine(saved: Path) -> None:
+    content = saved.read_bytes()
+    saved.write_bytes(content.replace(b"an engine", b"no engine"))
+    assert read_manifest(saved)["backend"] == "openvino"
+    refused(saved, "engine.bin")
+
+
+# Writing
+
+
+def test_an_old_plan_is_replaced(saved: Path, plan: Plan) -> None:
+    Plan(plan.manifest, plan.graph, plan.modulation).save(saved)
+    assert read_plan(saved).engine is None
+
+
+def test_a_folder_that_does_not_exist(tmp_path: Path, plan: Plan) -> None:
+    with pytest.raises(InputError, match="cannot write"):
+        plan.save(tmp_path / "none" / "a.mrsplan")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "raised"),
+    [(OSError(28, "No space left on device"), InputError), (KeyboardInterrupt(), KeyboardInterrupt)],
+)
+def test_a_write_that_fails_leaves_the_old_plan(
+    saved: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch, fault: BaseException, raised: type[BaseException]
+) -> None:
+    before = saved.read_bytes()
+    write_member = zipfile.ZipFile.writestr
+
+    def fail(self: zipfile.ZipFile, info: zipfile.ZipInfo, data: bytes) -> None:
+        if info.filename == MODULATION:
+            raise fault
+        write_member(self, info, data)
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", fail)
+    with pytest.raises(raised):
+        Plan(plan.manifest, plan.graph, plan.modulation).save(saved)
+    assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_a_manifest_that_nobody_could_read_is_not_written(tmp_path: Path, plan: Plan) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        Plan({**MANIFEST, "latency_ms": math.nan}, plan.graph, plan.modulation).save(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Files that are no plan
+
+
+def test_a_file_that_does_not_exist(tmp_path: Path) -> None:
+    refused(tmp_path / "none.mrsplan", "does not exist")
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    refused(tmp_path, "is a folder")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello\n", bytes(5000), b"PK\x05\x06"], ids=["empty", "text", "zeros", "PK"])
+def test_a_file_of_another_kind(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.mrsplan"
+    path.write_bytes(content)
+    refused(path, "is no plan or is damaged")
+    with pytest.raises(PlanError, match="is no plan or is damaged"):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize("content", [{}, {"a.txt": b"a"}, {"manifest.json": b"{}"}, {"manifest.json": b"[]"}], ids=repr)
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED], ids=["stored", "deflated"])
+def test_another_zip_file(tmp_path: Path, content: dict[str, bytes], compression: int) -> None:
+    path = tmp_path / "a.zip"
+    write(path, content, compression)
+    refused(path, "a zip file, but no plan|not stored as it is")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="permissions do not bind this user")
+def test_a_file_without_permission(saved: Path) -> None:
+    saved.chmod(0)
+    refused(saved, "cannot be read: Permission denied")
+
+
+# Damage
+
+
+def test_a_file_cut_anywhere_is_refused(saved: Path) -> None:
+    content = saved.read_bytes()
+    for length in [*range(0, len(content), 5), *range(len(content) - 25, len(content))]:
+        saved.write_bytes(content[:length])
+        with pytest.raises(PlanError):
+            read_plan(saved)
+
+
+def test_a_changed_byte_is_refused_or_changes_nothing(saved: Path) -> None:
+    content = saved.read_bytes()
+    plan = read_plan(saved)
+    with zipfile.ZipFile(saved) as archive:
+        # Where the content of each member lies, after its local header.
+        parts = [(info.header_offset + 30 + len(info.filename), info.file_size) for info in archive.infolist()]
+    inside = {at for start, size in parts for at in range(start, start + size)}
+    for at in range(0, len(content), 2):
+        flip = (0xFF, 0x01, 0x80)[at % 3]
+        saved.write_bytes(content[:at] + bytes([content[at] ^ flip]) + content[at + 1 :])
+        try:
+            changed = read_plan(saved)
+        except PlanError:
+            continue
+        assert at not in inside
+        assert (changed.manifest, changed.graph, changed.engine) == (plan.manifest, plan.graph, plan.engine)
+
+
+def test_a_member_with_another_digest_is_refused(saved: Path) -> None:
+    content = members(saved)
+    write(saved, {**content, ENGINE: b"foreign code"})
+    refused(saved, "engine.bin does not have the digest")
+
+
+@pytest.mark.parametrize("name", [GRAPH, MODULATION, ENGINE])
+def test_a_member_that_is_listed_but_absent(saved: Path, name: str) -> None:
+    content = members(saved)
+    del content[name]
+    write(saved, content)
+    refused(saved, name)
+
+
+@pytest.mark.parametrize("name", ["graph", "modulation"])
+def test_a_plan_without_what_every_plan_has(saved: Path, name: str) -> None:
+    rewrite(saved, **{name: None})
+    refused(saved, "lacks " + {"graph": GRAPH, "modulation": MODULATION}[name])
+
+
+def test_an_engine_that_is_not_listed_is_not_used(saved: Path) -> None:
+    change_manifest(saved, lambda manifest: manifest["members"].pop(ENGINE))
+    assert read_plan(saved).engine is None
+
+
+@pytest.mark.parametrize("name", ["manifest.json", GRAPH])
+def test_two_members_of_one_name(saved: Path, name: str) -> None:
+    with zipfile.ZipFile(saved, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr(name, members(saved)[name])
+    refused(saved, "two members of one name")
+
+
+def test_compressed_members_are_not_unpacked(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(saved, {**members(saved), "bomb": bytes(1 << 20)}, zipfile.ZIP_DEFLATED)
+    monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("a member was read"))
+    refused(saved, "not stored as it is")
+
+
+def test_a_size_that_the_file_does_not_have(saved: Path) -> None:
+    content = bytearray(saved.read_bytes())
+    at = content.rindex(b"PK\x01\x02")
+    # Both sizes of the last entry: within what a 32-bit field can say.
+    struct.pack_into("<II", content, at + 20, 0xFFFFFFF0, 0xFFFFFFF0)
+    saved.write_bytes(content)
+    refused(saved, "engine.bin is not stored as it is")
+
+
+def test_encrypted_members_are_refused(saved: Path) -> None:
+    content = bytearray(saved.read_bytes())
+    at = content.rindex(b"PK\x01\x02")
+    content[at + 8] |= 1
+    saved.write_bytes(content)
+    refused(saved, "engine.bin is not stored as it is")
+
+
+def test_a_manifest_too_large_to_be_one(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MANIFEST_LIMIT", 100)
+    refused(saved, "the manifest is too large")
+
+
+# The manifest's values
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[" * 100_000, b'{"a": 1' + b"0" * 5000 + b"}"], ids=range(5))
+def test_a_manifest_that_is_no_json(saved: Path, text: bytes) -> None:
+    write(saved, {**members(saved), "manifest.json": text})
+    refused(saved, "no plan or is damaged")
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_another_format_version(saved: Path, version: object) -> None:
+    change_manifest(saved, lambda manifest: manifest.update(format_version=version))
+    refused(saved, f"has format version {version}, this program reads 1")
+
+
+WRONG = {
+    "table.rows": [None, [], {}, [[1.0] * 8, [1.0] * 9], [[1.0] * 9, ["1"] * 9], [[1.0] * 9, [math.nan] * 9],
+                   [[1.0] * 9, [10**400] * 9], [[1.0] * 9, [1e39] * 9], [[1.0] * 9, 5], [[True] * 9] * 2],
+    "table.times": [None, [90.0, 0.0], [90.0, math.inf, 0.0], [90.0, "4", 0.0], 90.0],
+    "table.start": [None, 0, -1.0, "1", math.nan, math.inf, True],
+    "table.clamp": [None, 0, "no"],
+    "table": [None, [], 3],
+    "network.channels": [None, 0, 3.0, "3", True, math.inf, 10**30],
+    "network.multiple": [None, 0, -4, 4.0, "4"],
+    "network.bytes_per_pixel": [None, 0, 1.5],
+    "network": [None, "NAFNet"],
+    "shape": [None, [16, 24], [1, 16, 24, 3], [1, 16.0, 24], [1, 0, 24], "abc", 3],
+    "backend": [None, 3],
+    "precision": [None, ["fp32"]],
+    "fingerprint": [None, "Linux", {}, {"system": 1}],
+    "members": [None, [], {}, {GRAPH: 5}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [pytest.param(field, value, id=f"{field}={value!r:.30}") for field in WRONG for value in WRONG[field]],
+)
+def test_a_field_with_a_value_of_another_kind(saved: Path, field: str, value: object) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        *outer, last = field.split(".")
+        for name in outer:
+            manifest = manifest[name]
+        manifest[last] = value
+
+    change_manifest(saved, change)
+    refused(saved, rf"is damaged: {field}(\.\w+)? in its manifest is missing or wrong")
+
+
+def test_times_that_do_not_fit_the_rows(saved: Path) -> None:
+    change_manifest(saved, lambda manifest: manifest["table"]["rows"].pop())
+    refused(saved, "table.times in its manifest")
+
+
+@pytest.mark.parametrize("field", list(WRONG))
+def test_a_field_that_is_missing(saved: Path, field: str) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        *outer, last = field.split(".")
+        for name in outer:
+            manifest = manifest[name]
+        del manifest[last]
+
+    change_manifest(saved, change)
+    refused(saved, rf"is damaged: {field}(\.\w+)? in its manifest is missing or wrong")
+
+
+# The members' contents
+
+
+class Trap:
+    """Leaves a file where it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.mkdir, (str(self.mark),))
+
+
+def test_a_modulation_with_pickled_objects_runs_nothing(saved: Path, tmp_path: Path) -> None:
+    trap = np.empty((2, 1), object)
+    trap[:] = Trap(tmp_path / "mark")
+    stream = io.BytesIO()
+    np.save(stream, trap, allow_pickle=True)
+    rewrite(saved, modulation=stream.getvalue())
+    refused(saved, "modulation.npy does not fit its rows")
+    assert not (tmp_path / "mark").exists()
+
+
+def header(text: str) -> bytes:
+    """An .npy file without data."""
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(npy(np.zeros((3, 5), np.float32)), id="rows"),
+        pytest.param(npy(np.zeros(10, np.float32)), id="one axis"),
+        pytest.param(npy(np.zeros((2, 5), np.float64)), id="float64"),
+        pytest.param(npy(np.zeros((2, 5), ">f4")), id="other byte order"),
+        pytest.param(npy(np.asfortranarray(np.zeros((2, 5), np.float32))), id="column order"),
+        pytest.param(npy(np.zeros((2, 5), np.float32))[:-1], id="cut"),
+        pytest.param(npy(np.zeros((2, 5), np.float32)) + b"\0", id="longer"),
+        pytest.param(npy(np.full((2, 5), np.nan, np.float32)), id="NaN"),
+        pytest.param(npy(np.full((2, 5), np.inf, np.float32)), id="infinite"),
+        pytest.param(header("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 10000000000000)}"), id="endless"),
+        pytest.param(header("{'descr': '<f4', 'fortran_order': False, 'shape': (2, -5)}"), id="negative"),
+        pytest.param(header("{'descr': '<f4', 'shape': (2, "), id="broken header"),
+        pytest.param(header("(" * 5000), id="deep header"),
+        pytest.param(b"\x93NUMPY\x03\x00", id="version"),
+        pytest.param(b"PK\x03\x04", id="zip"),
+        pytest.param(b"", id="empty"),
+    ],
+)
+def test_a_modulation_that_does_not_fit(saved: Path, content: bytes) -> None:
+    rewrite(saved, modulation=content)
+    refused(saved, r"is damaged: modulation\.npy")
+
+
+def test_a_graph_with_weights_in_other_files(saved: Path) -> None:
+    # graph { initializer { data_location: EXTERNAL } }
+    rewrite(saved, graph=b"\x3a\x04\x2a\x02\x70\x01")
+    refused(saved, "keeps weights in other files")
+
+
+@pytest.mark.parametrize("graph", [b"", b"no model"])
+def test_a_graph_that_is_no_model(saved: Path, graph: bytes) -> None:
+    rewrite(saved, graph=graph)
+    refused(saved, "no readable ONNX model")

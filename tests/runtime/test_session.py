@@ -1,0 +1,569 @@
+"""A loaded plan restores any picture, alike whatever the tiles, engine or thread; what it cannot take is refused."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import mrs
+from mrs.reference import sample
+from mrs.runtime import backends, machine
+from mrs.runtime import session as module
+from mrs.runtime.errors import BackendError, InputError, PlanError
+from mrs.runtime.plan import Plan
+from mrs.runtime.session import Restorer, load
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def bytes_of(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def by_reference(tiny, picture: NDArray[np.uint8], seed: int = 0) -> NDArray[np.float32]:
+    """The restored picture as the reference loop gives it, with torch."""
+    batch = picture if picture.ndim == 4 else picture[None]
+    mu = np.ascontiguousarray((batch / np.float32(255)).transpose(0, 3, 1, 2))
+    out = sample(tiny.denoise, mu, tiny.table, seed=seed).transpose(0, 2, 3, 1)
+    return out if picture.ndim == 4 else out[0]
+
+
+@pytest.fixture(scope="module")
+def real(tiny):
+    with Restorer(tiny.plan(), threads=1) as restorer:
+        yield restorer
+
+
+@pytest.fixture
+def restorer(fake_plan: Plan):
+    with Restorer(fake_plan, threads=1) as restorer:
+        yield restorer
+
+
+def changed(plan: Plan, engine: bytes | None = b"engine", **fields: Any) -> Plan:
+    return Plan({**plan.manifest, **fields}, plan.graph, plan.modulation, engine)
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (17, 33), (16, 24), (1, 30)], ids=str)
+def test_any_size_is_restored_as_the_reference_does(real: Restorer, tiny, size: tuple[int, int]) -> None:
+    picture = bytes_of((*size, 3))
+    expected = by_reference(tiny, picture, seed=5)
+    floats = real.restore(picture / np.float32(255), seed=5)
+    assert floats.dtype == np.float32
+    np.testing.assert_allclose(floats, expected, rtol=0, atol=1e-5)
+    levels = real.restore(picture, seed=5)
+    assert levels.dtype == np.uint8
+    assert np.abs(levels - 255 * expected).max() < 0.51
+
+
+def test_a_batch_is_restored_as_the_reference_does(real: Restorer, tiny) -> None:
+    batch = bytes_of((3, 10, 9, 3))
+    restored = real.restore(batch)
+    assert np.abs(restored - 255 * by_reference(tiny, batch)).max() < 0.51
+    np.testing.assert_array_equal(real.restore(batch[:1])[0], real.restore(batch[0]))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4", np.longdouble])
+def test_floats_of_any_width(restorer: Restorer, picture, dtype: Any) -> None:
+    given = (picture / 255).astype(dtype)
+    restored = restorer.restore(given)
+    assert restored.dtype == np.float32
+    np.testing.assert_allclose(restored, restorer.restore(given.astype(np.float32)), rtol=0, atol=1e-6)
+
+
+def test_pictures_that_are_views(restorer: Restorer, picture) -> None:
+    turned = picture[::-1, ::2]
+    np.testing.assert_array_equal(restorer.restore(turned), restorer.restore(turned.copy()))
+
+
+def test_a_list_is_no_picture_of_bytes(restorer: Restorer, picture) -> None:
+    listed: Any = picture.tolist()
+    with pytest.raises(InputError, match="int64 is neither uint8 nor float"):
+        restorer.restore(listed)
+
+
+def test_read_only_pictures_are_read_only(restorer: Restorer, picture) -> None:
+    before = picture.copy()
+    picture.setflags(write=False)
+    restorer.restore(picture)
+    np.testing.assert_array_equal(picture, before)
+
+
+@pytest.mark.parametrize(
+    "shape", [(16, 24), (16, 24, 1), (16, 24, 4), (3, 16, 24), (0, 24, 3), (0, 16, 24, 3), (1, 1, 16, 24, 3), (3,), ()],
+    ids=str,
+)  # fmt: skip
+def test_a_shape_that_is_no_picture(restorer: Restorer, shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"is not \(H, W, 3\) or \(N, H, W, 3\)"):
+        restorer.restore(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint16, np.int8, bool, complex, object])
+def test_a_dtype_that_is_no_picture(restorer: Restorer, dtype: type) -> None:
+    with pytest.raises(InputError, match="neither uint8 nor float"):
+        restorer.restore(np.zeros((4, 4, 3), dtype))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1.01, -0.01, 255.0])
+def test_floats_outside_the_range(restorer: Restorer, fake, value: float) -> None:
+    picture = np.full((4, 4, 3), 0.5)
+    picture[1, 2, 1] = value
+    with pytest.raises(InputError, match=r"not within \[0, 1\]"):
+        restorer.restore(picture)
+    assert fake.compiled == []
+
+
+# The caller's array
+
+
+@pytest.mark.parametrize("tile", [0, 8], ids=["whole", "tiled"])
+def test_a_picture_is_restored_in_its_own_place(restorer: Restorer, picture, tile: int) -> None:
+    expected = restorer.restore(picture, tile=tile)
+    restorer.restore_into(picture, picture, tile=tile)
+    np.testing.assert_array_equal(picture, expected)
+
+
+@pytest.mark.parametrize("tile", [0, 8], ids=["whole", "tiled"])
+def test_a_strided_array_is_filled(restorer: Restorer, picture, tile: int) -> None:
+    large = np.full((20, 60, 3), 9, np.uint8)
+    out = large[2:18, 4:52:2]
+    restorer.restore_into(picture, out, tile=tile)
+    np.testing.assert_array_equal(out, restorer.restore(picture, tile=tile))
+    out[...] = 9
+    assert (large == 9).all()
+
+
+def test_a_strided_batch_is_filled(restorer: Restorer) -> None:
+    batch = bytes_of((2, 5, 6, 3))
+    out = np.zeros((2, 3, 5, 6), np.uint8).transpose(0, 2, 3, 1)
+    restorer.restore_into(batch, out)
+    np.testing.assert_array_equal(out, restorer.restore(batch))
+
+
+def test_floats_from_bytes_and_bytes_from_floats(restorer: Restorer, picture) -> None:
+    floats, levels = np.empty(picture.shape, np.float32), np.empty(picture.shape, np.uint8)
+    restorer.restore_into(picture, floats)
+    restorer.restore_into(picture / np.float32(255), levels)
+    np.testing.assert_array_equal(levels, np.rint(255 * floats))
+
+
+def read_only(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    out = np.empty(shape, np.uint8)
+    out.setflags(write=False)
+    return out
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        np.empty((16, 23, 3), np.uint8),
+        np.empty((1, 16, 24, 3), np.uint8),
+        np.empty((16, 24, 3), np.float64),
+        np.empty((16, 24, 3), ">f4"),
+        read_only((16, 24, 3)),
+    ],
+    ids=["shape", "batch", "float64", "byte order", "read-only"],
+)
+def test_an_array_that_cannot_be_filled(restorer: Restorer, picture, out: NDArray[Any]) -> None:
+    with pytest.raises(InputError, match=r"give writeable uint8 or float32 \(16, 24, 3\)"):
+        restorer.restore_into(picture, out)
+
+
+# Seeds
+
+
+def test_a_seed_is_a_picture(restorer: Restorer, picture) -> None:
+    first, again, other = (restorer.restore(picture, seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).mean() > 0.5
+    np.testing.assert_array_equal(restorer.restore(picture), restorer.restore(picture, seed=0))
+
+
+@pytest.mark.parametrize("seed", [0, 2**32 - 1, np.int64(7), np.uint32(2**32 - 1)], ids=repr)
+def test_seeds_of_every_whole_number(restorer: Restorer, picture, seed: Any) -> None:
+    np.testing.assert_array_equal(restorer.restore(picture, seed=seed), restorer.restore(picture, seed=int(seed)))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, True, False, 1.0, "1", None, np.float64(3)], ids=repr)
+def test_seeds_that_are_none(restorer: Restorer, picture, seed: Any) -> None:
+    with pytest.raises(InputError, match="is not a whole number from 0 to 4294967295"):
+        restorer.restore(picture, seed=seed)
+
+
+# Tiles
+
+
+@pytest.mark.parametrize("shape", [(30, 41, 3), (2, 30, 41, 3)], ids=["one", "batch"])
+@pytest.mark.parametrize(("tile", "overlap"), [(8, None), (8, 0), (12, 6), (32, 4)])
+def test_tiles_of_a_network_that_sees_pixels_give_the_whole_picture(
+    restorer: Restorer, fake, shape: tuple[int, ...], tile: int, overlap: int | None
+) -> None:
+    picture = bytes_of(shape)
+    floats = picture / np.float32(255)
+    tiled = restorer.restore(floats, seed=3, tile=tile, overlap=overlap)
+    # All tiles have one size, hence one network.
+    assert len(fake.compiled) == 1
+    np.testing.assert_allclose(tiled, restorer.restore(floats, seed=3, tile=0), rtol=0, atol=2e-6)
+    levels = restorer.restore(picture, seed=3, tile=tile, overlap=overlap).astype(int)
+    assert np.abs(levels - restorer.restore(picture, seed=3, tile=0)).max() <= 1
+
+
+def test_a_tile_that_covers_the_picture_changes_nothing(real: Restorer, picture) -> None:
+    whole = real.restore(picture)
+    for tile in (0, 24, 400):
+        np.testing.assert_array_equal(real.restore(picture, tile=tile), whole)
+
+
+def test_tiles_of_a_real_network_are_near_the_whole_picture(real: Restorer) -> None:
+    picture = np.tile(np.linspace(0.2, 0.8, 40, dtype=np.float32)[:, None, None], (1, 48, 3))
+    whole, tiled = real.restore(picture, tile=0), real.restore(picture, tile=24, overlap=8)
+    # The network looks at averages over the tile and at neighbours beyond its rim.
+    assert 0 < np.abs(tiled - whole).mean() < 0.05
+
+
+def test_neighbouring_tiles_are_blended_without_a_seam(fake, fake_plan: Plan) -> None:
+    class Alternating(fake.make):  # type: ignore[misc]
+        def evaluate(self, step: int) -> None:
+            self.evaluated.append(step)
+            # Three steps a tile: the first tile becomes 0.2, the second 0.8.
+            self.output.fill(0.2 if len(self.evaluated) <= 3 else 0.8)
+
+    fake.make = Alternating
+    rows = [[0, 0, 1, 0, 0, 1, 0, 0, 0]] * 3
+    plan = changed(fake_plan, table={**fake_plan.manifest["table"], "rows": rows})
+    with Restorer(plan) as restorer:
+        line = restorer.restore(np.zeros((4, 24, 3), np.float32), tile=16, overlap=8)
+    np.testing.assert_allclose(line[:, :8], 0.2, atol=1e-6)
+    np.testing.assert_allclose(line[:, 16:], 0.8, atol=1e-6)
+    np.testing.assert_allclose(np.diff(line[0, 7:17, 0]), 0.6 / 9, atol=1e-6)
+    np.testing.assert_array_equal(line, np.broadcast_to(line[:1, :, :1], line.shape))
+
+
+@pytest.mark.parametrize(
+    ("tile", "overlap", "wrong"),
+    [(6, None, "tile 6"), (-8, None, "tile -8"), (2, None, "tile 2"), (8, 5, "overlap 5"), (8, -1, "overlap -1")],
+)
+def test_tiles_that_cannot_be(restorer: Restorer, picture, tile: int, overlap: int | None, wrong: str) -> None:
+    with pytest.raises(InputError, match=wrong):
+        restorer.restore(picture, tile=tile, overlap=overlap)
+
+
+def test_little_memory_cuts_into_tiles_and_says_so(
+    fake, fake_plan: Plan, picture, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "mrs")
+    with Restorer(fake_plan) as restorer:
+        whole = restorer.restore(picture / np.float32(255))
+    assert caplog.messages == []
+    # 160 bytes a pixel: room for 100 pixels, so for tiles of 8.
+    with Restorer(fake_plan, memory=160 * 100) as restorer:
+        tiled = restorer.restore(picture / np.float32(255))
+        assert fake.compiled[-1] == (1, 6, 8, 8)
+        restorer.restore(picture, tile=0)
+        assert fake.networks[-1].packed.shape == (1, 6, 16, 24)
+        with pytest.raises(InputError, match="overlap 5"):
+            restorer.restore(picture, overlap=5)
+    np.testing.assert_allclose(tiled, whole, rtol=0, atol=2e-6)
+    assert caplog.messages[0] == "16x24 exceeds the memory for one pass: restoring in tiles of 8"
+    assert caplog.records[0].name == "mrs"
+
+
+def test_memory_for_less_than_a_tile_still_restores(fake, fake_plan: Plan, picture) -> None:
+    with Restorer(fake_plan, memory=1) as restorer:
+        assert restorer.restore(picture[:9]).shape == (9, 24, 3)
+    assert fake.compiled == [(1, 6, 4, 4)]
+
+
+def test_a_batch_shares_the_memory(fake, fake_plan: Plan) -> None:
+    with Restorer(fake_plan, memory=160 * 16 * 24) as restorer:
+        restorer.restore(bytes_of((1, 16, 24, 3)))
+        restorer.restore(bytes_of((2, 16, 24, 3)))
+    assert fake.compiled == [(2, 6, 12, 12)]
+
+
+@pytest.mark.parametrize(
+    ("free", "memory"), [(None, module.MEMORY), (1 << 40, module.MEMORY), (64 << 20, 32 << 20), (0, 1 << 20)]
+)
+def test_memory_by_default(fake_plan: Plan, monkeypatch: pytest.MonkeyPatch, free: int | None, memory: int) -> None:
+    monkeypatch.setattr(machine, "free_memory", lambda: free)
+    assert Restorer(fake_plan)._pixels == memory // 160
+
+
+# Compiled sizes
+
+
+def test_a_size_is_compiled_once(restorer: Restorer, fake, picture) -> None:
+    restorer.warm_up(8, 12)
+    for _ in range(2):
+        restorer.restore(picture[:8, :12])
+    restorer.restore(picture[:7, :12])
+    assert fake.compiled == [(1, 6, 8, 12), (1, 6, 8, 12)]
+
+
+def test_the_least_recently_used_size_is_dropped(restorer: Restorer, fake, picture) -> None:
+    for height in (4, 5, 6, 7, 4, 8, 4):
+        restorer.restore(picture[:height])
+    assert len(restorer._chains) == module.CHAINS_KEPT
+    assert len(fake.compiled) == 5
+    restorer.restore(picture[:5])
+    assert len(fake.compiled) == 6
+
+
+def test_sizes_kept_share_the_memory(fake, fake_plan: Plan, picture) -> None:
+    with Restorer(fake_plan, memory=160 * 16 * 24) as restorer:
+        restorer.restore(picture[:4])
+        restorer.restore(picture[:8])
+        assert len(restorer._chains) == 2
+        restorer.restore(picture)
+        assert list(restorer._chains) == [(1, 16, 24)]
+
+
+# Engines
+
+
+def test_the_engine_is_used_on_the_machine_it_was_made_for(restorer: Restorer, fake, picture, caplog) -> None:
+    caplog.set_level(logging.WARNING, "mrs")
+    restorer.restore(picture)
+    # Another size that is padded to the same one.
+    restorer.restore(picture[:15, :22])
+    assert (fake.restored, fake.compiled) == ([(1, 6, 16, 24)] * 2, [])
+    restorer.restore(picture[:8])
+    restorer.restore(bytes_of((2, 16, 24, 3)))
+    assert fake.compiled == [(1, 6, 8, 24), (2, 6, 16, 24)]
+    assert caplog.messages == []
+
+
+def test_a_real_engine_needs_no_compilation(tiny, tmp_path: Path, picture, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = backends.get("openvino")
+    engine = backend.compile(tiny.graph, tiny.modulation, (1, 6, 16, 24), "fp32", 1).export()
+    tiny.plan("openvino", engine).save(tmp_path / "a.mrsplan")
+    monkeypatch.setattr(type(backend), "compile", lambda *_: pytest.fail("compiled"))
+    with load(tmp_path / "a.mrsplan", threads=1) as restorer:
+        assert (restorer.backend, restorer.precision) == ("openvino", "fp32")
+        np.testing.assert_allclose(
+            restorer.restore(picture / np.float32(255)), by_reference(tiny, picture), rtol=0, atol=1e-5
+        )
+
+
+def of_another_processor(plan: Plan) -> Plan:
+    return changed(plan, fingerprint={**plan.manifest["fingerprint"], "processor": "another"})
+
+
+def of_another_version(plan: Plan) -> Plan:
+    return changed(plan, fingerprint={**plan.manifest["fingerprint"], "backend": "fake 0.9"})
+
+
+@pytest.mark.parametrize("change", [of_another_processor, of_another_version])
+def test_an_engine_of_another_machine_is_not_used(
+    fake, fake_plan: Plan, picture, caplog: pytest.LogCaptureFixture, change: Callable[[Plan], Plan]
+) -> None:
+    caplog.set_level(logging.WARNING, "mrs")
+    with Restorer(change(fake_plan)) as restorer:
+        restorer.restore(picture)
+    assert (fake.restored, fake.compiled) == ([], [(1, 6, 16, 24)])
+    assert caplog.messages == ["plan was built on another machine or version: compiling from its graph"]
+
+
+def test_an_engine_that_does_not_load_is_compiled_anew(
+    restorer: Restorer, fake, picture, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "mrs")
+    fake.refuses = True
+    restorer.restore(picture)
+    assert fake.compiled == [(1, 6, 16, 24)]
+    assert caplog.messages == ["the plan's engine does not load, compiling from its graph: fake refuses its engine"]
+
+
+def test_a_real_engine_that_is_damaged_is_compiled_anew(
+    tiny, tmp_path: Path, picture, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "mrs")
+    # With a digest that fits, as a build on a failing disk would leave it.
+    tiny.plan("openvino", b"damaged" * 100).save(tmp_path / "a.mrsplan")
+    with load(tmp_path / "a.mrsplan", threads=1) as restorer:
+        restored = restorer.restore(picture / np.float32(255))
+    np.testing.assert_allclose(restored, by_reference(tiny, picture), rtol=0, atol=1e-5)
+    assert "the plan's engine does not load" in caplog.text
+
+
+def test_a_precision_that_the_processor_lacks(fake, fake_plan: Plan, picture, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "mrs")
+    with Restorer(changed(fake_plan, precision="bf16")) as restorer:
+        assert restorer.precision == "fp32"
+        restorer.restore(picture)
+    assert (fake.restored, len(fake.compiled)) == ([], 1)
+    assert caplog.messages == ["plan is for fake bf16, which this machine does not run: using fake fp32"]
+    fake.native = ("fp32", "bf16")
+    with Restorer(changed(fake_plan, precision="bf16")) as restorer:
+        assert restorer.precision == "bf16"
+        restorer.restore(picture)
+    assert len(fake.restored) == 1
+
+
+# Backends
+
+
+def test_a_backend_that_is_missing_is_replaced(tiny, fake, picture, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "mrs")
+    fake.reason = "fake is not installed: pip install fake"
+    with Restorer(tiny.plan("fake", b"engine"), threads=1) as restorer:
+        assert restorer.backend == "openvino"
+        np.testing.assert_allclose(
+            restorer.restore(picture / np.float32(255)), by_reference(tiny, picture), rtol=0, atol=1e-5
+        )
+    assert caplog.messages == ["plan is for fake fp32, which this machine does not run: using openvino fp32"]
+
+
+def test_a_backend_of_another_name_in_a_plan_of_the_future(tiny) -> None:
+    plan = tiny.plan()
+    with Restorer(changed(plan, engine=None, backend="tensorrt")) as restorer:
+        assert restorer.backend == "openvino"
+
+
+def test_a_backend_that_is_asked_for(tiny, fake, picture) -> None:
+    plan = tiny.plan("openvino")
+    with Restorer(plan, backend="fake") as restorer:
+        restorer.restore(picture)
+        assert (restorer.backend, len(fake.compiled)) == ("fake", 1)
+    fake.reason = "fake is not installed: pip install fake"
+    with pytest.raises(BackendError, match="backend fake cannot run here: fake is not installed: pip install fake"):
+        Restorer(plan, backend="fake")
+    with pytest.raises(InputError, match="'nothing' is unknown"):
+        Restorer(plan, backend="nothing")
+
+
+def test_no_backend_at_all(fake, fake_plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.reason = "fake is gone"
+    monkeypatch.setattr(backends, "BACKENDS", {"fake": fake})
+    with pytest.raises(BackendError, match="no backend can run here: fake is gone"):
+        Restorer(fake_plan)
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_a_modulation_that_does_not_fit_the_graph(tiny, picture, tmp_path: Path, name: str) -> None:
+    plan = tiny.plan(name)
+    Plan(plan.manifest, plan.graph, plan.modulation[:, :-4]).save(tmp_path / "a.mrsplan")
+    with load(tmp_path / "a.mrsplan", threads=1) as restorer, pytest.raises(BackendError, match=name) as caught:
+        restorer.restore(picture)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("network", [{"channels": 1}, {"multiple": 1}], ids=str)
+def test_a_manifest_that_does_not_fit_the_graph(tiny, network: dict[str, int]) -> None:
+    plan = tiny.plan()
+    plan = changed(plan, engine=None, network={**plan.manifest["network"], **network})
+    with Restorer(plan, threads=1) as restorer, pytest.raises(BackendError, match="onnxruntime"):
+        restorer.restore(np.zeros((15, 23, network.get("channels", 3)), np.uint8))
+
+
+def test_a_network_that_fails_leaves_the_restorer_usable(restorer: Restorer, fake, picture) -> None:
+    class Broken(fake.make):  # type: ignore[misc]
+        broken = True
+
+        def evaluate(self, step: int) -> None:
+            super().evaluate(step)
+            if self.broken:
+                self.output.fill(np.nan)
+
+    fake.make = Broken
+    with pytest.raises(BackendError, match="infinities or NaN"):
+        restorer.restore(picture)
+    Broken.broken = False
+    again = restorer.restore(picture)
+    np.testing.assert_array_equal(again, restorer.restore(picture))
+
+
+# The restorer itself
+
+
+@pytest.mark.parametrize("numbers", [{"threads": 0}, {"threads": -1}, {"memory": 0}, {"memory": -5}], ids=str)
+def test_numbers_out_of_range(fake_plan: Plan, numbers: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="is not positive"):
+        Restorer(fake_plan, **numbers)  # type: ignore[arg-type]
+
+
+def test_a_file_that_is_no_plan(tmp_path: Path) -> None:
+    (tmp_path / "a.mrsplan").write_text("hello")
+    with pytest.raises(PlanError, match="no plan"):
+        mrs.load(tmp_path / "a.mrsplan")
+
+
+def test_a_closed_restorer(fake_plan: Plan, picture) -> None:
+    with Restorer(fake_plan) as restorer:
+        restorer.restore(picture)
+    assert not restorer._chains
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"this restorer is closed \(load the plan again\)"):
+            restorer.restore(picture)
+        restorer.close()
+
+
+def test_threads_wait_for_each_other(restorer: Restorer, fake) -> None:
+    inside, most = 0, 0
+
+    class Slow(fake.make):  # type: ignore[misc]
+        def evaluate(self, step: int) -> None:
+            nonlocal inside, most
+            inside += 1
+            most = max(most, inside)
+            time.sleep(0.002)
+            super().evaluate(step)
+            inside -= 1
+
+    fake.make = Slow
+    pictures = [bytes_of((8, 8, 3), seed) for seed in range(4)]
+    alone = [restorer.restore(picture, seed=seed) for seed, picture in enumerate(pictures)]
+    together: list[Any] = [None] * 4
+
+    def work(seed: int) -> None:
+        for _ in range(3):
+            together[seed] = restorer.restore(pictures[seed], seed=seed)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+PROGRAM = """
+import sys
+import numpy as np
+import mrs
+with mrs.load(sys.argv[1], backend=sys.argv[2], threads=1) as restorer:
+    print(restorer.restore(np.full((15, 22, 3), 100, np.uint8)).shape)
+print(*{name.partition(".")[0] for name in sys.modules})
+"""
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_restoring_loads_neither_torch_nor_onnx(tiny, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.mrsplan"
+    tiny.plan("openvino").save(path)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(path), name], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    shape, modules = done.stdout.splitlines()
+    assert shape == "(15, 22, 3)"
+    assert not {"torch", "onnx", "tensorrt", "triton", "PIL"} & set(modules.split())
+    assert {"openvino", "onnxruntime"} & set(modules.split()) == {name}
