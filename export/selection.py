@@ -150,6 +150,16 @@ def select(
     return Selection(tuple(measured), chosen, discretisation)
 
 
+def check_choice(backend: str, precision: str) -> None:
+    """Refuse what `select` could not choose from.
+
+    Raises:
+        BackendError: where nothing can run, or nothing that was asked for.
+    """
+    _float32_backend(backend)
+    _candidates(backend, precision)
+
+
 def judge(
     candidate: Candidate,
     exact: Sequence[F32],

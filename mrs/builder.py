@@ -18,7 +18,7 @@ from mrs.export.checkpoint import Checkpoint, read_checkpoint
 from mrs.export.graph import GraphShape, build_graph
 from mrs.export.modulation import modulation_table
 from mrs.export.nafnet import Architecture, ConditionalNAFNet
-from mrs.export.selection import Loop, Pair, Selection, select
+from mrs.export.selection import Loop, Pair, Selection, check_choice, select
 from mrs.runtime import backends, machine
 from mrs.runtime.errors import BackendError, CheckpointError, InputError
 from mrs.runtime.plan import Plan
@@ -82,6 +82,7 @@ def build(
         raise InputError(f"size {size} or batch {batch} is not positive", hint="size is (height, width) in pixels")
     if backend != "auto":
         backends.get(backend)
+    check_choice(backend, precision)
     threads = threads or machine.threads()
     path, plan = _find(checkpoint), Path(plan)
     if not plan.parent.is_dir():
@@ -91,13 +92,14 @@ def build(
         raise CheckpointError(f"{path} is for pictures of {source.arch.channels} channels", hint="3 are supported")
     net = source.network()
     _check_memory(source.arch, size, batch)
-    report(f"read {path}")
     schedule = schedule or _schedule(source, path)
     output = output or str(source.metadata.get("output", "noise"))
     table = tableau(schedule, solver, output)
     reference = _reference(schedule, solver, output)
     arch = source.arch
     pairs = calibration_pairs(calibration, _degradation(source), arch.multiple)
+    # From here on nothing is wrong with the arguments.
+    report(f"read {path}")
 
     graphs = _graphs(net)
     _check_graphs(net, graphs, _loop(net, table), table.times[0], pairs[0], threads, backend)

@@ -121,15 +121,15 @@ def _outdated(plan: Path, weights: str, size: tuple[int, int]) -> str | None:
     path = Path(weights) if os.path.exists(weights) else WEIGHTS / f"{weights}.safetensors"
     made_from: dict[str, Any] = manifest.get("checkpoint", {})
     for what, old, new in (
-        ("weights", made_from.get("sha256"), _sha256(path)),
-        ("solver", manifest.get("solver"), RECOMMENDED.to_dict()),
-        ("version", manifest.get("made_by"), f"mrs-trt {mrs.__version__}"),
-        ("size", manifest["shape"], [1, *size]),
-        ("threads", manifest.get("threads"), machine.threads()),
-        ("machine", manifest["fingerprint"], machine.fingerprint(backend.name, backend.version())),
+        ("other weights", made_from.get("sha256"), _sha256(path)),
+        ("another solver", manifest.get("solver"), RECOMMENDED.to_dict()),
+        ("another version", manifest.get("made_by"), f"mrs-trt {mrs.__version__}"),
+        ("another size", manifest["shape"], [1, *size]),
+        ("another number of threads", manifest.get("threads"), machine.threads()),
+        ("another machine", manifest["fingerprint"], machine.fingerprint(backend.name, backend.version())),
     ):
         if old != new:
-            return f"the old one is for other {what}"
+            return f"the old one is for {what}"
     return None
 
 

@@ -73,7 +73,8 @@ def summary(manifest: dict[str, Any]) -> str:
             f"{_db(candidate['truth_db'], '-', '+.2f'):>11}  {candidate['reason']}"
         )
     pictures = selection["calibration_pictures"]
-    text.append(f"float32 at these steps is {_db(gap, 'equal')} dB from its 100-step solution ({pictures} pictures)")
+    distance = "equals" if gap is None else f"is {gap:.1f} dB from"
+    text.append(f"float32 at these steps {distance} its 100-step solution ({pictures} pictures)")
     return "\n".join(text)
 
 

@@ -102,9 +102,7 @@ def refuse(run: Run, tmp_path: Path) -> Callable[..., str]:
 
 def contents(folder: Path) -> dict[str, bytes | None]:
     """Everything below a folder, hidden files included; None for folders."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")
-    }
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 
 from mrs.methods import METHODS
 from mrs.runtime.errors import InputError
+from mrs.schedule import Schedule
 from mrs.solver import CLAMPS, LAST_STEPS, PREDICTIONS, RECOMMENDED, SPACINGS, Solver, parse_name
 from mrs.table import tableau
 
@@ -119,19 +120,12 @@ def test_names(solver: Solver, name: str, stochastic: bool) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_a_method_declares_is_so(default_schedule: Any, method: str) -> None:
+def test_what_a_method_declares_is_so(method: str) -> None:
     """A method draws noise where it says so, and looks back as far as its order says."""
     for order in METHODS[method].orders:
-        table = tableau(default_schedule, Solver(method, order, steps=12))
+        table = tableau(Schedule(), Solver(method, order, steps=12))
         assert {row.n != 0 for row in table.rows} == {METHODS[method].stochastic}
         assert max(row.history for row in table.rows) == order - 1
-
-
-@pytest.fixture
-def default_schedule() -> Any:
-    from mrs.schedule import Schedule
-
-    return Schedule()
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,20 @@ def build(run, golden, tmp_path):
 
     def call(*arguments: object, checkpoint: object = golden.weights) -> dict:
         path = tmp_path / "made.mrsplan"
-        result = run("build", checkpoint, "-o", path, "-q", "--backend", "onnxruntime", "--size", "16x16", *arguments)
+        result = run(
+            "build",
+            checkpoint,
+            "-o",
+            path,
+            "-q",
+            "--backend",
+            "onnxruntime",
+            "--size",
+            "16x16",
+            "--threads",
+            1,
+            *arguments,
+        )
         assert (result.code, result.err) == (0, "")
         return read_plan(path).manifest
 
@@ -37,7 +50,7 @@ def build(run, golden, tmp_path):
 
 def test_the_default(run, golden, tmp_path) -> None:
     path = tmp_path / "made.mrsplan"
-    result = run("build", golden.weights, "-o", path, "--backend", "onnxruntime", "--size", "16x24")
+    result = run("build", golden.weights, "-o", path, "--backend", "onnxruntime", "--size", "16x24", "--threads", 1)
     assert result.code == 0
     manifest = read_plan(path).manifest
     assert manifest["solver"] == RECOMMENDED.to_dict()
@@ -76,11 +89,19 @@ def test_flags_of_the_solver_change_the_recommended_one(build, flags, changes) -
     assert manifest["table"]["clamp"] == (manifest["solver"]["clamp"] == "unit")
 
 
+def test_a_noise_prediction_drops_the_clamp_that_nobody_asked_for(build, monkeypatch) -> None:
+    monkeypatch.setattr("mrs.solver.RECOMMENDED", Solver(clamp="unit"))
+    assert build()["solver"]["clamp"] == "unit"
+    solver = build("--prediction", "noise", "--overwrite")["solver"]
+    assert (solver["prediction"], solver["clamp"]) == ("noise", "none")
+
+
 def test_published_settings(build) -> None:
     assert build("--published")["solver"] == Solver().to_dict()
-    assert build("--published", "--solver", "sde-1", "--steps", 4, "--overwrite")["solver"] == Solver(
-        method="sde", order=1, steps=4
-    ).to_dict()
+    assert (
+        build("--published", "--solver", "sde-1", "--steps", 4, "--overwrite")["solver"]
+        == Solver(method="sde", order=1, steps=4).to_dict()
+    )
 
 
 def test_flags_of_the_schedule(build) -> None:
@@ -99,7 +120,9 @@ def test_flags_of_the_schedule_change_what_the_checkpoint_says(build, golden, tm
 
 
 def test_flags_of_the_plan(build) -> None:
-    manifest = build("--batch", 2, "--size", "18x21", "--threads", 1, "--network-output", "velocity", "--precision", "fp32")
+    manifest = build(
+        "--batch", 2, "--size", "18x21", "--threads", 1, "--network-output", "velocity", "--precision", "fp32"
+    )
     # Padded to the network's multiple of 4.
     assert manifest["shape"] == [2, 20, 24]
     assert (manifest["threads"], manifest["output"], manifest["precision"]) == (1, "velocity", "fp32")
@@ -156,7 +179,7 @@ def test_wrong_size(refuse_build, size) -> None:
         (["--clamp", "255"], "solver clamp '255' is unknown"),
         (["--last-step", "first"], "solver last_step 'first' is unknown"),
         (["--steps", "0"], "'0' is not a whole number of at least 1"),
-        (["--steps", "90", "--spacing", "leading", "--lambda-min", "-3"], ("'leading'", "use fewer steps")),
+        (["--steps", "100", "--spacing", "leading"], ("'leading'", "use fewer steps")),
         (["--lambda-min", "9"], ("lambda_min 9", "leaves no time to start from")),
         (["--lambda-min", "nan"], "lambda_min nan"),
         (["--lambda-min", "low"], "invalid float value: 'low'"),
@@ -199,14 +222,18 @@ class Code:
         return (Path.touch, (self.path,))
 
 
-@pytest.mark.parametrize("form", ["pickle", "torch"])
-def test_a_checkpoint_with_code_is_not_run(refuse_build, tmp_path, form) -> None:
+@pytest.mark.parametrize(
+    ("form", "says"),
+    [("torch", "holds more than weights"), (2, "holds more than weights"), (4, "was not written by torch.save")],
+    ids=["torch.save", "pickle 2", "pickle 4"],
+)
+def test_a_checkpoint_with_code_is_not_run(refuse_build, tmp_path, form, says) -> None:
     path, mark = tmp_path / "net.pth", tmp_path / "mark"
-    if form == "pickle":
-        path.write_bytes(pickle.dumps({"params": Code(mark)}))
-    else:
+    if form == "torch":
         torch.save({"params": Code(mark)}, path)
-    refuse_build(checkpoint=path, says="net.pth holds more than weights")
+    else:
+        path.write_bytes(pickle.dumps({"params": Code(mark)}, protocol=form))
+    refuse_build(checkpoint=path, says=("net.pth", says))
     assert not mark.exists()
 
 

@@ -1,0 +1,153 @@
+"""`mrs-trt doctor` reports whatever is broken, and never breaks itself."""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import pytest
+
+from mrs._version import __version__
+from mrs.commands import doctor
+from mrs.runtime import backends, machine
+
+
+def broken(*arguments: object, **options: object) -> str:
+    raise RuntimeError("it\nfell off")
+
+
+def line_of(text: str, label: str) -> str:
+    return next(line for line in text.splitlines() if line.split()[:1] == [label])
+
+
+def test_a_sound_machine(run) -> None:
+    result = run("doctor")
+    assert (result.code, result.err) == (0, "")
+    assert line_of(result.out, "mrs-trt").split()[1] == f"{__version__},"
+    assert str(machine.threads()) in line_of(result.out, "processor")
+    assert "GiB free" in line_of(result.out, "memory")
+    assert line_of(result.out, "kernels").split(maxsplit=1)[1].startswith(("compiled", "NumPy"))
+    assert len([line for line in result.out.splitlines() if line.startswith("  onnxruntime")]) == 2
+    assert "runs fp32" in result.out
+
+
+def test_every_library_and_backend_is_listed(run) -> None:
+    _, libraries, engines = run("doctor").out.split("\n\n")
+    assert [line.split()[0] for line in libraries.splitlines()[1:]] == [name for name, _ in doctor.LIBRARIES]
+    assert [line.split()[0] for line in engines.splitlines()[1:]] == list(backends.BACKENDS)
+
+
+@pytest.mark.parametrize("method", ["missing", "precisions", "version"])
+def test_a_backend_that_breaks(run, monkeypatch, method) -> None:
+    monkeypatch.setattr(backends.OnnxRuntime, method, broken)
+    result = run("doctor")
+    assert result.code == 0
+    line = [line for line in result.out.splitlines() if line.startswith("  onnxruntime")][-1]
+    assert ("RuntimeError: it fell off" in line) is True
+    assert "  openvino " in result.out
+
+
+def test_no_backend(run, monkeypatch) -> None:
+    for kind in (backends.OnnxRuntime, backends.OpenVino):
+        monkeypatch.setattr(kind, "missing", lambda self: f"{self.name} was left at home")
+    result = run("doctor")
+    assert (result.code, result.err) == (1, "")
+    assert "openvino was left at home" in result.out
+    assert result.out.endswith("no backend can run here: pip install openvino\n")
+
+
+def test_only_broken_backends(run, monkeypatch) -> None:
+    for kind in (backends.OnnxRuntime, backends.OpenVino):
+        monkeypatch.setattr(kind, "missing", broken)
+    assert run("doctor").code == 1
+
+
+def test_a_backend_without_native_precisions_does_not_count_twice(run, monkeypatch) -> None:
+    """One that says that it can run, and then cannot tell what, is not usable."""
+    for kind in (backends.OnnxRuntime, backends.OpenVino):
+        monkeypatch.setattr(kind, "missing", lambda self: None)
+        monkeypatch.setattr(kind, "precisions", broken)
+    assert run("doctor").code == 1
+
+
+@pytest.mark.parametrize("module", ["mrs.runtime.backends", "mrs.runtime", "mrs.kernels"])
+def test_an_installation_that_does_not_load(run, monkeypatch, module) -> None:
+    real = builtins.__import__
+
+    def refuse(name: str, *arguments: object, **options: object) -> object:
+        if name == module:
+            raise ImportError(f"{name} does not load")
+        return real(name, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(builtins, "__import__", refuse)
+        result = run("doctor")
+    assert f"ImportError: {module} does not load" in result.out
+    assert result.code == (1 if module == "mrs.runtime.backends" else 0)
+
+
+def test_without_numpy(run, monkeypatch) -> None:
+    """What restores cannot even be imported."""
+    for name in [name for name in sys.modules if name.startswith(("mrs.runtime.backends", "mrs.kernels"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(importlib.import_module("mrs.runtime"), "backends")
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    result = run("doctor")
+    assert result.code == 1
+    assert "not loadable: ModuleNotFoundError" in result.out
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        (PackageNotFoundError("torch"), "not installed"),
+        (None, "unknown"),
+        (RuntimeError("no\nmetadata"), "unknown (RuntimeError: no metadata)"),
+    ],
+    ids=["missing", "without version", "damaged"],
+)
+def test_versions_that_cannot_be_told(run, monkeypatch, answer, shown) -> None:
+    def version(name: str) -> object:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(doctor, "version", version)
+    result = run("doctor")
+    assert result.code == 0
+    assert line_of(result.out, "torch").startswith(f"  torch        {shown} ")
+
+
+def test_a_system_that_tells_nothing(run, monkeypatch) -> None:
+    """/proc cannot be read, and the platform module breaks."""
+    real = Path.read_text
+
+    def read_text(self: Path, *arguments: object, **options: object) -> str:
+        if str(self).startswith("/proc"):
+            raise PermissionError(13, "Permission denied")
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    monkeypatch.setattr(platform, "platform", broken)
+    for cached in (machine.processor, machine.instructions, machine._cpuinfo):
+        cached.cache_clear()
+    try:
+        result = run("doctor")
+    finally:
+        for cached in (machine.processor, machine.instructions, machine._cpuinfo):
+            cached.cache_clear()
+    assert (result.code, result.err) == (0, "")
+    assert line_of(result.out, "system") == "system       unknown (RuntimeError: it fell off)"
+    assert line_of(result.out, "memory") == "memory       unknown"
+    assert "no instruction set of interest" in line_of(result.out, "processor")
+
+
+@pytest.mark.parametrize("probe", ["processor", "instructions", "threads", "free_memory"])
+def test_a_probe_that_breaks(run, monkeypatch, probe) -> None:
+    monkeypatch.setattr(machine, probe, broken)
+    label = "memory" if probe == "free_memory" else "processor"
+    assert line_of(run("doctor").out, label) == f"{label:<12} unknown (RuntimeError: it fell off)"

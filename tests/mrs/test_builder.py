@@ -1,0 +1,330 @@
+"""A checkpoint becomes a plan that restores as the torch network does; whatever cannot be built leaves no file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+import mrs
+from mrs import _version, builder
+from mrs.builder import build
+from mrs.export.checkpoint import load_checkpoint, save
+from mrs.export.nafnet import Architecture, ConditionalNAFNet
+from mrs.runtime import backends, machine
+from mrs.runtime.errors import BackendError, CheckpointError, InputError
+from mrs.runtime.plan import Plan, read_plan
+from mrs.schedule import Schedule
+from mrs.solver import RECOMMENDED, Solver
+from mrs.table import tableau
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+ARCH = Architecture(4, (1, 1), 1, (1, 1))
+SCHEDULE = Schedule(max_sigma=30.0, T=50)
+SOLVER = Solver(steps=3)
+METADATA = {"schedule": SCHEDULE.to_dict(), "output": "data", "recipe": {"degradation": "rain"}}
+
+
+def state(arch: Architecture = ARCH) -> dict[str, torch.Tensor]:
+    """Weights that all matter, and give pictures that are neither black nor white."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        net = ConditionalNAFNet(arch)
+        for name, parameter in net.named_parameters():
+            scale = 1.0 if name.endswith(("beta", "gamma", ".g")) else 0.25
+            parameter.copy_(scale * torch.randn_like(parameter))
+        net.ending.bias.fill_(0.5)
+        net.ending.weight.mul_(0.1)
+    return net.state_dict()
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save(path, state(), METADATA)
+    return path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a plan may be written, and nothing else is."""
+    return tmp_path / "a.mrsplan"
+
+
+def quickly(weights: Path | str, path: Path, **options: Any) -> Plan:
+    """Build for the backend that compiles fastest."""
+    return build(weights, path, **{"size": (8, 8), "solver": SOLVER, "backend": "onnxruntime", "threads": 1, **options})
+
+
+def by_torch(weights: Path, picture: NDArray[np.uint8], schedule: Schedule, output: str) -> NDArray[np.float32]:
+    net = load_checkpoint(weights)
+
+    def denoise(x: NDArray[Any], mu: NDArray[Any], t: float) -> NDArray[Any]:
+        with torch.no_grad():
+            return net(torch.from_numpy(x), torch.from_numpy(mu), t).numpy()
+
+    mu = np.ascontiguousarray((picture[None] / np.float32(255)).transpose(0, 3, 1, 2))
+    return mrs.sample(denoise, mu, tableau(schedule, SOLVER, output), seed=4)[0].transpose(1, 2, 0)
+
+
+# What is built
+
+
+@pytest.mark.parametrize("backend", backends.BACKENDS)
+def test_a_plan_restores_as_torch_does(weights: Path, path: Path, backend: str) -> None:
+    quickly(weights, path, backend=backend, precision="fp32")
+    picture = np.random.default_rng(0).integers(0, 256, (17, 22, 3), np.uint8)
+    expected = by_torch(weights, picture, SCHEDULE, "data")
+    with mrs.load(path, threads=1) as restorer:
+        assert (restorer.backend, restorer.precision) == (backend, "fp32")
+        assert np.abs(restorer.restore(picture / np.float32(255), seed=4) - expected).max() < 1e-4
+        assert np.abs(restorer.restore(picture, seed=4) / 255 - expected).max() < 1 / 255
+    assert expected.std() > 0.1
+
+
+def test_a_published_checkpoint_says_nothing_of_its_process(golden, path: Path) -> None:
+    plan = quickly(golden.weights, path)
+    assert plan.manifest["schedule"] == Schedule().to_dict()
+    assert plan.manifest["output"] == "noise"
+    picture = np.random.default_rng(0).integers(0, 256, (10, 12, 3), np.uint8)
+    with mrs.load(path, threads=1) as restorer:
+        restored = restorer.restore(picture / np.float32(255), seed=4)
+    assert np.abs(restored - by_torch(golden.weights, picture, Schedule(), "noise")).max() < 1 / 255
+
+
+def test_what_the_manifest_says(weights: Path, path: Path) -> None:
+    manifest = quickly(weights, path, size=(10, 13), batch=2).manifest
+    table = tableau(SCHEDULE, SOLVER, "data")
+    assert manifest["made_by"] == f"mrs-trt {_version.__version__}"
+    assert manifest["checkpoint"] == {
+        "name": "tiny.safetensors",
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+    }
+    assert {**asdict(ARCH), "name": "ConditionalNAFNet", "multiple": 4}.items() <= manifest["network"].items()
+    assert manifest["schedule"] == SCHEDULE.to_dict()
+    assert manifest["solver"] == SOLVER.to_dict()
+    assert manifest["output"] == "data"
+    assert manifest["table"] == {
+        "times": list(table.times),
+        "rows": [list(row) for row in table.rows],
+        "start": table.start,
+        "clamp": False,
+    }
+    assert manifest["shape"] == [2, 12, 16]
+    assert (manifest["backend"], manifest["precision"], manifest["threads"]) == ("onnxruntime", "fp32", 1)
+    version = backends.get("onnxruntime").version()
+    assert manifest["fingerprint"] == machine.fingerprint("onnxruntime", version)
+    (candidate,) = manifest["selection"]["candidates"]
+    assert candidate["passed"]
+    assert candidate["latency_ms"] > 0
+    assert candidate["truth_db"] == 0
+    assert manifest["selection"]["calibration_pictures"] == 3
+    assert 0 < manifest["selection"]["discretisation_db"] < 200
+
+
+def test_the_plan_returned_is_the_plan_written(weights: Path, path: Path) -> None:
+    path.write_text("an old plan")
+    made = quickly(weights, path)
+    read = read_plan(path)
+    assert json.loads(json.dumps(made.manifest)).items() <= read.manifest.items()
+    assert (made.graph, made.engine) == (read.graph, read.engine)
+    np.testing.assert_array_equal(made.modulation, read.modulation)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_schedule_and_output_that_are_given_win(weights: Path, path: Path) -> None:
+    given = Schedule(kind="linear")
+    manifest = quickly(weights, path, schedule=given, output="velocity").manifest
+    assert manifest["schedule"] == given.to_dict()
+    assert manifest["output"] == "velocity"
+    assert manifest["table"]["rows"] == [list(row) for row in tableau(given, SOLVER, "velocity").rows]
+
+
+def test_the_solver_by_default(weights: Path, path: Path) -> None:
+    assert quickly(weights, path, solver=None).manifest["solver"] == RECOMMENDED.to_dict()
+
+
+def test_an_engine_is_compiled_ahead(weights: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = quickly(weights, path, backend="openvino", precision="fp32")
+    assert plan.engine
+    monkeypatch.setattr(type(backends.get("openvino")), "compile", lambda *_: pytest.fail("compiled"))
+    with mrs.load(path, threads=1) as restorer:
+        restorer.restore(np.zeros((8, 7, 3), np.uint8))
+
+
+def test_auto_takes_the_fastest_that_passes(weights: Path, path: Path) -> None:
+    lines: list[str] = []
+    manifest = quickly(weights, path, backend="auto", report=lines.append).manifest
+    candidates = manifest["selection"]["candidates"]
+    assert {entry["backend"] for entry in candidates} == set(backends.BACKENDS)
+    passed = [entry for entry in candidates if entry["passed"]]
+    fastest = min(passed, key=lambda entry: entry["latency_ms"])
+    assert (manifest["backend"], manifest["precision"]) == (fastest["backend"], fastest["precision"])
+    assert any("tiny.safetensors" in line for line in lines)
+    assert lines[-1] == f"wrote {path}"
+
+
+def test_a_calibration_folder(weights: Path, path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("calibration")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)).save(folder / "a.png")
+    selected = quickly(weights, path, calibration=folder).manifest["selection"]
+    assert selected["calibration_pictures"] == 1
+    # Nobody knows what a user's pictures looked like.
+    assert selected["candidates"][0]["truth_db"] is None
+
+
+@pytest.mark.parametrize(
+    "recipe", [None, {}, {"degradation": "unheard of"}, "rain", {"degradation": ["rain"]}], ids=repr
+)
+def test_an_unknown_recipe_is_no_ground_truth(tmp_path: Path, path: Path, recipe: Any) -> None:
+    save(tmp_path / "a.safetensors", state(), {**METADATA, "recipe": recipe})
+    selected = quickly(tmp_path / "a.safetensors", path).manifest["selection"]
+    assert selected["candidates"][0]["truth_db"] is None
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "karras-n", "karras-t", "linear-lambda"])
+def test_every_time_grid_has_a_reference(spacing: str) -> None:
+    solver = replace(SOLVER, spacing=spacing)
+    builder.REFERENCE_STEPS = 100  # undone by `quick`
+    table = builder._reference(Schedule(), solver, "noise")
+    assert len(table.rows) == 100
+
+
+def test_leading_steps_have_no_hundred_times(weights: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder, "REFERENCE_STEPS", 60)
+    assert quickly(weights, path, solver=replace(SOLVER, spacing="leading")).manifest["solver"]["spacing"] == "leading"
+
+
+# Weights by name
+
+
+def test_weights_that_ship_are_known_by_name(
+    weights: Path, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = tmp_path / "shipped"
+    shipped.mkdir()
+    (shipped / "drizzle.safetensors").write_bytes(weights.read_bytes())
+    monkeypatch.setattr(builder, "WEIGHTS", shipped)
+    monkeypatch.chdir(tmp_path)
+    assert quickly("drizzle", path).manifest["checkpoint"]["name"] == "drizzle.safetensors"
+    for other in ("none", "./drizzle", "shipped/../drizzle"):
+        with pytest.raises(CheckpointError, match="does not exist"):
+            quickly(other, path)
+    # A file of one's own goes first.
+    (tmp_path / "drizzle").write_text("no weights")
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
+        quickly("drizzle", path)
+
+
+# What cannot be built
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"precision": "fp16"}, "precision 'fp16' is unknown"),
+        ({"backend": "cuda"}, "backend 'cuda' is unknown"),
+        ({"output": "score"}, "network output 'score' is unknown"),
+        ({"size": (0, 8)}, "is not positive"),
+        ({"size": (8, -8)}, "is not positive"),
+        ({"size": (8,)}, "is not positive"),
+        ({"batch": 0}, "is not positive"),
+        ({"calibration": "/none/such"}, "calibration folder .* does not exist"),
+        ({"solver": Solver(steps=1000, spacing="leading")}, "use fewer steps"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_arguments_that_are_wrong(weights: Path, path: Path, options: dict[str, Any], match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        quickly(weights, path, **options)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_precision_that_the_backend_lacks(weights: Path, path: Path) -> None:
+    with pytest.raises(BackendError, match="nothing can run bf16 here"):
+        quickly(weights, path, precision="bf16")
+    assert not path.exists()
+
+
+def test_a_folder_that_does_not_exist_is_told_before_the_work(weights: Path, path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(builder, "read_checkpoint", lambda path: pytest.fail("read"))
+    with pytest.raises(InputError, match="folder .* of the plan does not exist"):
+        quickly(weights, path.parent / "none" / "a.mrsplan")
+
+
+def test_a_size_that_memory_does_not_hold(weights: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "free_memory", lambda: 1000)
+    with pytest.raises(InputError, match="of memory"):
+        quickly(weights, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "match"),
+    [
+        ("none.pth", None, "does not exist"),
+        ("text.pth", b"hello, this is no checkpoint", "is not a checkpoint"),
+        ("cut.safetensors", b"\x10\0\0\0\0\0\0\0{", "not a readable checkpoint"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_read(
+    tmp_path_factory: pytest.TempPathFactory, path: Path, name: str, content: bytes | None, match: str
+) -> None:
+    given = tmp_path_factory.mktemp("bad") / name
+    if content is not None:
+        given.write_bytes(content)
+    with pytest.raises(CheckpointError, match=match):
+        quickly(given, path)
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "schedule", [{"kind": "square"}, {"T": "fifty"}, {"T": None}, {"length": 3}, "cosine", [1, 2], 5], ids=repr
+)
+def test_a_schedule_in_a_checkpoint_that_nobody_understands(
+    tmp_path_factory: pytest.TempPathFactory, path: Path, schedule: Any
+) -> None:
+    given = tmp_path_factory.mktemp("bad") / "a.safetensors"
+    save(given, state(), {**METADATA, "schedule": schedule})
+    with pytest.raises(CheckpointError, match=r"a\.safetensors carries a schedule that is not understood"):
+        quickly(given, path)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_pictures_of_one_channel_are_not_supported(tmp_path: Path, path: Path) -> None:
+    save(tmp_path / "grey.safetensors", state(replace(ARCH, channels=1)), METADATA)
+    with pytest.raises(CheckpointError, match="pictures of 1 channels"):
+        quickly(tmp_path / "grey.safetensors", path)
+
+
+def test_a_network_that_overflows(tmp_path: Path, path: Path) -> None:
+    large = state()
+    large["intro.weight"] = large["intro.weight"] * 1e38
+    save(tmp_path / "large.safetensors", large, METADATA)
+    with pytest.raises(CheckpointError, match="infinities or NaN in float32"):
+        quickly(tmp_path / "large.safetensors", path)
+
+
+@pytest.mark.parametrize("key", ["intro.bias", "encoders.1.0.conv2.weight", "middle_blks.0.beta", "ups.1.0.weight"])
+@pytest.mark.parametrize("backend", ["onnxruntime", "auto"])
+def test_a_graph_that_is_another_function(
+    weights: Path, path: Path, monkeypatch: pytest.MonkeyPatch, key: str, backend: str
+) -> None:
+    right: Callable[..., Any] = builder.build_graph
+
+    def wrong(weights: dict[str, NDArray[np.float32]], *rest: Any, **options: Any) -> Any:
+        return right({**weights, key: weights[key] + np.float32(0.3)}, *rest, **options)
+
+    monkeypatch.setattr(builder, "build_graph", wrong)
+    with pytest.raises(BackendError, match="differs from torch by .* of the largest output"):
+        quickly(weights, path, backend=backend)
+    assert not path.exists()
