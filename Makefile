@@ -45,7 +45,7 @@ check: $(STAMP) ## run the linter, the formatter's check, the type checker and t
 	@$(BIN)/python -m pytest --quiet tests/test_layers.py
 
 bench: $(STAMP) ## measure; the machine should do nothing else meanwhile
-	@$(BIN)/python -m pytest benchmarks
+	@$(BIN)/python -m pytest benchmarks --rows benchmarks/results/cpu.jsonl
 
 clean: ## remove all that the other targets made, .venv included
 	@rm -rf .venv build dist demo mrs_trt.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -10,7 +10,9 @@ from benchmarks import rows
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--rows", type=Path, help="append a row per case to this file, such as benchmarks/results/cpu.jsonl")
+    parser.addoption(
+        "--rows", type=Path, help="append a row per case to this file, such as benchmarks/results/cpu.jsonl"
+    )
 
 
 @pytest.fixture
@@ -19,7 +21,9 @@ def record(request: pytest.FixtureRequest) -> Callable[[str, dict[str, Any], dic
     path: Path | None = request.config.getoption("--rows")
 
     def keep(case: str, settings: dict[str, Any], figures: dict[str, Any]) -> None:
-        shown = ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in figures.items())
+        shown = ", ".join(
+            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in figures.items()
+        )
         print(f"\n{case}: {shown}")
         if path is not None:
             rows.append(path, case, settings, figures)

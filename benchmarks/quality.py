@@ -101,7 +101,9 @@ def measure(
             "weights_sha256": source.sha256, "precision": "fp32",
             "solvers": {name: solver.to_dict() for name, solver in solvers.items()},
         }  # fmt: skip
-        rows.append(row_file, f"quality of {weights.name}", settings, {f"{name}_db": mean for name, mean in means.items()})
+        rows.append(
+            row_file, f"quality of {weights.name}", settings, {f"{name}_db": mean for name, mean in means.items()}
+        )
     return means
 
 

@@ -14,10 +14,10 @@ from mrs._version import __version__
 if TYPE_CHECKING:
     from mrs.builder import build as build
     from mrs.export.checkpoint import load_checkpoint as load_checkpoint
+    from mrs.reference import sample as sample
     from mrs.runtime.errors import MrsError as MrsError
     from mrs.runtime.session import Restorer as Restorer
     from mrs.runtime.session import load as load
-    from mrs.reference import sample as sample
     from mrs.schedule import Schedule as Schedule
     from mrs.solver import Solver as Solver
     from mrs.table import Table as Table

@@ -172,7 +172,7 @@ def _reference(schedule: Schedule, solver: Solver, output: str) -> Table:
 def _degradation(source: Checkpoint) -> str | None:
     recipe = source.metadata.get("recipe")
     name = recipe.get("degradation") if isinstance(recipe, dict) else None
-    return name if name in degradations.DEGRADATIONS else None
+    return name if isinstance(name, str) and name in degradations.DEGRADATIONS else None
 
 
 def _graphs(net: ConditionalNAFNet) -> dict[GraphShape, bytes]:

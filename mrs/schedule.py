@@ -24,6 +24,8 @@ Array = NDArray[np.float64]
 
 KINDS = ("cosine", "linear", "constant")
 CONVENTIONS = ("mr-sampler", "ir-sde")
+# Far above any use; tables of all steps are held in memory.
+MOST_STEPS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Schedule:
         kind: `cosine`, `linear` or `constant`: the shape of theta_t.
         max_sigma: S in 0..255 units, the standard deviation of the stationary noise. Refusion uses 50, IR-SDE 10 or 30.
         eps: a_T, what is left of x0 - mu at the end of the forward process, in (0, 1).
-        T: number of forward steps; the network was trained on t = 1..T.
+        T: number of forward steps, 2 to 10 million; the network was trained on t = 1..T.
         convention: where Theta_t starts. `ir-sde` sums theta_1..theta_t, so a_0 = 1 and s_0 = 0 exactly;
             `mr-sampler` sums theta_0..theta_t, so a little noise is left at t = 0.
 
@@ -56,7 +58,7 @@ class Schedule:
                 f"schedule convention {self.convention!r} is unknown", hint=f"use one of {', '.join(CONVENTIONS)}"
             )
         for name in ("max_sigma", "eps", "T"):
-            value = getattr(self, name)
+            value: object = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise InputError(f"schedule {name} {value!r} is not a number")
         if not (0 < self.max_sigma <= 255):
@@ -65,8 +67,11 @@ class Schedule:
             )
         if not (0 < self.eps < 1):
             raise InputError(f"eps {self.eps} is outside (0, 1)", hint="published checkpoints use 0.005")
-        if not isinstance(self.T, int) or self.T < 2:
-            raise InputError(f"T {self.T} is not a whole number of at least 2", hint="published checkpoints use 100")
+        steps: object = self.T
+        if not isinstance(steps, int) or not 2 <= steps <= MOST_STEPS:
+            raise InputError(
+                f"T {self.T} is not a whole number from 2 to {MOST_STEPS}", hint="published checkpoints use 100"
+            )
 
     @property
     def S(self) -> float:

@@ -8,6 +8,7 @@ iteration), so that a resumed run equals an uninterrupted one.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -130,7 +131,8 @@ def train(
         folder: clean pictures, searched recursively; all are held in memory as uint8. The same ones when resuming.
         output: the weights' file.
         recipe: what to train, by default the shipped model's network.
-        resume: continue from `output` + `.state`.
+        resume: continue from `output` + `.state`; a recipe with another number of iterations then goes on with its own
+            rate from there.
         device: where to train: `cpu`, `cuda`.
         report: called every `LOG_EVERY` iterations with iteration, loss (mean since the last call), rate.
 
@@ -297,6 +299,11 @@ def _save(
         )
 
 
+def _without_length(recipe: str) -> str:
+    """A recipe's description without its number of iterations, which a resumed run may change."""
+    return re.sub(r"\biterations=\d+", "", recipe)
+
+
 def _restore(
     path: Path,
     recipe: Recipe,
@@ -312,9 +319,14 @@ def _restore(
         state = None
     if not isinstance(state, dict) or state.keys() != {"recipe", "iteration", "net", "average", "optimizer"}:
         raise InputError(f"{path} is not a readable training state", hint="start without --resume")
-    if state["recipe"] != repr(recipe):
+    if _without_length(state["recipe"]) != _without_length(repr(recipe)):
         raise InputError(
             f"{path} is the state of another recipe: {state['recipe']}", hint="give the same options as before"
+        )
+    if state["iteration"] > recipe.iterations:
+        raise InputError(
+            f"{path} is at iteration {state['iteration']}, past the {recipe.iterations} asked for",
+            hint="give more iterations",
         )
     net.load_state_dict(state["net"])
     for key, value in state["average"].items():

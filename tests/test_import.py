@@ -40,6 +40,14 @@ def test_help_loads_no_framework(command: str) -> None:
     assert not modules & FRAMEWORKS
 
 
+def test_openvino_is_used_without_its_telemetry() -> None:
+    modules, text = loaded("from mrs.runtime import backends; print(backends.get('openvino').missing())")
+    assert text == "None\n"
+    assert "openvino" in modules
+    # It would send usage data over the network while it is imported.
+    assert "openvino_telemetry" not in modules
+
+
 def test_a_heavy_library_would_be_noticed() -> None:
     modules, _ = loaded("import mrs, PIL.Image")
     assert modules & HEAVY == {"PIL"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -98,9 +99,23 @@ class OpenVino:
 
 @cache
 def _core() -> Any:
-    import openvino
+    return _import_silently().Core()
 
-    return openvino.Core()
+
+def _import_silently() -> Any:
+    """OpenVINO without its telemetry, which sends usage data over the network when it is imported.
+
+    OpenVINO does without that module where it is not installed, and `None` is how Python marks one that is not.
+    """
+    known = "openvino_telemetry" in sys.modules
+    if not known:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if not known:
+            del sys.modules["openvino_telemetry"]
+    return openvino
 
 
 def _settings(precision: str, threads: int) -> dict[str, Any]:

@@ -209,3 +209,8 @@ def test_values_that_are_no_numbers_are_refused_by_name(name: str, wrong: object
 def test_a_fractional_T_is_refused() -> None:
     with pytest.raises(InputError, match=r"T 100\.0"):
         Schedule(kind="linear", T=100.0)  # type: ignore[arg-type]
+
+
+def test_more_steps_than_memory_holds_are_refused() -> None:
+    with pytest.raises(InputError, match="T 999999999"):
+        Schedule(T=999_999_999)

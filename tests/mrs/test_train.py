@@ -215,6 +215,7 @@ def test_random_numbers_of_others_are_left_alone(folder: Path, tmp_path: Path) -
 def test_a_run_resumed_after_an_interruption_equals_one_without(folder: Path, tmp_path: Path, iteration: int) -> None:
     straight, resumed = tmp_path / "straight.safetensors", tmp_path / "resumed.safetensors"
     train.train(folder, straight, RECIPE)
+    before = set(threading.enumerate())
     with pytest.raises(KeyboardInterrupt):
         train.train(folder, resumed, RECIPE, report=interrupt_at(iteration))
     # Ctrl-C leaves what the last save wrote, usable.
@@ -222,7 +223,7 @@ def test_a_run_resumed_after_an_interruption_equals_one_without(folder: Path, tm
     assert state_of(resumed)["iteration"] == saved
     assert read_checkpoint(resumed).metadata["iterations"] == saved
     assert resumed.read_bytes() != straight.read_bytes()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPool")]
+    assert set(threading.enumerate()) <= before
     rows: list[dict[str, Any]] = []
     train.train(folder, resumed, RECIPE, resume=True, report=rows.append)
     assert [row["iteration"] for row in rows] == list(range(saved + 1, 10))
@@ -369,7 +370,6 @@ def test_resuming_another_recipe(folder: Path, tmp_path: Path) -> None:
     content = output.read_bytes()
     others: list[dict[str, Any]] = [
         {"seed": 2},
-        {"iterations": 10},
         {"schedule": Schedule()},
         {"learning_rate": 1e-4},
         {"arch": Architecture(4, (1,), 2, (1,))},
@@ -380,6 +380,26 @@ def test_resuming_another_recipe(folder: Path, tmp_path: Path) -> None:
         assert "seed=1" in error.message
         assert "same options" in error.hint
     assert output.read_bytes() == content
+
+
+def test_resuming_with_another_number_of_iterations(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "net.safetensors"
+    train.train(folder, output, RECIPE)
+    before = output.read_bytes()
+    rows: list[dict[str, Any]] = []
+    longer = replace(RECIPE, iterations=RECIPE.iterations + 2)
+    train.train(folder, output, longer, resume=True, report=rows.append)
+    assert [row["iteration"] for row in rows] == [longer.iterations]
+    assert read_checkpoint(output).metadata["iterations"] == longer.iterations
+    assert output.read_bytes() != before
+
+
+def test_resuming_past_the_iterations_asked_for(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "net.safetensors"
+    train.train(folder, output, RECIPE)
+    error = refusal(folder, output, replace(RECIPE, iterations=1), resume=True)
+    assert f"at iteration {RECIPE.iterations}, past the 1" in error.message
+    assert "more iterations" in error.hint
 
 
 def test_resuming_without_a_state(folder: Path, tmp_path: Path) -> None:
