@@ -31,10 +31,10 @@ from mrs.table import tableau
 POSTERIOR = Solver(method="posterior", order=1, steps=100)
 SOLVERS = {
     "default": RECOMMENDED,
-    "default at 10": replace(RECOMMENDED, steps=10),
+    "posterior at 4": replace(POSTERIOR, steps=4),
+    "posterior at 10": replace(POSTERIOR, steps=10),
     "published ode-2 at 10": Solver(steps=10),
     "published sde-2 at 10": Solver(method="sde", steps=10),
-    "posterior at 10": replace(POSTERIOR, steps=10),
     "posterior at 100": POSTERIOR,
 }
 

@@ -72,7 +72,7 @@ def build(
 
     Raises:
         CheckpointError: for a checkpoint that cannot be read or does not fit.
-        BackendError: where no backend gives the network's function here.
+        BackendError: where no backend can run here, or one does not give the network's function.
         InputError: for any other argument that is wrong.
     """
     solver = solver or RECOMMENDED

@@ -113,4 +113,4 @@ def parse_name(name: str) -> tuple[str, int]:
 
 
 # What `mrs-trt build` uses where no solver is named: chosen by measurement on the shipped weights (docs/solvers.md).
-RECOMMENDED = Solver(method="ode", order=2, steps=5, last_step="lower-order")
+RECOMMENDED = Solver(method="posterior", order=1, steps=5)

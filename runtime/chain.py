@@ -59,7 +59,7 @@ class Chain:
             origin: (y, x) of these pictures in the whole pictures whose noise they share.
 
         Raises:
-            BackendError: where the engine fails, or the network gives infinities or NaN.
+            BackendError: where the engine fails, or the state ends with infinities or NaN (a clamp hides infinities).
         """
         x, mu, network = self._x, self._mu, self.network
         cpu.start(picture, self.start, seed, mu, x, network.packed, origin=origin, threads=self.threads)

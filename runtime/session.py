@@ -92,7 +92,8 @@ class Restorer:
 
         Args:
             image: (H, W, C) or (N, H, W, C), uint8, or float in [0, 1]; any size.
-            seed: of the noise, 0 to 2^32 - 1; one seed gives one picture, whatever the tiles or the batch.
+            seed: of the noise, 0 to 2^32 - 1; the same seed gives the same noise, whatever the tiles. A picture's
+                number in its batch counts too: pictures of one batch draw different noise.
             tile: cut into tiles of this side, a multiple of the network's; 0 never cuts; by default memory decides.
                 Tiling changes the result a little, because the network looks at averages over what it sees.
             overlap: pixels shared by neighbouring tiles, blended; by default an eighth of the tile, at most 64.
@@ -258,14 +259,16 @@ def _choose(plan: Plan, asked: str | None) -> tuple[Backend, str]:
         if reason is not None:
             raise BackendError(f"backend {asked} cannot run here: {reason}")
     else:
-        usable = backends.available()
-        if not usable:
-            reasons = "; ".join(str(entry.missing()) for entry in backends.BACKENDS.values())
+        # The plan's own first, and only as far as needed: to ask a backend whether it can run loads its library.
+        ordered = sorted(backends.BACKENDS.values(), key=lambda entry: entry.name != manifest["backend"])
+        usable = next((entry for entry in ordered if entry.missing() is None), None)
+        if usable is None:
+            reasons = "; ".join(str(entry.missing()) for entry in ordered)
             raise BackendError(f"no backend can run here: {reasons}")
-        backend = next((entry for entry in usable if entry.name == manifest["backend"]), usable[0])
+        backend = usable
     precision = manifest["precision"] if manifest["precision"] in backend.precisions() else "fp32"
     made_for = machine.fingerprint(manifest["backend"], backend.version())
-    if asked is None and (backend.name, precision) != (manifest["backend"], manifest["precision"]):
+    if precision != manifest["precision"] or (asked is None and backend.name != manifest["backend"]):
         log.warning(
             "plan is for %s %s, which this machine does not run: using %s %s",
             manifest["backend"], manifest["precision"], backend.name, precision,

@@ -25,7 +25,9 @@ def add_parser(commands: arguments.SubParsers) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="clean pictures, searched recursively")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help=".safetensors to write")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
-    parser.add_argument("--resume", action="store_true", help="go on from OUT.state; --iterations may be another number")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from OUT.state; --iterations may be another number"
+    )
     parser.add_argument("--degradation", metavar="NAME", help="name of a synthetic degradation, default rain")
     parser.add_argument("--iterations", type=arguments.positive, metavar="N", help="default 20000")
     parser.add_argument("--batch", type=arguments.positive, metavar="N", help="patches per iteration, default 8")
