@@ -113,4 +113,5 @@ def parse_name(name: str) -> tuple[str, int]:
 
 
 # What `mrs-trt build` uses where no solver is named: chosen by measurement on the shipped weights (docs/solvers.md).
-RECOMMENDED = Solver(method="posterior", order=1, steps=5)
+# `last_step` changes nothing for posterior sampling; it counts where another method is named.
+RECOMMENDED = Solver(method="posterior", order=1, steps=5, last_step="lower-order")
