@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,9 +67,7 @@ def test_large_picture(benchmark: BenchmarkFixture, record: Callable[..., None],
     def run() -> None:
         measured.update(json.loads(_python("-c", PEAK, *restore, "-o", str(tmp_path / "out.png"), "-q")))
 
-    begin = time.perf_counter()
     benchmark.pedantic(run, rounds=1)
-    assert time.perf_counter() > begin
     record("restore of 4096x4096", {"rounds": 1}, {"seconds": measured["seconds"], "peak_gib": measured["kib"] / 2**20})
 
 

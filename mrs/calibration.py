@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from mrs import degradations
 from mrs.export.selection import Pair
+from mrs.folders import paths_below, read_bytes
 from mrs.runtime.errors import InputError
-from mrs.runtime.pictures import SUFFIXES, read_picture
 
 BUNDLED = Path(__file__).parent / "export" / "calibration"
 # What stands in for an unknown degradation; the clean pictures then say nothing about quality.
@@ -39,10 +39,10 @@ def calibration_pairs(folder: str | Path | None, degradation: str | None, multip
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"calibration folder {folder} does not exist", hint="give a folder of degraded pictures")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = paths_below(folder)
     if not paths:
         raise InputError(f"calibration folder {folder} holds no pictures", hint="give a folder of degraded pictures")
-    crops = (_crop(_bytes(path), multiple) for path in paths)
+    crops = (_crop(read_bytes(path), multiple) for path in paths)
     pairs = [Pair(crop) for crop in islice((crop for crop in crops if crop.size), MOST)]
     if not pairs:
         raise InputError(f"calibration folder {folder} holds no picture of at least {multiple}x{multiple} pixels")
@@ -50,7 +50,7 @@ def calibration_pairs(folder: str | Path | None, degradation: str | None, multip
 
 
 def _bundled(path: Path, index: int, degradation: str | None, multiple: int) -> Pair:
-    clean = _crop(_bytes(path), multiple)
+    clean = _crop(read_bytes(path), multiple)
     if not clean.size:
         raise InputError(
             f"the bundled calibration pictures are smaller than {multiple}x{multiple} pixels",
@@ -59,11 +59,6 @@ def _bundled(path: Path, index: int, degradation: str | None, multiple: int) -> 
     degrade = degradations.get(degradation or STAND_IN)
     degraded = degrade(clean.astype(np.float32) / np.float32(255), np.random.default_rng([0, index]))
     return Pair(np.rint(degraded * 255).astype(np.uint8), clean if degradation else None)
-
-
-def _bytes(path: Path) -> NDArray[np.uint8]:
-    rgb = read_picture(path).rgb
-    return rgb if rgb.dtype == np.uint8 else np.rint(rgb * 255).astype(np.uint8)
 
 
 def _crop(picture: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:

@@ -23,6 +23,7 @@ from torch import Tensor
 from mrs import degradations
 from mrs.export import checkpoint
 from mrs.export.nafnet import Architecture, ConditionalNAFNet
+from mrs.folders import paths_below, read_bytes
 from mrs.runtime.atomic import replacing
 from mrs.runtime.errors import InputError
 from mrs.schedule import Schedule
@@ -212,18 +213,10 @@ def load_pictures(folder: Path, patch: int) -> list[NDArray[np.uint8]]:
     Raises:
         InputError: where there is none, or for the first that cannot be read.
     """
-    from mrs.runtime.pictures import SUFFIXES, read_picture
-
     if not folder.is_dir():
         raise InputError(f"folder {folder} does not exist", hint="give a folder of clean pictures")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    pictures = []
-    for path in paths:
-        picture = read_picture(path).rgb
-        if picture.dtype != np.uint8:  # 16-bit grey, in [0, 1]
-            picture = np.rint(255 * picture).astype(np.uint8)
-        if min(picture.shape[:2]) >= patch:
-            pictures.append(picture)
+    read = map(read_bytes, paths_below(folder))
+    pictures = [picture for picture in read if min(picture.shape[:2]) >= patch]
     if not pictures:
         raise InputError(f"folder {folder} holds no picture of at least {patch}x{patch} pixels")
     return pictures
