@@ -43,7 +43,7 @@ class Loop:
 
     rows: tuple[Row, ...]
     start: float
-    clamp: bool
+    clamp: str
     modulation: F32
 
 

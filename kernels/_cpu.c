@@ -88,13 +88,15 @@ INLINE void normals(uint32_t seed, uint32_t draw, uint32_t image, uint32_t chann
 typedef struct {
     int64_t channels, height, width, pitch, area; /* of one picture; pitch and area of the network's arrays */
     uint32_t seed, draw, image, y, x;             /* of the noise; image, y, x of the window's corner */
-    float cx, cm, cf, ax, am, b0, b1, b2, n;      /* the row */
-    int32_t clamp;
+    float cx, cm, cf, ax, am, b0, b1, b2, b3, n, m; /* the row */
+    int32_t clamp;                                /* 0 none, 1 to [0, 1], 2 by the picture's threshold */
 } Job;
 
-/* Lines [first, last) of a step, line = plane * H + row; `packed` may be null. */
+/* Lines [first, last) of a step, line = plane * H + row; `packed` may be null, `thresholds` (one of each picture) is
+ * read where clamp is 2. */
 VECTORISED void mrs_step(const Job *j, int64_t first, int64_t last, float *x, const float *mu, const float *output,
-                         const float *q1, float *q2, float *packed)
+                         const float *q1, const float *q2, const float *q3, float *kept, float *packed,
+                         const float *thresholds)
 {
     float noise[BLOCK + 4];
     for (int64_t line = first; line < last; line++) {
@@ -103,8 +105,9 @@ VECTORISED void mrs_step(const Job *j, int64_t first, int64_t last, float *x, co
         for (int64_t column = 0; column < j->width; column += BLOCK) {
             int count = (int)(j->width - column < BLOCK ? j->width - column : BLOCK);
             int64_t at = line * j->width + column;
-            float *xs = x + at, *newest = q2 + at; /* q1 and q2 may be one array: no restrict */
-            const float *m = mu + at, *older = q1 + at;
+            float *xs = x + at, *newest = kept + at; /* kept may be any of q1, q2, q3: no restrict */
+            const float *m = mu + at;
+            const float *older[3] = { q1 + at, q2 + at, q3 + at }, weights[3] = { j->b1, j->b2, j->b3 };
             const float *f = output + plane * j->area + row * j->pitch + column;
             const float *z = noise;
             if (j->n != 0) {
@@ -114,17 +117,21 @@ VECTORISED void mrs_step(const Job *j, int64_t first, int64_t last, float *x, co
                 z += skip;
             }
             float q0[BLOCK], total[BLOCK];
-            for (int i = 0; i < count; i++) {
-                float q = j->cx * xs[i] + j->cm * m[i] + j->cf * f[i];
-                /* Comparisons written so that NaN stays NaN. */
-                if (j->clamp) q = q < 0 ? 0 : q > 1 ? 1 : q;
-                q0[i] = q;
-                total[i] = j->ax * xs[i] + j->am * m[i] + j->b0 * q;
+            for (int i = 0; i < count; i++) q0[i] = j->cx * xs[i] + j->cm * m[i] + j->cf * f[i];
+            /* Comparisons written so that NaN stays NaN. */
+            if (j->clamp == 1)
+                for (int i = 0; i < count; i++) q0[i] = q0[i] < 0 ? 0 : q0[i] > 1 ? 1 : q0[i];
+            if (j->clamp == 2) {
+                float bound = thresholds[image];
+                for (int i = 0; i < count; i++)
+                    q0[i] = (q0[i] < -bound ? -bound : q0[i] > bound ? bound : q0[i]) / bound;
             }
-            if (j->b1 != 0)
-                for (int i = 0; i < count; i++) total[i] += j->b1 * older[i];
-            if (j->b2 != 0)
-                for (int i = 0; i < count; i++) total[i] += j->b2 * newest[i];
+            if (j->m != 0)
+                for (int i = 0; i < count; i++) q0[i] += j->m * (older[0][i] - q0[i]);
+            for (int i = 0; i < count; i++) total[i] = j->ax * xs[i] + j->am * m[i] + j->b0 * q0[i];
+            for (int k = 0; k < 3; k++)
+                if (weights[k] != 0)
+                    for (int i = 0; i < count; i++) total[i] += weights[k] * older[k][i];
             if (j->n != 0)
                 for (int i = 0; i < count; i++) total[i] += j->n * z[i];
             for (int i = 0; i < count; i++) {

@@ -24,6 +24,8 @@ from mrs.kernels.row import Row
 from mrs.kernels.update import F32, Origin
 
 STATES = (np.dtype(np.float32),)
+# In the order of the C code's numbers.
+CLAMPS = ("none", "unit", "threshold")
 PICTURES = (np.dtype(np.uint8), np.dtype(np.float32))
 # Below this many elements a second thread costs more than it saves.
 SPLIT_FROM = 1 << 15
@@ -45,7 +47,7 @@ def _library() -> ctypes.CDLL | None:
         return None
     try:
         library = ctypes.CDLL(spec.origin)
-        for name, arrays in (("mrs_start", 5), ("mrs_step", 6), ("mrs_finish", 3)):
+        for name, arrays in (("mrs_start", 5), ("mrs_step", 9), ("mrs_finish", 3)):
             function = getattr(library, name)
             function.restype = None
             function.argtypes = [ctypes.POINTER(_Job), ctypes.c_int64, ctypes.c_int64] + [ctypes.c_void_p] * arrays
@@ -102,8 +104,10 @@ def step(
     output: F32,
     q1: F32,
     q2: F32,
+    q3: F32,
+    kept: F32,
     row: Row,
-    clamp: bool,
+    clamp: str,
     seed: int,
     draw: int,
     packed: F32 | None,
@@ -120,19 +124,26 @@ def step(
     count, channels, height, _ = shape = x.shape
     _check("x", x, shape, written=True)
     _check("mu", mu, shape)
-    _check("q1", q1, shape)
-    _check("q2", q2, shape, written=True)
+    for name, array in (("q1", q1), ("q2", q2), ("q3", q3)):
+        _check(name, array, shape)
+    _check("kept", kept, shape, written=True)
+    if clamp not in CLAMPS:
+        raise ValueError(f"clamp {clamp!r} is not one of {', '.join(CLAMPS)}")
     job = _job(x, output, 1, seed, draw, origin, image)
     if packed is not None:
         _check("packed", packed, (count, 2 * channels, *output.shape[2:]), written=True)
-    _check_apart(x, mu, output, q2, None if q1 is q2 and not row.b2 else q1, packed)
+    # The predictions may be one array or several.
+    _check_apart(x, mu, output, packed, *{array.ctypes.data: array for array in (q1, q2, q3, kept)}.values())
     library = _library()
     if library is None:
-        return update.step(x, mu, output, q1, q2, row, clamp, seed, draw, packed, origin=origin, image=image)
+        return update.step(
+            x, mu, output, q1, q2, q3, kept, row, clamp, seed, draw, packed, origin=origin, image=image
+        )
     for name, weight in zip(Row._fields, row, strict=True):
         setattr(job, name, weight)
-    job.clamp = clamp
-    arrays = (x, mu, output, q1, q2, packed)
+    job.clamp = CLAMPS.index(clamp)
+    bounds = update.threshold(update.prediction(x, mu, output, row)) if clamp == "threshold" else None
+    arrays = (x, mu, output, q1, q2, q3, kept, packed, bounds)
     _split(partial(library.mrs_step, ctypes.byref(job)), count * channels * height, arrays, x.size, threads)
 
 

@@ -6,6 +6,9 @@ and mu in the others, zero outside H x W; its output is (N, C, H', W'). H' >= H 
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +17,10 @@ from mrs.kernels.row import Row
 
 F32 = NDArray[np.float32]
 Origin = tuple[int, int]
+
+# Of the published dynamic threshold.
+QUANTILE = 0.995
+LARGEST_THRESHOLD = 1.5
 
 
 def start(
@@ -52,8 +59,10 @@ def step(
     output: F32,
     q1: F32,
     q2: F32,
+    q3: F32,
+    kept: F32,
     row: Row,
-    clamp: bool,
+    clamp: str,
     seed: int,
     draw: int,
     packed: F32 | None,
@@ -67,32 +76,58 @@ def step(
         x: (N, C, H, W), the state, updated in place.
         mu: (N, C, H, W).
         output: (N, C, H', W'), what the network gave for x.
-        q1: (N, C, H, W), the last prediction; read where `row.b1` is not 0.
-        q2: (N, C, H, W), the one before; read where `row.b2` is not 0, then overwritten with the new prediction.
-            May be the same array as q1 where `row.b2` is 0.
+        q1, q2, q3: (N, C, H, W), the last prediction, the one before, the one before that; read where `row.b1` (or
+            `row.m`), `row.b2`, `row.b3` is not 0.
+        kept: (N, C, H, W), overwritten with the new prediction. May be the same array as any of q1, q2, q3.
         row: the weights.
-        clamp: clamp the prediction to [0, 1] before it is used and kept.
+        clamp: what is done to the prediction before it is used and kept: `none`; `unit`, clamped to [0, 1]; or
+            `threshold`, clamped to +-b and divided by b, with the `threshold` b of each picture.
         seed, draw: of the noise; nothing is drawn where `row.n` is 0.
         packed: (N, 2C, H', W'), its first C planes written inside H x W; None after the last step.
         origin: (y, x) of this window in the whole picture.
         image: number of its first picture in the whole batch.
     """
-    w = [np.float32(weight) for weight in row]
-    height, width = x.shape[2:]
-    q0 = w[0] * x + w[1] * mu + w[2] * output[:, :, :height, :width]
-    if clamp:
+    w = Row(*map(np.float32, row))
+    q0 = _convert(x, mu, output, w)
+    if clamp == "unit":
         np.clip(q0, 0.0, 1.0, out=q0)
-    total = w[3] * x + w[4] * mu + w[5] * q0
-    if row.b1:
-        total += w[6] * q1
-    if row.b2:
-        total += w[7] * q2
+    elif clamp == "threshold":
+        bound = threshold(q0)[:, None, None, None]
+        q0 = np.clip(q0, -bound, bound) / bound
+    if row.m:
+        q0 += w.m * (q1 - q0)
+    total = w.ax * x + w.am * mu + w.b0 * q0
+    for weight, q in ((w.b1, q1), (w.b2, q2), (w.b3, q3)):
+        if weight:
+            total += weight * q
     if row.n:
-        total += w[8] * normal(seed, draw, x.shape, origin=origin, image=image)
+        total += w.n * normal(seed, draw, x.shape, origin=origin, image=image)
     x[...] = total
-    q2[...] = q0
+    kept[...] = q0
     if packed is not None:
         _pack(x, mu, packed)
+
+
+def threshold(q: NDArray[Any]) -> NDArray[Any]:
+    """MR Sampler's dynamic threshold of each picture: the 0.995 quantile of |q|, kept within [1, 1.5].
+
+    Args:
+        q: (N, C, H, W), data predictions.
+
+    Returns:
+        (N,), of q's dtype. Between two ranks the quantile is interpolated linearly, in float64.
+    """
+    values = np.abs(q.reshape(len(q), -1))
+    rank = QUANTILE * (values.shape[1] - 1)
+    low, high = math.floor(rank), math.ceil(rank)
+    ordered = np.partition(values, (low, high), axis=1).astype(np.float64)
+    quantile = ordered[:, low] + (ordered[:, high] - ordered[:, low]) * (rank - low)
+    return np.clip(quantile, 1.0, LARGEST_THRESHOLD).astype(q.dtype)
+
+
+def prediction(x: F32, mu: F32, output: F32, row: Row) -> F32:
+    """q0 of a step before any clamp, (N, C, H, W), from arrays as in `step`."""
+    return _convert(x, mu, output, Row(*map(np.float32, row)))
 
 
 def finish(x: F32, picture: NDArray[np.uint8] | F32) -> None:
@@ -109,3 +144,8 @@ def finish(x: F32, picture: NDArray[np.uint8] | F32) -> None:
 def _pack(x: F32, mu: F32, packed: F32) -> None:
     _, channels, height, width = x.shape
     np.subtract(x, mu, out=packed[:, :channels, :height, :width])
+
+
+def _convert(x: F32, mu: F32, output: F32, w: Row) -> F32:
+    height, width = x.shape[2:]
+    return w.cx * x + w.cm * mu + w.cf * output[:, :, :height, :width]

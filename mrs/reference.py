@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrs.kernels.noise import SEEDS, normal
+from mrs.kernels.row import Row
+from mrs.kernels.update import threshold
 from mrs.runtime.errors import InputError
 from mrs.table import Table
 
@@ -54,17 +56,21 @@ def sample(
     dtype = mu.dtype.type
     z = normal(seed, 0, mu.shape) if init_noise is None else init_noise
     x = mu + dtype(table.start) * _like(mu, z, "init_noise")
-    q1 = q2 = np.zeros_like(mu)
+    q1 = q2 = q3 = np.zeros_like(mu)
     for i, (t, row) in enumerate(zip(table.times, table.rows, strict=False)):
         output = _like(mu, denoiser(x, mu, t), "the denoiser's output")
-        w = [dtype(weight) for weight in row]
-        q0 = w[0] * x + w[1] * mu + w[2] * output
-        if table.clamp:
+        w = Row(*map(dtype, row))
+        q0 = w.cx * x + w.cm * mu + w.cf * output
+        if table.clamp == "unit":
             q0 = np.clip(q0, dtype(0), dtype(1))
-        x = w[3] * x + w[4] * mu + w[5] * q0 + w[6] * q1 + w[7] * q2
+        elif table.clamp == "threshold":
+            bound = threshold(q0)[:, None, None, None]
+            q0 = np.clip(q0, -bound, bound) / bound
+        q0 = q0 + w.m * (q1 - q0)
+        x = w.ax * x + w.am * mu + w.b0 * q0 + w.b1 * q1 + w.b2 * q2 + w.b3 * q3
         if row.n:
-            x = x + w[8] * _like(mu, normal(seed, i + 1, mu.shape) if noise is None else noise[i], f"noise[{i}]")
-        q1, q2 = q0, q1
+            x = x + w.n * _like(mu, normal(seed, i + 1, mu.shape) if noise is None else noise[i], f"noise[{i}]")
+        q1, q2, q3 = q0, q1, q2
     return np.clip(x, dtype(0), dtype(1)) if clamp else x
 
 

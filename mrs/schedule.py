@@ -24,6 +24,7 @@ Array = NDArray[np.float64]
 
 KINDS = ("cosine", "linear", "constant")
 CONVENTIONS = ("mr-sampler", "ir-sde")
+INTERPOLATIONS = ("published", "exact")
 # Far above any use; tables of all steps are held in memory.
 MOST_STEPS = 10_000_000
 
@@ -39,6 +40,9 @@ class Schedule:
         T: number of forward steps, 2 to 10 million; the network was trained on t = 1..T.
         convention: where Theta_t starts. `ir-sde` sums theta_1..theta_t, so a_0 = 1 and s_0 = 0 exactly;
             `mr-sampler` sums theta_0..theta_t, so a little noise is left at t = 0.
+        interpolation: between whole t. `published` draws lines through a, s and lam, each by itself, so that they do
+            not quite belong together there. `exact` draws the line through Theta, as if theta were constant in
+            between: s^2 = S^2 (1 - a^2) and lam = log(a / s) hold at every t.
 
     Raises:
         InputError: for a name or a value outside the ranges above.
@@ -49,6 +53,7 @@ class Schedule:
     eps: float = 0.005
     T: int = 100
     convention: str = "mr-sampler"
+    interpolation: str = "published"
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -56,6 +61,11 @@ class Schedule:
         if self.convention not in CONVENTIONS:
             raise InputError(
                 f"schedule convention {self.convention!r} is unknown", hint=f"use one of {', '.join(CONVENTIONS)}"
+            )
+        if self.interpolation not in INTERPOLATIONS:
+            raise InputError(
+                f"schedule interpolation {self.interpolation!r} is unknown",
+                hint=f"use one of {', '.join(INTERPOLATIONS)}",
             )
         for name in ("max_sigma", "eps", "T"):
             value: object = getattr(self, name)
@@ -118,26 +128,32 @@ class Schedule:
             return np.log(self.alphas) - np.log(self.sigmas)
 
     def alpha(self, t: ArrayLike) -> Array:
-        """a at t in [0, T]; linear between whole t, as the published code interpolates."""
+        """a at t in [0, T]."""
+        if self.interpolation == "exact":
+            return np.exp(-self._interpolate(t, self.Theta) * self.dt)
         return self._interpolate(t, self.alphas)
 
     def sigma(self, t: ArrayLike) -> Array:
-        """s at t in [0, T]; linear between whole t, as the published code interpolates."""
+        """s at t in [0, T], in picture units."""
+        if self.interpolation == "exact":
+            return self.S * np.sqrt(-np.expm1(-2.0 * self._interpolate(t, self.Theta) * self.dt))
         return self._interpolate(t, self.sigmas)
 
     def half_log_snr(self, t: ArrayLike) -> Array:
-        """lam at t in [0, T]; linear between whole t.
+        """lam at t in [0, T].
 
         With the `ir-sde` convention lam_0 is infinite, so that a line from it says nothing: between 0 and 1 lam is
-        log(a / s) of the interpolated a and s there.
+        log(a / s) of the a and s there.
         """
         t = np.asarray(t, dtype=np.float64)
         lam = self.half_log_snrs
-        if np.isfinite(lam[0]):
+        if self.interpolation == "published" and np.isfinite(lam[0]):
             return self._interpolate(t, lam)
         with np.errstate(divide="ignore"):
-            near_zero = np.log(self.alpha(t)) - np.log(self.sigma(t))
-        return np.where(t < 1, near_zero, self._interpolate(np.maximum(t, 1.0), lam))
+            of_both = np.log(self.alpha(t)) - np.log(self.sigma(t))
+        if self.interpolation == "exact":
+            return of_both
+        return np.where(t < 1, of_both, self._interpolate(np.maximum(t, 1.0), lam))
 
     def to_dict(self) -> dict[str, Any]:
         """The constructor's arguments, as JSON values."""
@@ -147,4 +163,6 @@ class Schedule:
         t = np.asarray(t, dtype=np.float64)
         if not np.all((t >= 0) & (t <= self.T)):
             raise InputError(f"time {t} is outside [0, {self.T}]", hint="times count forward steps")
-        return np.interp(t, np.arange(self.T + 1), table)
+        below = t.astype(np.int64)
+        above = np.minimum(below + 1, self.T)
+        return table[below] + (t - below) * (table[above] - table[below])

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 from mrs.grids import time_grid
 from mrs.kernels.row import Row
-from mrs.methods import METHODS, Step, Weights
+from mrs.methods import METHODS, Run, Step
+from mrs.methods.euler import single_steps
+from mrs.methods.heun import heun_times
 from mrs.methods.step import clean_prediction
 from mrs.runtime.errors import InputError
 from mrs.schedule import Schedule
-from mrs.solver import OUTPUTS, Solver
+from mrs.solver import OUTPUTS, Solver, grid_intervals
 
 
 @dataclass(frozen=True)
@@ -22,16 +24,16 @@ class Table:
     """All that a runtime needs to know of schedule and solver.
 
     Attributes:
-        times: the times visited, `len(rows) + 1`, descending; the network is evaluated at all but the last.
+        times: the times visited, `len(rows) + 1`, never rising; the network is evaluated at all but the last.
         rows: one per network evaluation.
         start: standard deviation of x_T - mu.
-        clamp: whether q0 is clamped to [0, 1] before it is used and kept.
+        clamp: what is done to q0 before it is used and kept: `none`, `unit` or `threshold`, see `mrs.Solver`.
     """
 
     times: tuple[float, ...]
     rows: tuple[Row, ...]
     start: float
-    clamp: bool
+    clamp: str
 
     @property
     def draws(self) -> int:
@@ -52,33 +54,56 @@ def tableau(schedule: Schedule, solver: Solver, output: str = "noise") -> Table:
     """
     if output not in OUTPUTS:
         raise InputError(f"network output {output!r} is unknown", hint=f"use one of {', '.join(OUTPUTS)}")
-    times = time_grid(schedule, solver.spacing, solver.steps, solver.lambda_min)
-    a, s, lam = (table(times).tolist() for table in (schedule.alpha, schedule.sigma, schedule.half_log_snr))
-    steps = [0.0, 0.0] + [lam[i + 1] - lam[i] for i in range(solver.steps)]
+    run = Run(
+        schedule,
+        visited_times(schedule, solver),
+        tuple(step_order(solver, index) for index in range(solver.steps)),
+        solver.prediction,
+        solver.stochasticity,
+        solver.momentum,
+    )
     weigh = METHODS[solver.method].weights
     rows = []
-    for i in range(solver.steps):
-        h_prev2, h_prev, h = steps[i : i + 3]
-        step = Step(a[i], s[i], a[i + 1], s[i + 1], h, h_prev, h_prev2, schedule.S)
-        if solver.denoise_last and i == solver.steps - 1:
-            weights = clean_prediction(step, solver.prediction)
-        else:
-            weights = weigh(step, solver.prediction, step_order(solver, i))
-        rows.append(_row(_to_prediction(solver.prediction, output, a[i], s[i], schedule.S), weights))
-    return Table(tuple(times.tolist()), tuple(rows), schedule.S, solver.clamp == "unit")
+    for index in range(solver.steps):
+        step = Step(run, index)
+        ends = solver.denoise_last and index == solver.steps - 1
+        weights = clean_prediction(step) if ends else weigh(step)
+        rows.append(Row(*_to_prediction(solver.prediction, output, step.a_u, step.s_u, schedule.S), *weights))
+    start = schedule.S if solver.start_time is None else float(schedule.sigma(solver.start_time))
+    return Table(run.times, tuple(rows), start, solver.clamp)
+
+
+def visited_times(schedule: Schedule, solver: Solver) -> tuple[float, ...]:
+    """The time of each evaluation and the last time, `solver.steps` + 1.
+
+    Raises:
+        InputError: where the schedule does not have them.
+    """
+    kind = METHODS[solver.method].times
+    if kind == "single":
+        return tuple(single_steps(schedule, solver.steps))
+    if solver.times:
+        if solver.times[0] > schedule.T:
+            raise InputError(f"time {solver.times[0]:g} is beyond T = {schedule.T}", hint="times count forward steps")
+        grid = list(solver.times)
+    else:
+        intervals = grid_intervals(solver.method, solver.steps)
+        grid = time_grid(schedule, solver.spacing, intervals, solver.lambda_min, solver.start_time).tolist()
+    return tuple(heun_times(grid, solver.steps) if kind == "pairs" else grid)
 
 
 def step_order(solver: Solver, index: int) -> int:
     """Order of the step with this index, counted from 0.
 
     Published habits: the order ramps up with the history; below 10 steps it falls again in the steps before the last;
-    the last step has full order. `lower-order` lets it fall to 1 at the last step, at any number of steps.
+    the last step has full order. `lower-order` lets it fall to 1 at the last step, at any number of steps; with `full`
+    it never falls.
     """
     possible = min(solver.order, index + 1)
     left = solver.steps - index
     if solver.last_step == "lower-order":
         return min(possible, left)
-    if left > 1 and index >= solver.order - 1 and solver.steps < 10:
+    if solver.last_step == "published" and left > 1 and index >= solver.order - 1 and solver.steps < 10:
         return min(possible, left - 1)
     return possible
 
@@ -95,7 +120,3 @@ def _to_prediction(prediction: str, output: str, a: float, s: float, S: float) -
         ("noise", "velocity"): (ratio / S, -ratio / S, a / S),
     }
     return conversions[prediction, output]
-
-
-def _row(conversion: tuple[float, float, float], weights: Weights) -> Row:
-    return Row(*conversion, *weights)

@@ -21,7 +21,7 @@ class Chain:
         network: compiled for at least this size; its buffers are written here.
         rows: the solver's table.
         start: standard deviation of x_T - mu.
-        clamp: clamp each data prediction to [0, 1].
+        clamp: what is done to each data prediction, see `mrs.kernels.update.step`.
         shape: (N, C, H, W) of the pictures.
         threads: most threads of an update.
     """
@@ -31,7 +31,7 @@ class Chain:
         network: Network,
         rows: Sequence[Row],
         start: float,
-        clamp: bool,
+        clamp: str,
         shape: tuple[int, int, int, int],
         threads: int,
     ) -> None:
@@ -66,10 +66,11 @@ class Chain:
         last = len(self.rows) - 1
         for i, row in enumerate(self.rows):
             network.evaluate(i)
-            newest, oldest = self._predictions[0], self._predictions[-1]
+            kept = self._predictions[-1]
+            q1, q2, q3 = (self._predictions + [kept] * 2)[:3]
             packed = network.packed if i < last else None
             cpu.step(
-                x, mu, network.output, newest, oldest, row, self.clamp, seed, i + 1, packed,
+                x, mu, network.output, q1, q2, q3, kept, row, self.clamp, seed, i + 1, packed,
                 origin=origin, threads=self.threads,
             )  # fmt: skip
             self._predictions.insert(0, self._predictions.pop())

@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mrs.kernels.cpu import CLAMPS
 from mrs.kernels.row import Row
 from mrs.runtime.atomic import replacing
 from mrs.runtime.errors import PlanError
 from mrs.runtime.onnx_guard import check_self_contained
 
 FORMAT = "mrs-trt plan"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 GRAPH, MODULATION, ENGINE = "network.onnx", "modulation.npy", "engine.bin"
 # A manifest is some kilobytes; refuse to parse what cannot be one.
 MANIFEST_LIMIT = 16 << 20
@@ -161,7 +162,7 @@ def _wrong_fields(manifest: Mapping[str, Any]) -> Iterator[str]:
         yield "table.times"
     if not _is_number(table.get("start")) or table["start"] <= 0:
         yield "table.start"
-    if not isinstance(table.get("clamp"), bool):
+    if table.get("clamp") not in CLAMPS:
         yield "table.clamp"
     yield from (
         f"network.{name}" for name in ("channels", "multiple", "bytes_per_pixel") if not _is_count(network.get(name))

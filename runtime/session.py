@@ -68,7 +68,7 @@ class Restorer:
         self.multiple: int = network["multiple"]
         self.channels: int = network["channels"]
         self._rows = plan.rows
-        self._start, self._clamp = float(table["start"]), bool(table["clamp"])
+        self._start, self._clamp = float(table["start"]), str(table["clamp"])
         self._pixels = (memory or _default_memory()) // int(network["bytes_per_pixel"])
         self._backend, self.precision = _choose(plan, backend)
         self._chains: OrderedDict[tuple[int, int, int], Chain] = OrderedDict()

@@ -1,67 +1,75 @@
-"""MR Sampler: multistep exponential integrators of the reverse SDE and its probability-flow ODE.
+"""Exponential Adams methods: the prediction as a polynomial in lam through its newest values, integrated exactly.
 
-Source: arXiv 2502.07856, propositions 1-4 and algorithms 1-4. In y = x - mu they are DPM-Solver++ and SDE-DPM-Solver++
-(arXiv 2211.01095, section 4). The integral over one step is exact in the linear part; the prediction q is expanded at
-its newest value with differences D1, D2 of older values, on steps h (now), h_prev and h_prev2 in lam.
+Sources: DPM-Solver++ (arXiv 2211.01095, section 4), SA-Solver (arXiv 2309.05019, eq. 5 and 14). For stochasticity tau the
+reverse process in y = x - mu over one step is, with k = 1 + tau^2,
+
+    data :  y_t = (s_t/s_u) e^(-tau^2 h) y_u + k a_t int_0^h e^(-k (h - r)) (q - mu)(r) dr + s_t sqrt(1 - e^(-2 tau^2 h)) z
+    noise:  y_t = (a_t/a_u) y_u - k s_t int_0^h e^(h - r) q(r) dr + tau s_t sqrt(e^(2h) - 1) z
+
+where r = lam - lam_u. tau = 0 is the probability-flow ODE, tau = 1 the reverse SDE; beyond 1 more noise is drawn and
+taken away again. The weights of the predictions are integrals of Lagrange polynomials: moments of the exponential times
+the inverse of a Vandermonde matrix.
 """
 
 from __future__ import annotations
 
 import math
 
-from mrs.methods.step import Step, Weights, clean_prediction
+import numpy as np
+
+from mrs.methods.step import Step, Weights, clean_prediction, weighted
 
 
-def ode(step: Step, prediction: str, order: int) -> Weights:
-    """One step of the probability-flow ODE, order 1-3 (algorithms 3 and 4 of the paper).
-
-    Order 3 is as published, and converges with order 2: its D2 is half of h^2 q'', see tests/mrs/test_table.py.
-    """
-    if math.isinf(step.h):
-        return clean_prediction(step, prediction)
-    h = step.h
-    if prediction == "data":
-        keep = step.s_t / step.s_u
-        p1 = math.expm1(-h)
-        p2 = p1 / h + 1
-        p3 = p2 / h - 0.5
-        mean = 1 - keep + keep * step.a_u - step.a_t
-        return Weights(keep, mean, *_on_history(step, order, -step.a_t * p1, step.a_t * p2, -step.a_t * p3))
-    keep = step.a_t / step.a_u
-    p1 = math.expm1(h)
-    p2 = p1 / h - 1
-    p3 = p2 / h - 0.5
-    return Weights(keep, 1 - keep, *_on_history(step, order, -step.s_t * p1, -step.s_t * p2, -step.s_t * p3))
+def adams(step: Step, order: int, tau: float = 0.0) -> Weights:
+    """One step of the given order and stochasticity; the polynomial has degree order - 1."""
+    if step.endless:
+        return clean_prediction(step)
+    b = history_weights(step, step.history(order), tau)
+    return weighted(step, kept_state(step, tau), b, noise_weight(step, tau))
 
 
-def sde(step: Step, prediction: str, order: int) -> Weights:
-    """One step of the reverse SDE, order 1-2 (algorithms 1 and 2 of the paper)."""
-    if math.isinf(step.h):
-        return clean_prediction(step, prediction)
-    h = step.h
-    ratio = step.a_t / step.a_u
-    if prediction == "data":
-        p1 = -math.expm1(-2 * h)
-        p2 = 1 - p1 / (2 * h)
-        keep = step.s_t / step.s_u * math.exp(-h)
-        mean = 1 - ratio * math.exp(-2 * h) - step.a_t * p1
-        b = _on_history(step, order, step.a_t * p1, step.a_t * p2, 0.0)
-        return Weights(keep, mean, *b, noise=step.s_t * math.sqrt(p1))
-    p1 = math.expm1(h)
-    p2 = p1 / h - 1
-    b = _on_history(step, order, -2 * step.s_t * p1, -2 * step.s_t * p2, 0.0)
-    return Weights(ratio, 1 - ratio, *b, noise=step.s_t * math.sqrt(math.expm1(2 * h)))
+def dpm(step: Step) -> Weights:
+    """DPM-Solver++ (multistep), order 1-3. Orders 1 and 2 are `ode`; order 3 has all of h^2 q'' and is of order 3."""
+    return adams(step, step.order)
 
 
-def _on_history(step: Step, order: int, w0: float, w1: float, w2: float) -> tuple[float, float, float]:
-    """Weights on q0, q1, q2 of w0 q0 + w1 D1 + w2 D2, where D1 and D2 are the differences of the given order."""
-    if order == 1:
-        return w0, 0.0, 0.0
-    r = step.h_prev / step.h
-    if order == 2:
-        return w0 + w1 / r, -w1 / r, 0.0
-    r1 = step.h_prev2 / step.h
-    # With E0 = (q0 - q1) / r and E1 = (q1 - q2) / r1: D1 = E0 + (E0 - E1) r / (r + r1), D2 = (E0 - E1) / (r + r1).
-    e0 = w1 * (1 + r / (r + r1)) + w2 / (r + r1)
-    e1 = -w1 * r / (r + r1) - w2 / (r + r1)
-    return w0 + e0 / r, -e0 / r + e1 / r1, -e1 / r1
+def sa(step: Step) -> Weights:
+    """SA-Solver's predictor of order 1-3 at any stochasticity."""
+    return adams(step, step.order, step.run.stochasticity)
+
+
+def kept_state(step: Step, tau: float = 0.0) -> float:
+    """What is left of y_u in y_t."""
+    if step.data:
+        return step.s_t / step.s_u * math.exp(-(tau**2) * step.h)
+    return step.a_t / step.a_u
+
+
+def noise_weight(step: Step, tau: float) -> float:
+    """Standard deviation of the noise that a step draws."""
+    if step.data:
+        return step.s_t * math.sqrt(-math.expm1(-2 * tau**2 * step.h))
+    return tau * step.s_t * math.sqrt(math.expm1(2 * step.h))
+
+
+def history_weights(step: Step, indices: list[int], tau: float = 0.0) -> list[float]:
+    """Weights of the predictions made at these indices of the run, which may include the step's own end."""
+    lam, h = step.run.lam, step.h
+    k = 1 + tau**2
+    nodes = np.array([(lam[index] - lam[step.index]) / h for index in indices])
+    exponent, scale = (-k * h, k * step.a_t * h) if step.data else (h, -k * step.s_t * h)
+    # Moments of theta^n over a unit step: n! phi_(n+1).
+    moments = [math.factorial(n) * phi(n + 1, exponent) for n in range(len(indices))]
+    solution: list[float] = np.linalg.solve(np.vander(nodes, increasing=True).T, moments).tolist()
+    return [scale * weight for weight in solution]
+
+
+def phi(n: int, z: float) -> float:
+    """phi_n(z) = int_0^1 e^((1 - r) z) r^(n-1) / (n-1)! dr for n >= 1, to round-off at any z."""
+    if abs(z) < 1:
+        # The recurrence below would cancel; 20 terms of the series reach 1 / 20!.
+        return math.fsum(z**j / math.factorial(n + j) for j in range(20))
+    value = math.expm1(z) / z
+    for j in range(1, n):
+        value = (value - 1 / math.factorial(j)) / z
+    return value

@@ -22,11 +22,14 @@ class OnnxRuntimeNetwork:
         count, halves, height, width = shape
         self.packed = np.zeros(shape, np.float32)
         self.output = np.empty((count, halves // 2, height, width), np.float32)
-        self._rows = np.ascontiguousarray(modulation[:, None, :, None, None])
         self._session = session
+        self.retime(modulation)
+
+    def retime(self, modulation: F32) -> None:
+        self._rows = np.ascontiguousarray(modulation[:, None, :, None, None])
         self._bindings = []
         for row in self._rows:
-            binding = session.io_binding()
+            binding = self._session.io_binding()
             for bind, name, array in (
                 (binding.bind_input, "packed", self.packed),
                 (binding.bind_input, "modulation", row),

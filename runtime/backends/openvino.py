@@ -26,9 +26,7 @@ class OpenVinoNetwork:
         count, halves, height, width = shape
         self.packed = np.zeros(shape, np.float32)
         self.output = np.empty((count, halves // 2, height, width), np.float32)
-        # One tensor per step over the rows of one array: choosing a step copies nothing.
-        self._rows = np.ascontiguousarray(modulation[:, None, :, None, None])
-        self._modulations = [openvino.Tensor(row, shared_memory=True) for row in self._rows]
+        self.retime(modulation)
         self._compiled = compiled
         self._request = compiled.create_infer_request()
         self._request.set_tensor("packed", openvino.Tensor(self.packed, shared_memory=True))
@@ -40,6 +38,13 @@ class OpenVinoNetwork:
             self._request.infer()
         except RuntimeError as error:
             raise BackendError(f"openvino failed at step {step}: {_first_line(error)}") from error
+
+    def retime(self, modulation: F32) -> None:
+        import openvino
+
+        # One tensor per step over the rows of one array: choosing a step copies nothing.
+        self._rows = np.ascontiguousarray(modulation[:, None, :, None, None])
+        self._modulations = [openvino.Tensor(row, shared_memory=True) for row in self._rows]
 
     def export(self) -> bytes | None:
         exported: io.BytesIO = self._compiled.export_model()

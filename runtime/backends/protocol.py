@@ -29,6 +29,9 @@ class Network(Protocol):
             BackendError: where the engine fails.
         """
 
+    def retime(self, modulation: F32) -> None:
+        """Evaluate at the times of these rows from now on: (steps, M) float32. Compiles nothing."""
+
     def export(self) -> bytes | None:
         """The compiled engine for `Backend.restore` on the same kind of machine; None where the engine has no form."""
 

@@ -1,0 +1,146 @@
+"""Every solver at many numbers of evaluations, on synthetically degraded pictures: `python -m benchmarks.solvers FOLDER`.
+
+Each picture is cropped in its middle and degraded with its own seed; every solver restores it in float32 from the same
+noise. Of each solver and number of evaluations: mean PSNR and SSIM to the clean pictures (uint8), and the distance to
+the solution of the ODE at 100 evaluations (MR Sampler's ODE-2 as published), as the PSNR between the two.
+
+Rows are appended as they are measured, and those that stand in the file are not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from skimage.metrics import structural_similarity
+
+from benchmarks import rows
+from mrs import degradations
+from mrs.builder import WEIGHTS
+from mrs.export.checkpoint import read_checkpoint
+from mrs.export.trial import Trial
+from mrs.runtime import machine
+from mrs.runtime.errors import InputError
+from mrs.runtime.pictures import find_pictures, read_picture
+from mrs.runtime.psnr import psnr
+from mrs.schedule import Schedule
+from mrs.solver import Solver
+from mrs.table import tableau
+
+CASE = "solvers"
+EVALUATIONS = (3, 4, 5, 6, 8, 10, 15, 20, 50, 100)
+REFERENCE = Solver("ode", 2, steps=100)
+# Nothing but the solver differs: equal steps of t, falling order at the end, no clamp; named where it does.
+PLAIN = Solver("dpm++", 2, last_step="lower-order")
+SOLVERS = {
+    "ode-2 published": Solver("ode", 2),
+    "ode-3 published": Solver("ode", 3),
+    "sde-1 published": Solver("sde", 1),
+    "sde-2 published": Solver("sde", 2),
+    "posterior published": Solver("posterior-published", 1),
+    "euler-sde published": Solver("euler-sde", 1),
+    "euler-ode published": Solver("euler-ode", 1),
+    "posterior": Solver("posterior", 1),
+    "sde-2": replace(PLAIN, method="sde"),
+    "sa-2 (0.5)": replace(PLAIN, method="sa", stochasticity=0.5),
+    "heun": replace(PLAIN, method="heun"),
+    "dpm++-1": replace(PLAIN, order=1),
+    "dpm++-2": PLAIN,
+    "dpm++-3": replace(PLAIN, order=3),
+    "deis-2": replace(PLAIN, method="deis", prediction="noise"),
+    "deis-3": replace(PLAIN, method="deis", order=3, prediction="noise"),
+    "unipc-b1-2": replace(PLAIN, method="unipc-b1"),
+    "unipc-b2-2": replace(PLAIN, method="unipc-b2"),
+    "unipc-b2-3": replace(PLAIN, method="unipc-b2", order=3),
+    "ipndm-2": replace(PLAIN, method="ipndm", prediction="noise"),
+    "ipndm-4": replace(PLAIN, method="ipndm", order=4, prediction="noise"),
+    "ghvb-2 (0.2)": replace(PLAIN, method="ghvb", momentum=0.2, prediction="noise"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="clean pictures")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS / "rain.safetensors")
+    parser.add_argument("--degradation", default="rain")
+    parser.add_argument("--size", type=int, default=256, help="side of the crops, default 256")
+    parser.add_argument("--most", type=int, help="use only the first pictures")
+    parser.add_argument("--only", nargs="*", metavar="NAME", help=f"of {', '.join(SOLVERS)}")
+    parser.add_argument("--evaluations", nargs="*", type=int, default=EVALUATIONS)
+    parser.add_argument("--rows", type=Path, default=rows.RESULTS / "solvers.jsonl", help="file of the figures")
+    options = parser.parse_args()
+    source = read_checkpoint(options.weights)
+    paths = [path for path, _ in find_pictures([options.folder])][: options.most]
+    clean, degraded = crops(paths, options.size, options.degradation)
+    shared = {
+        "pictures": len(paths), "folder": options.folder.name, "crop": options.size,
+        "degradation": options.degradation, "weights_sha256": source.sha256, "precision": "fp32",
+    }  # fmt: skip
+    schedule = Schedule(**source.metadata["schedule"])
+    trial = Trial(source.network(), degraded, "fp32", machine.threads())
+    done = {json.dumps(row["settings"], sort_keys=True) for row in read(options.rows)}
+    reference = None
+    print(f"degraded {np.mean([psnr(*pair) for pair in zip(degraded, clean, strict=True)]):.2f} dB", flush=True)
+    for name in options.only or SOLVERS:
+        for steps in options.evaluations:
+            solver = replace(SOLVERS[name], steps=steps)
+            settings = {**shared, "name": name, "solver": solver.to_dict()}
+            if json.dumps(settings, sort_keys=True) in done:
+                continue
+            try:
+                table = tableau(schedule, solver)
+            except InputError as error:
+                print(f"{name} at {steps}: {error}", flush=True)
+                continue
+            if reference is None:
+                whole = tableau(schedule, REFERENCE)
+                reference = trial.run(whole.times, whole.rows, whole.start, whole.clamp)
+            begin = time.perf_counter()
+            restored = trial.run(table.times, table.rows, table.start, table.clamp)
+            figures = judge(restored, clean, reference)
+            rows.append(options.rows, CASE, settings, figures)
+            text = "  ".join(f"{key} {value:.4f}" for key, value in figures.items())
+            print(f"{name:<22}{steps:4} {text}  {time.perf_counter() - begin:.0f} s", flush=True)
+
+
+def crops(paths: list[Path], side: int, degradation: str) -> tuple[Any, Any]:
+    """Clean and degraded crops, (N, side, side, 3) uint8 each."""
+    degrade = degradations.get(degradation)
+    clean, degraded = [], []
+    for index, path in enumerate(paths):
+        picture = read_picture(path).rgb
+        y, x = ((whole - side) // 2 for whole in picture.shape[:2])
+        clean.append(picture[y : y + side, x : x + side])
+        rain = degrade(clean[-1].astype(np.float32) / 255, np.random.default_rng([0, index]))
+        degraded.append(np.rint(rain * 255).astype(np.uint8))
+    return np.stack(clean), np.stack(degraded)
+
+
+def judge(restored: Any, clean: Any, reference: Any) -> dict[str, float | None]:
+    """Mean figures of pictures, (N, H, W, 3) float32 in [0, 1], but clean ones uint8."""
+    rounded = np.rint(restored * 255).astype(np.uint8)
+    pairs = list(zip(rounded, clean, strict=True))
+    error = float(np.mean(np.square(restored.astype(np.float64) - reference)))
+    return {
+        "psnr_db": float(np.mean([psnr(one, other) for one, other in pairs])),
+        "ssim": float(np.mean([structural_similarity(one, other, channel_axis=-1) for one, other in pairs])),
+        # Of the mean squared error over all pictures: one bad picture counts.
+        "to_ode_100_db": -10 * np.log10(error) if error > 1e-20 else 200.0,
+    }
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The rows of this benchmark in a file."""
+    if not path.exists():
+        return []
+    return [row for row in map(json.loads, path.read_text().splitlines()) if row["case"] == CASE]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
