@@ -87,8 +87,9 @@ def main() -> None:
     done = {json.dumps(row["settings"], sort_keys=True) for row in read(options.rows)}
     reference = None
     print(f"degraded {np.mean([psnr(*pair) for pair in zip(degraded, clean, strict=True)]):.2f} dB", flush=True)
-    for name in options.only or SOLVERS:
-        for steps in options.evaluations:
+    # Few evaluations first: an interrupted run has measured what matters most.
+    for steps in options.evaluations:
+        for name in options.only or SOLVERS:
             solver = replace(SOLVERS[name], steps=steps)
             settings = {**shared, "name": name, "solver": solver.to_dict()}
             if json.dumps(settings, sort_keys=True) in done:
