@@ -1,4 +1,4 @@
-"""Every solver at many numbers of evaluations, on synthetically degraded pictures: `python -m benchmarks.solvers FOLDER`.
+"""Every solver at many numbers of evaluations, on degraded pictures: `python -m benchmarks.solvers FOLDER`.
 
 Each picture is cropped in its middle and degraded with its own seed; every solver restores it in float32 from the same
 noise. Of each solver and number of evaluations: mean PSNR and SSIM to the clean pictures (uint8), and the distance to

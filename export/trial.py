@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,44 +13,95 @@ from mrs.export.modulation import modulation_table
 from mrs.export.nafnet import ConditionalNAFNet
 from mrs.kernels.row import Row
 from mrs.runtime import backends
+from mrs.runtime.backends import Backend
 from mrs.runtime.chain import Chain
-from mrs.runtime.errors import BackendError
+from mrs.runtime.errors import BackendError, InputError
+from mrs.runtime.plan import Plan
 
 F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TimedNetwork:
+    """A network that can be evaluated at other times than a plan's.
+
+    Attributes:
+        backend: the engine that compiles it.
+        graph: the ONNX model in that engine's shape.
+        modulation: gives the modulation of times, (len(times), M) float32.
+        multiple: of the sides of pictures.
+    """
+
+    backend: Backend
+    graph: bytes
+    modulation: Callable[[Sequence[float]], F32]
+    multiple: int
+
+
+def of_network(net: ConditionalNAFNet) -> TimedNetwork:
+    """A torch network on the first backend that runs here.
+
+    Raises:
+        BackendError: where none does.
+    """
+    usable = backends.available()
+    if not usable:
+        raise BackendError("no backend can run here", hint="pip install openvino")
+    engine = usable[0]
+    state = {key: value.numpy() for key, value in net.state_dict().items()}
+    graph = build_graph(state, net.arch, shape=GraphShape(engine.norm, engine.gate)).SerializeToString()
+    return TimedNetwork(engine, graph, lambda times: modulation_table(net, times), net.arch.multiple)
+
+
+def of_plan(plan: Plan) -> TimedNetwork:
+    """A plan's network on the plan's backend, at whole times.
+
+    Raises:
+        BackendError: where that backend does not run here.
+        InputError: for a plan without its network's modulation at all whole times.
+    """
+    engine = backends.get(plan.manifest["backend"])
+    reason = engine.missing()
+    if reason is not None:
+        raise BackendError(f"the plan's backend cannot run here: {reason}")
+    timetable = plan.timetable
+    if timetable is None:
+        raise InputError("the plan does not hold its network at other times", hint="give the checkpoint instead")
+
+    def modulation(times: Sequence[float]) -> F32:
+        if not all(float(time).is_integer() and 0 <= time < len(timetable) for time in times):
+            raise InputError("a plan holds its network at whole times only", hint="give the checkpoint instead")
+        return timetable[np.array(times, dtype=np.int64)]
+
+    return TimedNetwork(engine, plan.graph, modulation, int(plan.manifest["network"]["multiple"]))
 
 
 class Trial:
     """A network compiled once for pictures of one size.
 
     Args:
-        net: the network.
+        network: from `of_network` or `of_plan`.
         pictures: degraded pictures, (N, H, W, C) uint8.
         precision: of the engine.
         threads: most threads to use.
         batch: pictures at once; the last batch may be smaller.
 
     Raises:
-        BackendError: where no backend can run here.
+        BackendError: where the engine refuses the network.
     """
 
     def __init__(
-        self, net: ConditionalNAFNet, pictures: NDArray[np.uint8], precision: str, threads: int, batch: int = 1
+        self, network: TimedNetwork, pictures: NDArray[np.uint8], precision: str, threads: int, batch: int = 1
     ) -> None:
-        usable = backends.available()
-        if not usable:
-            raise BackendError("no backend can run here", hint="pip install openvino")
-        engine = usable[0]
-        self.net = net
+        self.network = network
         self.pictures = np.ascontiguousarray(pictures)
         self._threads = threads
-        state = {key: value.numpy() for key, value in net.state_dict().items()}
-        graph = build_graph(state, net.arch, shape=GraphShape(engine.norm, engine.gate)).SerializeToString()
         count, height, width, channels = self.pictures.shape
-        padded = [-(-side // net.arch.multiple) * net.arch.multiple for side in (height, width)]
+        high, wide = (-(-side // network.multiple) * network.multiple for side in (height, width))
         self._parts = [slice(low, min(low + batch, count)) for low in range(0, count, batch)]
-        unused = modulation_table(net, [1.0])
-        self._networks = {
-            size: engine.compile(graph, unused, (size, 2 * channels, *padded), precision, threads)  # type: ignore[arg-type]
+        unused = network.modulation([1.0])
+        self._compiled = {
+            size: network.backend.compile(network.graph, unused, (size, 2 * channels, high, wide), precision, threads)
             for size in {part.stop - part.start for part in self._parts}
         }
 
@@ -59,13 +111,13 @@ class Trial:
         Returns:
             (N, H, W, C) float32 in [0, 1].
         """
-        count, height, width, channels = self.pictures.shape
+        _, height, width, channels = self.pictures.shape
         out = np.empty(self.pictures.shape, np.float32)
-        modulation = modulation_table(self.net, times[: len(rows)])
+        modulation = self.network.modulation(times[: len(rows)])
         chains = {}
-        for size, network in self._networks.items():
-            network.retime(modulation)
-            chains[size] = Chain(network, rows, start, clamp, (size, channels, height, width), self._threads)
+        for size, compiled in self._compiled.items():
+            compiled.retime(modulation)
+            chains[size] = Chain(compiled, rows, start, clamp, (size, channels, height, width), self._threads)
         for index, part in enumerate(self._parts):
             chains[part.stop - part.start].restore_into(self.pictures[part], out[part], seed + index)
         return out

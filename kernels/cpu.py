@@ -136,9 +136,7 @@ def step(
     _check_apart(x, mu, output, packed, *{array.ctypes.data: array for array in (q1, q2, q3, kept)}.values())
     library = _library()
     if library is None:
-        return update.step(
-            x, mu, output, q1, q2, q3, kept, row, clamp, seed, draw, packed, origin=origin, image=image
-        )
+        return update.step(x, mu, output, q1, q2, q3, kept, row, clamp, seed, draw, packed, origin=origin, image=image)
     for name, weight in zip(Row._fields, row, strict=True):
         setattr(job, name, weight)
     job.clamp = CLAMPS.index(clamp)

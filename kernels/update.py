@@ -22,6 +22,9 @@ Origin = tuple[int, int]
 QUANTILE = 0.995
 LARGEST_THRESHOLD = 1.5
 
+# Infinities and NaN run through, to be found once at the end of a restore.
+silent = np.errstate(over="ignore", invalid="ignore")
+
 
 def start(
     picture: NDArray[np.uint8] | F32,
@@ -53,6 +56,7 @@ def start(
     packed[:, mu.shape[1] :, : mu.shape[2], : mu.shape[3]] = mu
 
 
+@silent
 def step(
     x: F32,
     mu: F32,
@@ -87,20 +91,21 @@ def step(
         origin: (y, x) of this window in the whole picture.
         image: number of its first picture in the whole batch.
     """
-    w = Row(*map(np.float32, row))
+    w = Row._make(map(np.float32, row))
     q0 = _convert(x, mu, output, w)
     if clamp == "unit":
         np.clip(q0, 0.0, 1.0, out=q0)
     elif clamp == "threshold":
         bound = threshold(q0)[:, None, None, None]
         q0 = np.clip(q0, -bound, bound) / bound
-    if row.m:
+    # As float32: what rounds to 0 there reads nothing, as in the compiled form.
+    if w.m:
         q0 += w.m * (q1 - q0)
     total = w.ax * x + w.am * mu + w.b0 * q0
     for weight, q in ((w.b1, q1), (w.b2, q2), (w.b3, q3)):
         if weight:
             total += weight * q
-    if row.n:
+    if w.n:
         total += w.n * normal(seed, draw, x.shape, origin=origin, image=image)
     x[...] = total
     kept[...] = q0
@@ -115,19 +120,25 @@ def threshold(q: NDArray[Any]) -> NDArray[Any]:
         q: (N, C, H, W), data predictions.
 
     Returns:
-        (N,), of q's dtype. Between two ranks the quantile is interpolated linearly, in float64.
+        (N,), of q's dtype. Between two ranks the quantile is interpolated linearly, in float64. Infinities count as
+        large numbers; where the quantile is NaN, so is the threshold.
     """
+    if not q.size:
+        return np.ones(len(q), q.dtype)
     values = np.abs(q.reshape(len(q), -1))
     rank = QUANTILE * (values.shape[1] - 1)
     low, high = math.floor(rank), math.ceil(rank)
-    ordered = np.partition(values, (low, high), axis=1).astype(np.float64)
-    quantile = ordered[:, low] + (ordered[:, high] - ordered[:, low]) * (rank - low)
+    pair = np.partition(values, (low, high), axis=1)[:, [low, high]].astype(np.float64)
+    # The difference of two infinities would be NaN; float32's largest number is far beyond the bounds below too.
+    pair = np.minimum(pair, np.finfo(np.float32).max)
+    quantile = pair[:, 0] + (pair[:, 1] - pair[:, 0]) * (rank - low)
     return np.clip(quantile, 1.0, LARGEST_THRESHOLD).astype(q.dtype)
 
 
+@silent
 def prediction(x: F32, mu: F32, output: F32, row: Row) -> F32:
     """q0 of a step before any clamp, (N, C, H, W), from arrays as in `step`."""
-    return _convert(x, mu, output, Row(*map(np.float32, row)))
+    return _convert(x, mu, output, Row._make(map(np.float32, row)))
 
 
 def finish(x: F32, picture: NDArray[np.uint8] | F32) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mrs.solver import Solver as Solver
     from mrs.table import Table as Table
     from mrs.table import tableau as tableau
+    from mrs.tuning import tune as tune
 
 _HOMES = {
     "MrsError": "mrs.runtime.errors",
@@ -34,6 +35,7 @@ _HOMES = {
     "load_checkpoint": "mrs.export.checkpoint",
     "sample": "mrs.reference",
     "tableau": "mrs.table",
+    "tune": "mrs.tuning",
 }
 
 __all__ = ["__version__", *_HOMES]

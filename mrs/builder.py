@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mrs import _version, degradations
 from mrs.calibration import calibration_pairs
@@ -28,6 +29,8 @@ from mrs.table import Table, tableau
 
 WEIGHTS = Path(__file__).parent / "weights"
 REFERENCE_STEPS = 100
+# A tenth of a network's own size at the published 100 steps.
+LONGEST_TIMETABLE = 200
 PRECISIONS = ("auto", "fp32", "bf16")
 # Largest error of a float32 engine beside torch, relative to the largest output: far above round-off, far below
 # what a wrong graph would give.
@@ -84,16 +87,12 @@ def build(
         backends.get(backend)
     check_choice(backend, precision)
     threads = threads or machine.threads()
-    path, plan = _find(checkpoint), Path(plan)
+    plan = Path(plan)
     if not plan.parent.is_dir():
         raise InputError(f"folder {plan.parent} of the plan does not exist", hint="make it first")
-    source = read_checkpoint(path)
-    if source.arch.channels != 3:
-        raise CheckpointError(f"{path} is for pictures of {source.arch.channels} channels", hint="3 are supported")
+    source, path, schedule, output = read_source(checkpoint, schedule, output)
     net = source.network()
     _check_memory(source.arch, size, batch)
-    schedule = schedule or _schedule(source, path)
-    output = output or str(source.metadata.get("output", "noise"))
     table = tableau(schedule, solver, output)
     reference = _reference(schedule, solver, output)
     arch = source.arch
@@ -114,20 +113,29 @@ def build(
         graph, loop.modulation, (batch, 2 * arch.channels, *padded), selection.chosen.precision, threads
     ).export()
     manifest = _manifest(path, source, schedule, solver, output, table, shape, selection, len(pairs), threads)
-    made = Plan(manifest, graph, loop.modulation, engine)
+    made = Plan(manifest, graph, loop.modulation, engine, _timetable(net, schedule.T))
     made.save(plan)
     report(f"wrote {plan}")
     return made
 
 
-def default_schedule(checkpoint: str | Path) -> Schedule:
-    """The schedule that `build` takes where none is given: what the checkpoint says, else Refusion's.
+def read_source(
+    checkpoint: str | Path, schedule: Schedule | None = None, output: str | None = None
+) -> tuple[Checkpoint, Path, Schedule, str]:
+    """A checkpoint for colour pictures, its path, and the schedule and network output that hold for it.
+
+    Args:
+        checkpoint: a path, or the name of shipped weights.
+        schedule, output: what the caller says; else what the checkpoint says, else Refusion's and `noise`.
 
     Raises:
-        CheckpointError: as `build`.
+        CheckpointError: for a checkpoint that cannot be read, or is for other pictures.
     """
     path = _find(checkpoint)
-    return _schedule(read_checkpoint(path), path)
+    source = read_checkpoint(path)
+    if source.arch.channels != 3:
+        raise CheckpointError(f"{path} is for pictures of {source.arch.channels} channels", hint="3 are supported")
+    return source, path, schedule or _schedule(source, path), output or str(source.metadata.get("output", "noise"))
 
 
 def _find(checkpoint: str | Path) -> Path:
@@ -160,9 +168,15 @@ def _schedule(source: Checkpoint, path: Path) -> Schedule:
         raise CheckpointError(f"{path} carries a schedule that is not understood: {error}") from None
 
 
+def _timetable(net: ConditionalNAFNet, T: int) -> NDArray[np.float32] | None:
+    """The modulation at every whole time, where that is not out of proportion."""
+    return modulation_table(net, np.arange(T + 1.0).tolist()) if T <= LONGEST_TIMETABLE else None
+
+
 def _reference(schedule: Schedule, solver: Solver, output: str) -> Table:
     """The same solver at many steps; in equal steps of t where its own grid has not that many different times."""
-    many = replace(solver, steps=REFERENCE_STEPS)
+    spacing = "linspace" if solver.times else solver.spacing
+    many = replace(solver, steps=min(REFERENCE_STEPS, schedule.T), spacing=spacing, times=())
     try:
         return tableau(schedule, many, output)
     except InputError:

@@ -49,6 +49,55 @@ def calibration_pairs(folder: str | Path | None, degradation: str | None, multip
     return pairs
 
 
+def tuning_pictures(
+    folder: Path | None, degradation: str | None, side: int, most: int, multiple: int
+) -> NDArray[np.uint8]:
+    """Degraded pictures of one size on which to search a solver, (N, side, side, 3).
+
+    Args:
+        folder: pictures, or None for the bundled ones; spread evenly over its list by name.
+        degradation: what to do to the pictures of the folder first, by a name of `mrs.degradations`; None where they
+            are degraded already.
+        side: of the crops, rounded down to a multiple of the network's.
+        most: pictures.
+        multiple: of the network's sizes.
+
+    Raises:
+        InputError: for a folder without a picture that is large enough, with one that cannot be read, or an unknown
+            degradation.
+    """
+    if folder is None:
+        if degradation is not None:
+            raise InputError("the bundled pictures are degraded already", hint="give a folder with the degradation")
+        bundled = [pair.degraded for pair in calibration_pairs(None, None, multiple)]
+        side = min(side, *(length for picture in bundled for length in picture.shape[:2]))
+        crops = [_crop(picture, multiple, side) for picture in bundled]
+        return np.stack(crops[:most])
+    degrade = degradations.get(degradation) if degradation is not None else None
+    if side < multiple:
+        raise InputError(f"crops of {side} pixels are too small", hint=f"this network needs at least {multiple}")
+    if not folder.is_dir():
+        raise InputError(f"folder {folder} does not exist", hint="give a folder of pictures")
+    paths = paths_below(folder)
+    found = []
+    for index, path in enumerate(paths[:: max(1, len(paths) // most)]):
+        crop = _crop(read_bytes(path), multiple, side)
+        if min(crop.shape[:2]) < side // multiple * multiple:
+            continue
+        if degrade is not None:
+            # Another stream than the one for training and measuring.
+            rain = degrade(crop.astype(np.float32) / np.float32(255), np.random.default_rng([1, index]))
+            crop = np.rint(rain * 255).astype(np.uint8)
+        found.append(crop)
+        if len(found) == most:
+            break
+    if not found:
+        raise InputError(
+            f"folder {folder} holds no picture of at least {side}x{side} pixels", hint="use a smaller crop"
+        )
+    return np.stack(found)
+
+
 def _bundled(path: Path, index: int, degradation: str | None, multiple: int) -> Pair:
     clean = _crop(read_bytes(path), multiple)
     if not clean.size:
@@ -61,8 +110,8 @@ def _bundled(path: Path, index: int, degradation: str | None, multiple: int) -> 
     return Pair(np.rint(degraded * 255).astype(np.uint8), clean if degradation else None)
 
 
-def _crop(picture: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:
+def _crop(picture: NDArray[np.uint8], multiple: int, largest: int = LARGEST) -> NDArray[np.uint8]:
     """The middle of a picture, in sides of a multiple; empty where the picture is smaller than that."""
-    sides = [min(side, LARGEST) // multiple * multiple for side in picture.shape[:2]]
+    sides = [min(side, largest) // multiple * multiple for side in picture.shape[:2]]
     y, x = ((whole - side) // 2 for whole, side in zip(picture.shape[:2], sides, strict=True))
     return np.ascontiguousarray(picture[y : y + sides[0], x : x + sides[1]])

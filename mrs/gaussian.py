@@ -1,8 +1,8 @@
 """A problem whose best denoiser, reverse ODE and reverse SDE are known in closed form, to measure solvers against.
 
 Every pixel of y_0 = x0 - mu is normal with one mean and one standard deviation, independent of the others. Then y_t is
-normal with mean a_t m and variance v_t = a_t^2 c^2 + s_t^2, the best noise prediction is eps = s_t (y - a_t m) / v_t, and
-both reverse processes are linear (Anderson's reversal of a Gaussian process; the family in tau is SA-Solver's,
+normal with mean a_t m and variance v_t = a_t^2 c^2 + s_t^2, the best noise prediction is eps = s_t (y - a_t m) / v_t,
+and both reverse processes are linear (Anderson's reversal of a Gaussian process; the family in tau is SA-Solver's,
 arXiv 2309.05019, eq. 4).
 """
 
@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from mrs.runtime.errors import InputError
 from mrs.schedule import Schedule
 from mrs.solver import OUTPUTS
 
 Array = NDArray[Any]
+Value = float | NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class GaussianProblem:
     """
 
     schedule: Schedule
-    mean: ArrayLike = 0.0
-    spread: ArrayLike = 0.2
+    mean: Value = 0.0
+    spread: Value = 0.2
 
     def __post_init__(self) -> None:
         if not np.all(np.asarray(self.spread) > 0):
@@ -64,15 +65,13 @@ class GaussianProblem:
 
         return best
 
-    def flow(self, y: ArrayLike, u: float, t: float) -> Array:
+    def flow(self, y: Value, u: float, t: float) -> Array:
         """Where the probability-flow ODE takes y = x - mu at time u by time t."""
         a_u, a_t = self.schedule.alpha(u), self.schedule.alpha(t)
         scale = np.sqrt(self.variance(t) / self.variance(u))
         return a_t * np.asarray(self.mean) + scale * (y - a_u * np.asarray(self.mean))
 
-    def moments(
-        self, mean: ArrayLike, variance: ArrayLike, u: float, t: float, tau: float = 1.0
-    ) -> tuple[Array, Array]:
+    def moments(self, mean: Value, variance: Value, u: float, t: float, tau: float = 1.0) -> tuple[Array, Array]:
         """Mean and variance at time t of the reverse SDE of this stochasticity, from those of y at time u."""
         a_u, a_t = self.schedule.alpha(u), self.schedule.alpha(t)
         # Correlation of y_u and y_t in the forward process.

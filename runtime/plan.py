@@ -1,8 +1,9 @@
 """The plan: one file that holds everything a restore needs. Its format stands in docs/plan.md.
 
 A plan is a zip archive without compression: `manifest.json`, the network as `network.onnx`, the time-dependent vectors
-of each step as `modulation.npy`, and perhaps an engine compiled for one machine as `engine.bin`. The manifest carries
-the SHA-256 of every other member, which is checked before a byte of it is used.
+of each step as `modulation.npy`, perhaps those of every whole time as `timetable.npy`, and perhaps an engine compiled
+for one machine as `engine.bin`. The manifest carries the SHA-256 of every other member, which is checked before a byte
+of it is used.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from mrs.runtime.onnx_guard import check_self_contained
 
 FORMAT = "mrs-trt plan"
 FORMAT_VERSION = 2
-GRAPH, MODULATION, ENGINE = "network.onnx", "modulation.npy", "engine.bin"
+GRAPH, MODULATION, TIMETABLE, ENGINE = "network.onnx", "modulation.npy", "timetable.npy", "engine.bin"
 # A manifest is some kilobytes; refuse to parse what cannot be one.
 MANIFEST_LIMIT = 16 << 20
 BUILD = "make one with: mrs-trt build CHECKPOINT -o PLAN"
@@ -47,12 +48,15 @@ class Plan:
         graph: the ONNX model, any height, width and batch.
         modulation: (steps, M) float32.
         engine: compiled for `manifest["shape"]` on the machine of `manifest["fingerprint"]`, or None.
+        timetable: (T + 1, M) float32, the modulation at every whole time, with which other solvers can be tried; or
+            None.
     """
 
     manifest: dict[str, Any]
     graph: bytes
     modulation: NDArray[np.float32]
     engine: bytes | None = None
+    timetable: NDArray[np.float32] | None = None
 
     @property
     def rows(self) -> list[Row]:
@@ -61,9 +65,9 @@ class Plan:
 
     def save(self, path: str | Path) -> None:
         """Write the plan; the file appears whole or not at all."""
-        array = io.BytesIO()
-        np.save(array, np.ascontiguousarray(self.modulation, np.float32), allow_pickle=False)
-        members = {GRAPH: self.graph, MODULATION: array.getvalue()}
+        members = {GRAPH: self.graph, MODULATION: _npy(self.modulation)}
+        if self.timetable is not None:
+            members[TIMETABLE] = _npy(self.timetable)
         if self.engine is not None:
             members[ENGINE] = self.engine
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in members.items()}
@@ -89,8 +93,22 @@ def read_plan(path: str | Path) -> Plan:
     if missing:
         raise PlanError(f"plan {path} lacks {', '.join(sorted(missing))}", hint="build it again")
     check_self_contained(members[GRAPH], f"plan {path}")
-    modulation = _modulation(members[MODULATION], path, len(manifest["table"]["rows"]))
-    return Plan(manifest, members[GRAPH], modulation, members.get(ENGINE))
+    modulation = _vectors(members[MODULATION], path, MODULATION)
+    if len(modulation) != len(manifest["table"]["rows"]):
+        raise _damaged(path, f"{MODULATION} does not fit its rows")
+    timetable = _vectors(members[TIMETABLE], path, TIMETABLE) if TIMETABLE in members else None
+    if timetable is not None and timetable.shape[1] != modulation.shape[1]:
+        raise _damaged(path, f"{TIMETABLE} does not fit {MODULATION}")
+    return Plan(manifest, members[GRAPH], modulation, members.get(ENGINE), timetable)
+
+
+def is_plan(path: str | Path) -> bool:
+    """Whether a file looks like a plan, sound or damaged; checkpoints may be zip archives too."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "manifest.json" in archive.namelist()
+    except DAMAGE:
+        return False
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
@@ -198,8 +216,14 @@ def _member(archive: zipfile.ZipFile, path: Path, name: str, digest: str) -> byt
     return content
 
 
-def _modulation(content: bytes, path: Path, steps: int) -> NDArray[np.float32]:
-    """The array in an .npy file; its header is not believed before it fits the bytes that follow."""
+def _npy(array: NDArray[np.float32]) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.ascontiguousarray(array, np.float32), allow_pickle=False)
+    return stream.getvalue()
+
+
+def _vectors(content: bytes, path: Path, name: str) -> NDArray[np.float32]:
+    """The table in an .npy file; its header is not believed before it fits the bytes that follow."""
     stream = io.BytesIO(content)
     try:
         version = np.lib.format.read_magic(stream)
@@ -207,21 +231,15 @@ def _modulation(content: bytes, path: Path, steps: int) -> NDArray[np.float32]:
             raise ValueError(f"version {version} of .npy")
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
     except Exception as error:  # noqa: BLE001 (NumPy's parser raises many types for damaged headers)
-        raise _damaged(path, f"{MODULATION}: {' '.join(str(error).split())}") from None
+        raise _damaged(path, f"{name}: {' '.join(str(error).split())}") from None
     values = content[stream.tell() :]
-    if (
-        dtype != np.dtype("<f4")
-        or fortran
-        or len(shape) != 2
-        or shape[0] != steps
-        or len(values) != 4 * shape[0] * shape[1]
-    ):
-        raise _damaged(path, f"{MODULATION} does not fit its rows")
+    if dtype != np.dtype("<f4") or fortran or len(shape) != 2 or len(values) != 4 * shape[0] * shape[1]:
+        raise _damaged(path, f"{name} is not a table of float32")
     # A copy, because what is made of bytes is read-only, and engines want writeable memory.
-    modulation = np.frombuffer(values, np.float32).reshape(shape).copy()
-    if not np.isfinite(modulation).all():
-        raise _damaged(path, f"{MODULATION} holds infinities or NaN")
-    return modulation
+    vectors = np.frombuffer(values, np.float32).reshape(shape).copy()
+    if not np.isfinite(vectors).all():
+        raise _damaged(path, f"{name} holds infinities or NaN")
+    return vectors
 
 
 def _damaged(path: Path, what: str) -> PlanError:

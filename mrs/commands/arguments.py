@@ -111,11 +111,12 @@ def add_schedule(parser: argparse.ArgumentParser, default: str) -> None:
     group.add_argument("--eps", type=float, metavar="E", help="what is left of the picture at the end")
     group.add_argument("--T", type=positive, metavar="T", help="forward steps the network was trained with")
     group.add_argument("--convention", choices=("mr-sampler", "ir-sde"), help="where the sum of theta starts")
+    group.add_argument("--interpolation", choices=("published", "exact"), help="of the schedule between whole times")
 
 
 def schedule_options(options: argparse.Namespace) -> dict[str, Any]:
     """The schedule's options that were given, as arguments of `Schedule`."""
-    found = given(options, "schedule", "max_sigma", "eps", "T", "convention")
+    found = given(options, "schedule", "max_sigma", "eps", "T", "convention", "interpolation")
     if "schedule" in found:
         found["kind"] = found.pop("schedule")
     return found

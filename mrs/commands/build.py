@@ -6,9 +6,19 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mrs.commands import arguments
+from mrs.runtime.errors import InputError
 
+if TYPE_CHECKING:
+    from mrs.schedule import Schedule
+    from mrs.solver import Solver
+
+SETTINGS = (
+    "steps", "prediction", "spacing", "lambda_min", "last_step", "clamp", "stochasticity", "momentum", "start_time",
+    "denoise_last",
+)  # fmt: skip
 DESCRIPTION = """\
 Compile a checkpoint and a solver into one plan file for this machine: every
 backend and precision that runs here is measured in the whole restore, and the
@@ -17,7 +27,8 @@ EPILOG = """\
 examples:
   mrs-trt build rain -o rain.mrsplan                      shipped weights
   mrs-trt build lastest_EMA.pth -o derain.mrsplan --size 512x512 --steps 10
-  mrs-trt build net.pth -o net.mrsplan --published --solver sde-2 --steps 20"""
+  mrs-trt build net.pth -o net.mrsplan --published --solver sde-2 --steps 20
+  mrs-trt build net.pth -o net.mrsplan --solver tuned.json          see mrs-trt tune"""
 
 
 def add_parser(commands: arguments.SubParsers) -> None:
@@ -44,15 +55,24 @@ def add_parser(commands: arguments.SubParsers) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
     solver = parser.add_argument_group("solver", "by default the recommended few-step solver, see docs/solvers.md")
     solver.add_argument("--published", action="store_true", help="start from MR Sampler's published settings instead")
-    solver.add_argument("--solver", metavar="NAME", help="ode-1, ode-2, ode-3, sde-1, sde-2, posterior")
+    solver.add_argument(
+        "--solver", metavar="NAME",
+        help="method and order, such as ode-2, dpm++-3, unipc-b2-2, posterior (docs/solvers.md has all); or a .json "
+        "file of `mrs-trt tune`",
+    )  # fmt: skip
     solver.add_argument("--steps", type=arguments.positive, metavar="N", help="network evaluations")
     solver.add_argument("--prediction", metavar="Q", help="what is extrapolated: data, noise")
     solver.add_argument(
         "--spacing", metavar="GRID", help="linspace, leading, trailing, karras-n, karras-t, linear-lambda"
     )
     solver.add_argument("--lambda-min", type=float, metavar="L", help="drop start times of lower half log-SNR")
-    solver.add_argument("--last-step", metavar="HOW", help="published, lower-order")
-    solver.add_argument("--clamp", metavar="HOW", help="none, unit: clamp data predictions to [0, 1]")
+    solver.add_argument("--last-step", metavar="HOW", help="order of the last steps: published, lower-order, full")
+    solver.add_argument(
+        "--clamp", metavar="HOW", help="of data predictions: none, unit ([0, 1]), threshold (published)"
+    )
+    solver.add_argument("--stochasticity", type=float, metavar="T", help="of sa: 0 is the ODE, 1 the SDE")
+    solver.add_argument("--momentum", type=float, metavar="M", help="of ghvb, between 0 and 1")
+    solver.add_argument("--start-time", type=float, metavar="T", help="start later, at this time of the process")
     solver.add_argument("--denoise-last", action="store_true", default=None, help="end with the prediction itself")
     arguments.add_schedule(parser, "by default what the checkpoint says, else Refusion's")
     parser.set_defaults(run=run)
@@ -60,30 +80,28 @@ def add_parser(commands: arguments.SubParsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Build and print what was chosen."""
-    from mrs.solver import RECOMMENDED, Solver, parse_name
-
     arguments.check_output(options.output, options.overwrite)
-    changes = arguments.given(
-        options, "steps", "prediction", "spacing", "lambda_min", "last_step", "clamp", "denoise_last"
-    )
-    if options.prediction == "noise":
-        # Only predictions of pictures have a range to be clamped to.
-        changes.setdefault("clamp", "none")
-    if options.solver is not None:
-        changes["method"], changes["order"] = parse_name(options.solver)
-    solver = replace(Solver() if options.published else RECOMMENDED, **changes)
+    solver, made_for = _solver(options)
     arguments.require("build", "torch", "onnx", "safetensors")
     # Torch is loaded from here on, once the arguments are known to be right.
-    from mrs.builder import build, default_schedule
+    from mrs.builder import build, read_source
 
-    schedule = arguments.schedule_options(options)
+    changes = arguments.schedule_options(options)
+    schedule = None
+    if changes or made_for is not None:
+        schedule = replace(read_source(options.checkpoint)[2], **changes)
+    if made_for is not None and schedule != made_for:
+        raise InputError(
+            f"{options.solver} was found for another schedule than {options.checkpoint} has",
+            hint="tune for this checkpoint, or give the schedule's options",
+        )
     plan = build(
         options.checkpoint,
         options.output,
         size=options.size,
         batch=options.batch,
         solver=solver,
-        schedule=replace(default_schedule(options.checkpoint), **schedule) if schedule else None,
+        schedule=schedule,
         output=options.network_output,
         backend=options.backend,
         precision=options.precision,
@@ -95,6 +113,26 @@ def run(options: argparse.Namespace) -> int:
 
     print(summary(plan.manifest))
     return 0
+
+
+def _solver(options: argparse.Namespace) -> tuple[Solver, Schedule | None]:
+    """The solver that the options describe, and the schedule that it was found for, if it comes from a file."""
+    from mrs.solver import RECOMMENDED, Solver, parse_name
+    from mrs.solver_file import read_solver
+
+    changes = arguments.given(options, *SETTINGS)
+    if options.solver is not None and options.solver.endswith(".json"):
+        if changes or options.published:
+            raise InputError(
+                f"{options.solver} settles the whole solver", hint="leave the other options of the solver out"
+            )
+        return read_solver(options.solver)
+    if options.prediction == "noise":
+        # Only predictions of pictures have a range to be clamped to.
+        changes.setdefault("clamp", "none")
+    if options.solver is not None:
+        changes["method"], changes["order"] = parse_name(options.solver)
+    return replace(Solver() if options.published else RECOMMENDED, **changes), None
 
 
 def _report(line: str) -> None:

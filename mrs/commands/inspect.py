@@ -50,12 +50,7 @@ def summary(manifest: dict[str, Any]) -> str:
         ("checkpoint", f"{manifest['checkpoint']['name']}  sha256 {manifest['checkpoint']['sha256'][:16]}..."),
         ("network", "{} width {}, blocks {} / {} / {}".format(network["name"], network["width"], *blocks)),
         ("schedule", "{kind}, max_sigma {max_sigma:g}, eps {eps:g}, T {T}, convention {convention}".format(**schedule)),
-        (
-            "solver",
-            "{method} order {order}, {steps} evaluations, {spacing}, {prediction} prediction, "
-            "last step {last_step}, clamp {clamp}".format(**solver)
-            + (", denoise last" if solver["denoise_last"] else ""),
-        ),
+        ("solver", _solver(solver)),
         ("compiled for", f"{height}x{width}, batch {count}, {manifest['threads']} threads"),
         ("machine", f"{manifest['fingerprint']['processor']} ({manifest['fingerprint']['backend']})"),
         ("chosen", f"{manifest['backend']} {manifest['precision']}"),
@@ -83,11 +78,25 @@ def rows(manifest: dict[str, Any]) -> str:
     from mrs.kernels.row import Row
 
     table = manifest["table"]
-    text = [f"x_T = mu + {table['start']:.6f} z" + (", q0 clamped to [0, 1]" if table["clamp"] else "")]
-    text.append(f"{'t':>8} {'to':>8} " + "".join(f"{name:>11}" for name in Row._fields))
+    clamp = {"none": "", "unit": ", q0 clamped to [0, 1]", "threshold": ", q0 by the dynamic threshold"}[table["clamp"]]
+    text = [f"start: mu + {table['start']:.6f} z{clamp}"]
+    # Weights that no row uses would only make the table wide.
+    used = [i for i in range(len(Row._fields)) if i < 6 or any(row[i] for row in table["rows"])]
+    text.append(f"{'t':>8} {'to':>8} " + "".join(f"{Row._fields[i]:>11}" for i in used))
     for t, to, row in zip(table["times"], table["times"][1:], table["rows"], strict=False):
-        text.append(f"{t:8.3f} {to:8.3f} " + "".join(f"{weight:11.5f}" for weight in row))
+        text.append(f"{t:8.3f} {to:8.3f} " + "".join(f"{row[i]:11.5f}" for i in used))
     return "\n".join(text)
+
+
+def _solver(solver: dict[str, Any]) -> str:
+    text = (
+        "{method} order {order}, {steps} evaluations, {spacing}, {prediction} prediction, "
+        "last step {last_step}, clamp {clamp}".format(**solver)
+    )
+    for name in ("stochasticity", "momentum", "start_time"):
+        if solver[name]:
+            text += f", {name.replace('_', ' ')} {solver[name]:g}"
+    return text + (", denoise last" if solver["denoise_last"] else "")
 
 
 def _db(value: float | None, missing: str, form: str = ".1f") -> str:

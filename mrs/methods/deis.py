@@ -1,24 +1,22 @@
 """DEIS: the prediction as a polynomial in t, integrated over the schedule as it is.
 
-Source: arXiv 2204.13902, eq. 14-15 (t-AB-DEIS), which extrapolates the noise: d(y/a) = eps d(s/a). For a data prediction
-the same is done with d(y/s) = (x0 - mu) d(a/s). The weight of each prediction is the integral of its Lagrange polynomial in t
-against d(s/a), taken cell by cell between whole t with Gauss-Legendre points after integration by parts, which leaves
-s/a itself: its derivative has no bound at t = 0.
+Source: arXiv 2204.13902, eq. 14-15 (t-AB-DEIS), which extrapolates the noise: d(y/a) = eps d(s/a). For a data
+prediction the same is done with d(y/s) = (x0 - mu) d(a/s). The weight of each prediction is the integral of its
+Lagrange polynomial in t against d(s/a), taken cell by cell between whole t with Gauss-Legendre points after integration
+by parts, which leaves s/a itself: its derivative has no bound at t = 0.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from mrs.methods.step import Step, Weights, clean_prediction, weighted
+from mrs.methods.step import Step, Weights, weighted
 
 POINTS, GAUSS = np.polynomial.legendre.leggauss(6)
 
 
 def deis(step: Step) -> Weights:
-    """One step of order 1-3."""
-    if step.data and step.s_t == 0:
-        return clean_prediction(step)
+    """One step of order 1-3. A step to the noise-free end has a limit of its own: the polynomial's value there."""
     times = np.array(step.run.times)
     u, t = step.u, step.t
     # theta runs from 0 at u to 1 at t.
@@ -27,9 +25,12 @@ def deis(step: Step) -> Weights:
     lagrange = np.linalg.inv(np.vander(nodes, increasing=True))
     degrees = np.arange(len(nodes))
     slopes = degrees[1:, None] * lagrange[1:]
+    at_end = lagrange.sum(axis=0)
+    if step.data and step.s_t == 0:
+        return weighted(step, 0.0, at_end.tolist())
     a_and_s = [(step.a_u, step.s_u), (step.a_t, step.s_t)]
     at_u, at_t = (a / s if step.data else s / a for a, s in a_and_s)
-    ends = at_t * lagrange.sum(axis=0) - at_u * lagrange[0]
+    ends = at_t * at_end - at_u * lagrange[0]
     moments = _moments(step, len(nodes) - 1)
     b = (ends - moments @ slopes) * (step.s_t if step.data else step.a_t)
     kept = step.s_t / step.s_u if step.data else step.a_t / step.a_u

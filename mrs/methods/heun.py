@@ -2,8 +2,8 @@
 
 Source: Karras et al. (arXiv 2206.00364, algorithm 1 without churn). In y / a and g = s / a the probability-flow ODE is
 d(y/a) = eps dg; an Euler step in it is `ode` of order 1. Heun then evaluates at the end of the step and takes the mean
-of both slopes: x' = x_e + (a_t / 2)(g_t - g_u)(eps_t - eps_u), where x_e is what Euler gave. As a row that is x_e plus a
-multiple of q0 - q1. MR Sampler's published code has a Heun sampler of its own, which divides the noise by the
+of both slopes: x' = x_e + (a_t / 2)(g_t - g_u)(eps_t - eps_u), where x_e is what Euler gave. As a row that is x_e plus
+a multiple of q0 - q1. MR Sampler's published code has a Heun sampler of its own, which divides the noise by the
 diffusion coefficient instead of s and counts a step's length in evaluations; it is not offered.
 """
 

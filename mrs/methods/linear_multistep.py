@@ -46,5 +46,3 @@ def coefficients(order: int, momentum: float = 0.0) -> list[float]:
     wanted = [1 / (p + 1) for p in range(order)]
     solution: list[float] = np.linalg.solve(np.array(powers, dtype=np.float64), wanted).tolist()
     return solution
-
-

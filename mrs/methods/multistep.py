@@ -1,10 +1,10 @@
 """Exponential Adams methods: the prediction as a polynomial in lam through its newest values, integrated exactly.
 
-Sources: DPM-Solver++ (arXiv 2211.01095, section 4), SA-Solver (arXiv 2309.05019, eq. 5 and 14). For stochasticity tau the
-reverse process in y = x - mu over one step is, with k = 1 + tau^2,
+Sources: DPM-Solver++ (arXiv 2211.01095, section 4), SA-Solver (arXiv 2309.05019, eq. 5 and 14). For stochasticity tau
+the reverse process in y = x - mu over one step is, with k = 1 + tau^2,
 
-    data :  y_t = (s_t/s_u) e^(-tau^2 h) y_u + k a_t int_0^h e^(-k (h - r)) (q - mu)(r) dr + s_t sqrt(1 - e^(-2 tau^2 h)) z
-    noise:  y_t = (a_t/a_u) y_u - k s_t int_0^h e^(h - r) q(r) dr + tau s_t sqrt(e^(2h) - 1) z
+    data :  y_t = (s_t/s_u) e^(-tau^2 h) y_u + k a_t int_0^h e^(-k (h - r)) (q - mu) dr + s_t sqrt(1 - e^(-2 tau^2 h)) z
+    noise:  y_t = (a_t/a_u) y_u - k s_t int_0^h e^(h - r) q dr + tau s_t sqrt(e^(2h) - 1) z
 
 where r = lam - lam_u. tau = 0 is the probability-flow ODE, tau = 1 the reverse SDE; beyond 1 more noise is drawn and
 taken away again. The weights of the predictions are integrals of Lagrange polynomials: moments of the exponential times

@@ -155,7 +155,8 @@ def weighted(step: Step, state: float, b: list[float], noise: float = 0.0, momen
     sum to 1, to the last digit.
     """
     mean = 1 - state - (math.fsum(b) if step.data else 0.0)
-    return Weights(state, mean, *b, *[0.0] * (4 - len(b)), noise=noise, momentum=momentum)
+    b0, b1, b2, b3 = b + [0.0] * (4 - len(b))
+    return Weights(state, mean, b0, b1, b2, b3, noise, momentum)
 
 
 def clean_prediction(step: Step) -> Weights:
@@ -166,7 +167,7 @@ def clean_prediction(step: Step) -> Weights:
 
 
 def from_noise(step: Step, state: float, w0: float, noise: float = 0.0) -> Weights:
-    """y' = state y + w0 eps + noise z for the prediction at hand: a data prediction says eps = (y - a (x0 - mu)) / s."""
+    """y' = state y + w0 eps + noise z for the prediction at hand: x0 gives eps = (y - a (x0 - mu)) / s."""
     if not step.data:
         return weighted(step, state, [w0], noise)
     return weighted(step, state + w0 / step.s_u, [-w0 * step.a_u / step.s_u], noise)

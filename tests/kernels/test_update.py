@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -29,11 +30,15 @@ ROWS = {
     "order 1": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5),
     "order 2": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b1=-0.25),
     "order 3": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b1=-0.25, b2=0.125),
+    "order 4": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b1=-0.25, b2=0.125, b3=-0.0625),
     "only q2": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b2=0.125),
+    "only q3": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b3=0.125),
+    "momentum": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, m=0.375),
     "noise": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, n=0.4),
-    "all": Row(2.9, -1.2, -0.7, 0.8, -0.3, 0.5, b1=-0.25, b2=0.125, n=0.4),
+    "all": Row(2.9, -1.2, -0.7, 0.8, -0.3, 0.5, b1=-0.25, b2=0.125, b3=-0.0625, n=0.4, m=0.375),
     "last": Row(0.0, 0.0, 1.0, 0.0, 0.0, 1.0),
 }
+CLAMPS = ("none", "unit", "threshold")
 FILLER = np.float32(-77)
 
 
@@ -53,17 +58,20 @@ class Buffers:
     output: F32
     q1: F32
     q2: F32
+    q3: F32
+    kept: F32
     packed: F32
 
     @classmethod
     def make(cls, shape: tuple[int, int, int, int], padded: tuple[int, int], seed: int = 0) -> Buffers:
         random = np.random.default_rng(seed)
         count, channels = shape[:2]
-        x, mu, q1, q2 = (random.normal(0.5, 0.8, shape).astype(np.float32) for _ in range(4))
-        # Padding of the output holds anything.
+        x, mu, q1, q2, q3 = (random.normal(0.5, 0.8, shape).astype(np.float32) for _ in range(5))
+        # Padding of the output holds anything, and so does what is only written.
         output = np.full((count, channels, *padded), np.nan, np.float32)
         output[:, :, : shape[2], : shape[3]] = random.normal(0, 1, shape)
-        return cls(x, mu, output, q1, q2, np.full((count, 2 * channels, *padded), FILLER))
+        kept = np.full(shape, np.nan, np.float32)
+        return cls(x, mu, output, q1, q2, q3, kept, np.full((count, 2 * channels, *padded), FILLER))
 
     def copy(self) -> Buffers:
         return Buffers(*(array.copy() for array in vars(self).values()))
@@ -72,97 +80,168 @@ class Buffers:
         """What of the output lies inside the picture."""
         return self.output[:, :, : self.x.shape[2], : self.x.shape[3]]
 
+    def step(
+        self, kernel: ModuleType, row: Row, clamp: str = "none", seed: int = 0, draw: int = 1, **more: Any
+    ) -> None:
+        arrays = vars(self).copy()
+        packed = arrays.pop("packed")
+        kernel.step(*arrays.values(), row, clamp, seed, draw, packed, **more)
 
-def expected_step(b: Buffers, row: Row, clamp: bool, z: Any) -> tuple[Any, Any]:
+
+def expected_step(b: Buffers, row: Row, clamp: str, z: Any) -> tuple[Any, Any]:
     """q0 and x' from the formula in kernels/row.py, in float64."""
-    x, mu, f, q1, q2 = (array.astype(np.float64) for array in (b.x, b.mu, b.seen(), b.q1, b.q2))
+    x, mu, f, q1, q2, q3 = (array.astype(np.float64) for array in (b.x, b.mu, b.seen(), b.q1, b.q2, b.q3))
     q0 = row.cx * x + row.cm * mu + row.cf * f
-    if clamp:
+    if clamp == "unit":
         q0 = np.minimum(np.maximum(q0, 0), 1)
-    return q0, row.ax * x + row.am * mu + row.b0 * q0 + row.b1 * q1 + row.b2 * q2 + row.n * z
+    elif clamp == "threshold":
+        for picture in q0:
+            bound = min(max(np.quantile(np.abs(picture), 0.995), 1), 1.5)
+            picture[...] = np.minimum(np.maximum(picture, -bound), bound) / bound
+    q0 = (1 - row.m) * q0 + row.m * q1
+    return q0, row.ax * x + row.am * mu + row.b0 * q0 + row.b1 * q1 + row.b2 * q2 + row.b3 * q3 + row.n * z
 
 
-@pytest.mark.parametrize("clamp", [False, True], ids=["free", "clamp"])
+@pytest.mark.parametrize("clamp", CLAMPS)
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 @pytest.mark.parametrize(("shape", "padded"), SIZES, ids=str)
-def test_step_is_its_formula(kernel: ModuleType, shape: Any, padded: Any, row: Row, clamp: bool) -> None:
+def test_step_is_its_formula(kernel: ModuleType, shape: Any, padded: Any, row: Row, clamp: str) -> None:
     b = Buffers.make(shape, padded)
     z = normal(5, 3, shape, origin=(2, 9), image=4)
     q0, x = expected_step(b, row, clamp, z)
     before = b.copy()
-    kernel.step(b.x, b.mu, b.output, b.q1, b.q2, row, clamp, 5, 3, b.packed, origin=(2, 9), image=4)
+    b.step(kernel, row, clamp, 5, 3, origin=(2, 9), image=4)
     np.testing.assert_allclose(b.x, x, rtol=2e-6, atol=2e-6)
-    np.testing.assert_allclose(b.q2, q0, rtol=2e-6, atol=2e-6)
+    np.testing.assert_allclose(b.kept, q0, rtol=2e-6, atol=2e-6)
     # The difference of the very numbers that are kept, in the first half; nothing elsewhere.
     _, channels, height, width = shape
     np.testing.assert_array_equal(b.packed[:, :channels, :height, :width], b.x - b.mu)
     b.packed[:, :channels, :height, :width] = FILLER
     np.testing.assert_array_equal(b.packed, before.packed)
-    for name in ("mu", "output", "q1"):
+    for name in ("mu", "output", "q1", "q2", "q3"):
         np.testing.assert_array_equal(getattr(b, name), getattr(before, name))
 
 
 def test_step_after_the_last_packs_nothing(kernel: ModuleType) -> None:
     b = Buffers.make((2, 3, 5, 7), (8, 8))
     other = b.copy()
-    kernel.step(b.x, b.mu, b.output, b.q1, b.q2, ROWS["all"], False, 0, 1, b.packed)
-    kernel.step(other.x, other.mu, other.output, other.q1, other.q2, ROWS["all"], False, 0, 1, None)
+    b.step(kernel, ROWS["all"])
+    kernel.step(*list(vars(other).values())[:-1], ROWS["all"], "none", 0, 1, None)
     np.testing.assert_array_equal(other.x, b.x)
-    np.testing.assert_array_equal(other.q2, b.q2)
+    np.testing.assert_array_equal(other.kept, b.kept)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 5, 7), (1, 3, 3, 131)], ids=str)
-@pytest.mark.parametrize("name", ["order 1", "order 2", "only q2", "noise", "last"])
+@pytest.mark.parametrize("name", [name for name in ROWS if name not in ("order 4", "all")])
 def test_history_without_weight_is_not_read(kernel: ModuleType, name: str, shape: Any) -> None:
-    """The first steps of a restore find the last restore's predictions, or nothing yet, in q1 and q2."""
+    """The first steps of a restore find the last restore's predictions, or nothing yet, in q1 to q3."""
     row = ROWS[name]
     clean = Buffers.make(shape, (8, 136))
     poisoned = clean.copy()
-    if not row.b1:
-        poisoned.q1[:] = np.nan
-    if not row.b2:
-        poisoned.q2[:] = np.nan
+    unread = {"q1": not row.b1 and not row.m, "q2": not row.b2, "q3": not row.b3}
+    for field in (name for name, poison in unread.items() if poison):
+        getattr(poisoned, field)[:] = np.nan
     for b in (clean, poisoned):
-        kernel.step(b.x, b.mu, b.output, b.q1, b.q2, row, False, 0, 1, b.packed)
-    for field in ("x", "q2", "packed"):
+        b.step(kernel, row)
+    for field in ("x", "kept", "packed"):
         np.testing.assert_array_equal(getattr(poisoned, field), getattr(clean, field))
     assert np.isfinite(poisoned.x).all()
+    assert any(unread.values())
 
 
-@pytest.mark.parametrize("name", ["order 1", "order 2", "noise", "last"])
-def test_one_array_may_be_both_predictions(kernel: ModuleType, name: str) -> None:
+def test_a_weight_that_float32_cannot_tell_from_0_reads_nothing(kernel: ModuleType) -> None:
+    clean = Buffers.make((1, 3, 5, 7), (8, 8))
+    poisoned = clean.copy()
+    for array in (poisoned.q1, poisoned.q2, poisoned.q3):
+        array[:] = np.nan
+    clean.step(kernel, ROWS["order 1"])
+    poisoned.step(kernel, ROWS["order 1"]._replace(b1=1e-60, b2=-1e-60, b3=1e-60, n=1e-60, m=1e-60))
+    np.testing.assert_array_equal(poisoned.x, clean.x)
+    np.testing.assert_array_equal(poisoned.kept, clean.kept)
+
+
+SHARED = [names for count in (1, 2, 3) for names in itertools.combinations(("q1", "q2", "q3"), count)]
+
+
+@pytest.mark.parametrize("clamp", CLAMPS)
+@pytest.mark.parametrize("with_kept", [True, False], ids=["and kept", "apart from kept"])
+@pytest.mark.parametrize("names", SHARED, ids="-".join)
+def test_predictions_may_share_an_array(
+    kernel: ModuleType, names: tuple[str, ...], with_kept: bool, clamp: str
+) -> None:
+    """Whichever are one array, the result is that of as many arrays with the same numbers in them."""
     apart = Buffers.make((2, 3, 5, 67), (8, 72))
+    for name in names:
+        setattr(apart, name, getattr(apart, names[0]).copy())
     shared = apart.copy()
-    kernel.step(apart.x, apart.mu, apart.output, apart.q1, apart.q2, ROWS[name], True, 0, 1, apart.packed)
-    kernel.step(shared.x, shared.mu, shared.output, shared.q1, shared.q1, ROWS[name], True, 0, 1, shared.packed)
-    np.testing.assert_array_equal(shared.x, apart.x)
-    np.testing.assert_array_equal(shared.packed, apart.packed)
-    np.testing.assert_array_equal(shared.q1, apart.q2)
+    for name in names:
+        setattr(shared, name, getattr(shared, names[0]))
+    if with_kept:
+        shared.kept = getattr(shared, names[0])
+    for b in (apart, shared):
+        b.step(kernel, ROWS["all"], clamp)
+    for name in ("x", "kept", "packed"):
+        np.testing.assert_array_equal(getattr(shared, name), getattr(apart, name))
+    for name in {"q1", "q2", "q3"} - set(names if with_kept else ()):
+        np.testing.assert_array_equal(getattr(shared, name), getattr(apart, name))
+
+
+def one_pixel(kernel: ModuleType, prediction: float, older: float, clamp: str) -> float:
+    """What is kept of a prediction and the one before with half the momentum; x' is the same number."""
+    arrays = [np.full((1, 1, 1, 1), value, np.float32) for value in (0, 0, prediction, older, np.nan, np.nan, np.nan)]
+    kernel.step(*arrays, Row(0, 0, 1, 0, 0, 1, m=0.5), clamp, 0, 1, None)
+    assert arrays[0].item() == arrays[-1].item()
+    return arrays[-1].item()
+
+
+@pytest.mark.parametrize("clamp", ["unit", "threshold"])
+def test_a_prediction_is_clamped_before_momentum_and_never_after(kernel: ModuleType, clamp: str) -> None:
+    # Clamped to 1 first: (1 - 1) / 2. The other way round, (3 - 1) / 2 would stay 1.
+    assert one_pixel(kernel, 3.0, -1.0, clamp) == 0.0
+    # The mean with an older prediction out of range is out of range.
+    assert one_pixel(kernel, 3.0, 5.0, clamp) == 3.0
+    assert one_pixel(kernel, 3.0, 5.0, "none") == 4.0
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf], ids=str)
-def test_clamp_keeps_nan_and_ends_infinity(kernel: ModuleType, bad: float) -> None:
+@pytest.mark.parametrize("clamp", ["unit", "threshold"])
+def test_clamp_keeps_nan_and_ends_infinity(kernel: ModuleType, clamp: str, bad: float) -> None:
     """NaN must reach the check at the end of a restore; a clamp that made a number of it would hide it."""
     b = Buffers.make((1, 3, 4, 70), (4, 70))
-    b.output[0, 1, 2, [0, 33, 66]] = bad
-    kernel.step(b.x, b.mu, b.output, b.q1, b.q2, Row(0, 0, 1, 0, 0, 1), True, 0, 1, None)
-    expected = np.nan if np.isnan(bad) else float(bad > 0)
-    np.testing.assert_array_equal(b.x[0, 1, 2, [0, 33, 66]], np.full(3, expected, np.float32))
-    np.testing.assert_array_equal(b.q2[0, 1, 2, [0, 33, 66]], np.full(3, expected, np.float32))
-    assert np.isfinite(
-        np.delete(b.x.ravel(), np.ravel_multi_index(([0] * 3, [1] * 3, [2] * 3, [0, 33, 66]), b.x.shape))
-    ).all()
+    where = np.zeros(b.x.shape, bool)
+    where[0, 1, 2, [0, 33, 66]] = True
+    b.output[where] = bad
+    b.step(kernel, ROWS["last"], clamp)
+    lowest = 0.0 if clamp == "unit" else -1.0
+    expected = bad if np.isnan(bad) else 1.0 if bad > 0 else lowest
+    for array in (b.x, b.kept):
+        np.testing.assert_array_equal(array[where], np.full(3, expected, np.float32))
+        assert np.isfinite(array[~where]).all()
+
+
+@pytest.mark.parametrize("clamp", CLAMPS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 3e38], ids=str)
+def test_a_network_gone_astray_raises_and_warns_nothing(kernel: ModuleType, bad: float, clamp: str) -> None:
+    """What is not finite is found once, at the end of a restore; until then it runs through."""
+    b = Buffers.make((2, 3, 5, 7), (8, 8))
+    b.output[0] = bad
+    b.output[0, :, ::2] *= -1
+    for row in (ROWS["all"]._replace(cf=-9.0), ROWS["all"]):
+        b.step(kernel, row, clamp)
+    # The other picture has nothing of it.
+    assert np.isfinite(b.x[1]).all()
+    if np.isnan(bad) or clamp == "none":
+        assert not np.isfinite(b.x[0]).any()
 
 
 def test_noise_of_a_window_is_that_of_the_whole(kernel: ModuleType) -> None:
     whole = Buffers.make((2, 3, 9, 77), (9, 77))
-    kernel_arguments = (ROWS["noise"], False, 8, 2)
     top, left, height, width = 3, 5, 4, 70
     part = Buffers(
         *(np.ascontiguousarray(array[1:, :, top : top + height, left : left + width]) for array in vars(whole).values())
     )
-    kernel.step(whole.x, whole.mu, whole.output, whole.q1, whole.q2, *kernel_arguments, None)
-    kernel.step(part.x, part.mu, part.output, part.q1, part.q2, *kernel_arguments, None, origin=(top, left), image=1)
+    whole.step(kernel, ROWS["noise"], "none", 8, 2)
+    part.step(kernel, ROWS["noise"], "none", 8, 2, origin=(top, left), image=1)
     np.testing.assert_array_equal(part.x, whole.x[1:, :, top : top + height, left : left + width])
 
 
@@ -242,5 +321,8 @@ def test_finish_turns_planes_into_pixels(kernel: ModuleType, shape: Any, dtype: 
 
 def test_a_row_knows_its_history() -> None:
     assert {name: row.history for name, row in ROWS.items()} == {
-        "order 1": 0, "order 2": 1, "order 3": 2, "only q2": 2, "noise": 0, "all": 2, "last": 0,
+        "order 1": 0, "order 2": 1, "order 3": 2, "order 4": 3, "only q2": 2, "only q3": 3, "momentum": 1,
+        "noise": 0, "all": 3, "last": 0,
     }  # fmt: skip
+    # Momentum beside an older weight looks no further back than that weight.
+    assert Row(1, 0, 0, 0, 0, 1, b2=0.5, m=0.5).history == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import sys
 from importlib.metadata import PackageNotFoundError
@@ -72,6 +73,77 @@ def test_the_buffers_stay_where_they_are(backend: Backend, tiny, packed) -> None
     assert network.packed is buffers[0]
     assert network.output is buffers[1]
     assert [buffer.ctypes.data for buffer in buffers] == addresses
+
+
+def outputs(network: Any, packed: np.ndarray[Any, Any], steps: int) -> list[bytes]:
+    """What a network gives at each step, to the last bit."""
+    network.packed[...] = packed
+    found = []
+    for step in range(steps):
+        network.output.fill(np.nan)
+        network.evaluate(step)
+        found.append(network.output.tobytes())
+    return found
+
+
+@pytest.fixture(scope="module")
+def longer(tiny) -> np.ndarray[Any, Any]:
+    """The modulation of five other times."""
+    from mrs.export.modulation import modulation_table
+
+    return modulation_table(tiny.net, [97.0, 55.5, 30.0, 12.0, 3.0])
+
+
+@pytest.mark.parametrize("count", [5, 3, 1], ids=["more rows", "as many", "fewer"])
+def test_a_retimed_network_is_one_compiled_for_these_times(backend: Backend, tiny, packed, longer, count: int) -> None:
+    times = longer[-count:]
+    fresh = backend.compile(tiny.graph, times, SHAPE, "fp32", 1)
+    retimed = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    before = outputs(retimed, packed, 3)
+    retimed.retime(times)
+    assert outputs(retimed, packed, count) == outputs(fresh, packed, count)
+    assert before[0] != outputs(fresh, packed, 1)[0]
+    # None of the old rows is left behind the new ones.
+    with pytest.raises((IndexError, BackendError), match="range"):
+        retimed.evaluate(count)
+    # And back.
+    retimed.retime(tiny.modulation)
+    assert outputs(retimed, packed, 3) == before
+
+
+def test_retiming_leaves_the_buffers_and_compiles_nothing(
+    backend: Backend, tiny, packed, longer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    buffers = network.packed, network.output
+    network.packed[...] = packed
+    monkeypatch.setattr(type(backend), "compile", lambda *_: pytest.fail("compiled"))
+    network.retime(longer)
+    assert network.packed is buffers[0]
+    assert network.output is buffers[1]
+    np.testing.assert_array_equal(network.packed, packed)
+
+
+def test_rows_in_another_order_of_memory_are_the_same_rows(backend: Backend, tiny, packed, longer) -> None:
+    network = backend.compile(tiny.graph, longer, SHAPE, "fp32", 1)
+    plain = outputs(network, packed, 5)
+    wide = np.zeros((10, 2 * longer.shape[1]), np.float32)
+    wide[::2, ::2] = longer
+    for turned in (np.asfortranarray(longer), wide[::2, ::2]):
+        network.retime(turned)
+        assert outputs(network, packed, 5) == plain
+
+
+def test_rows_outlive_the_array_they_came_from(backend: Backend, tiny, packed, longer) -> None:
+    """Engines hold addresses; the network must hold the memory."""
+    network = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    network.retime(longer.copy())
+    gc.collect()
+    # Would be given the memory that was freed.
+    others = [np.full(longer.shape, np.nan, np.float32) for _ in range(20)]
+    fresh = backend.compile(tiny.graph, longer, SHAPE, "fp32", 1)
+    assert outputs(network, packed, 5) == outputs(fresh, packed, 5)
+    assert len(others) == 20
 
 
 def test_two_networks_share_nothing(backend: Backend, tiny, packed) -> None:
@@ -162,6 +234,13 @@ def test_a_modulation_that_the_graph_does_not_have(backend: Backend, tiny, size:
     steps, own = tiny.modulation.shape
     modulation = np.zeros((steps, own + size if size else 0), np.float32)
     refused(lambda: backend.compile(tiny.graph, modulation, SHAPE, "fp32", 1).evaluate(0), backend.name)
+
+    def retimed() -> None:
+        network = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+        network.retime(modulation)
+        network.evaluate(0)
+
+    refused(retimed, backend.name)
 
 
 @pytest.mark.parametrize("damage", [lambda e: b"", lambda e: b"garbage" * 99, lambda e: e[: len(e) // 2]], ids=range(3))

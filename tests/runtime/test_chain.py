@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from mrs.kernels import cpu
 from mrs.kernels.noise import normal
 from mrs.kernels.row import Row
+from mrs.methods import METHODS
 from mrs.reference import sample
 from mrs.runtime import backends
 from mrs.runtime.chain import Chain
@@ -27,7 +29,12 @@ SOLVERS = {
     "ode-3": Solver(order=3, steps=5),
     "sde-2": Solver(method="sde", steps=4),
     "posterior": Solver(method="posterior", order=1, steps=4),
+    # Eight steps: the ring of three turned round more than once.
+    "ipndm-4": Solver(method="ipndm", order=4, steps=8),
+    "ghvb-4": Solver(method="ghvb", order=4, steps=8, momentum=0.4),
+    "momentum alone": Solver(method="ghvb", order=1, steps=4, momentum=0.4),
     "clamped": Solver(steps=4, clamp="unit"),
+    "threshold": Solver(steps=4, clamp="threshold"),
     "one step": Solver(order=1, steps=1),
 }
 
@@ -54,6 +61,21 @@ def padded(height: int, width: int, count: int = 1) -> tuple[int, int, int, int]
     return count, 6, -(-height // 4) * 4, -(-width // 4) * 4
 
 
+@pytest.fixture
+def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The NumPy kernels."""
+    monkeypatch.setattr(cpu, "_library", lambda: None)
+
+
+def by_reference(fake_network, picture: NDArray[Any], table: Table, seed: int) -> NDArray[np.float32]:
+    """What the reference loop gives with the fake network, (N, H, W, C)."""
+    # Counted, for some methods visit a time twice.
+    steps = iter(range(len(table.rows)))
+    out = sample(lambda x, mu, t: fake_network.predict(x - mu, mu, next(steps)), planes(picture), table, seed=seed)
+    assert next(steps, None) is None
+    return out.transpose(0, 2, 3, 1)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("name", SOLVERS)
 def test_equals_the_reference_loop(fake_network, name: str, dtype: type) -> None:
@@ -64,22 +86,55 @@ def test_equals_the_reference_loop(fake_network, name: str, dtype: type) -> None
     network = fake_network(padded(9, 14, count=2))
     out = np.full(picture.shape, np.nan, np.float32)
     chain_of(network, table, (2, 3, 9, 14)).restore_into(picture, out, seed=7)
-
-    steps = {time: step for step, time in enumerate(table.times)}
-    expected = sample(lambda x, mu, t: fake_network.predict(x - mu, mu, steps[t]), planes(picture), table, seed=7)
-    np.testing.assert_allclose(out, expected.transpose(0, 2, 3, 1), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(out, by_reference(fake_network, picture, table, seed=7), rtol=0, atol=1e-5)
     assert network.evaluated == list(range(len(table.rows)))
     # Neither all black nor all white: then everything would be equal.
     assert out.std() > 0.05
 
 
-def test_the_clamp_changes_something(fake_network) -> None:
+EVERY = [(method, order) for method, facts in METHODS.items() for order in facts.orders]
+
+
+@pytest.mark.parametrize(
+    ("prediction", "clamp"), [("data", "none"), ("data", "unit"), ("data", "threshold"), ("noise", "none")]
+)
+@pytest.mark.parametrize(("method", "order"), EVERY)
+def test_every_method_gives_the_bits_of_the_reference_loop(
+    without_compiler: None, fake_network, method: str, order: int, prediction: str, clamp: str
+) -> None:
+    """With the NumPy kernels, which the compiled ones equal to the noise's last place, there is nothing to tolerate."""
+    option = {"momentum": {"momentum": 0.3}, "stochasticity": {"stochasticity": 0.7}}.get(METHODS[method].option, {})
+    table = tableau(Schedule(), Solver(method, order, prediction, 9, clamp=clamp, **option), "data")
+    assert max(row.history for row in table.rows) <= 3
+    picture = bytes_of((2, 5, 7, 3))
+    out = np.empty(picture.shape, np.float32)
+    chain_of(fake_network(padded(5, 7, count=2)), table, (2, 3, 5, 7)).restore_into(picture, out, seed=3)
+    np.testing.assert_array_equal(out, by_reference(fake_network, picture, table, seed=3))
+    assert out.std() > 0.05
+
+
+@pytest.mark.parametrize(
+    ("name", "depth"), [("ode-1", 1), ("momentum alone", 1), ("ode-2", 1), ("ode-3", 2), ("ghvb-4", 3)]
+)
+def test_as_many_predictions_are_kept_as_a_row_looks_back_on(fake_network, name: str, depth: int) -> None:
+    assert len(chain_of(fake_network(padded(4, 4)), table_of(name), (1, 3, 4, 4))._predictions) == depth
+
+
+@pytest.mark.parametrize("clamp", ["clamped", "threshold"])
+def test_the_clamp_changes_something(fake_network, clamp: str) -> None:
     picture = bytes_of((1, 8, 8, 3))
     outs = []
-    for name in ("ode-2", "clamped"):
+    for name in ("ode-2", clamp):
         outs.append(np.empty(picture.shape, np.float32))
         chain_of(fake_network(padded(8, 8)), table_of(name), (1, 3, 8, 8)).restore_into(picture, outs[-1], seed=0)
     assert np.abs(outs[0] - outs[1]).max() > 1e-3
+
+
+def test_an_unknown_clamp_is_refused(fake_network) -> None:
+    table = replace(table_of("ode-2"), clamp="unknown")
+    picture = bytes_of((1, 8, 8, 3))
+    with pytest.raises(ValueError, match="clamp 'unknown' is not one of none, unit, threshold"):
+        chain_of(fake_network(padded(8, 8)), table, (1, 3, 8, 8)).restore_into(picture, picture.copy(), seed=0)
 
 
 @pytest.mark.parametrize("name", backends.BACKENDS)
@@ -102,7 +157,7 @@ def test_bytes_are_the_nearest_levels(fake_network) -> None:
     np.testing.assert_array_equal(levels, np.rint(exact * np.float32(255)))
 
 
-@pytest.mark.parametrize("name", ["ode-3", "sde-2"])
+@pytest.mark.parametrize("name", ["ode-3", "sde-2", "ipndm-4", "ghvb-4"])
 def test_nothing_of_one_picture_is_left_for_the_next(fake_network, name: str) -> None:
     first, second = bytes_of((1, 9, 14, 3)), bytes_of((1, 9, 14, 3), seed=1)
     used, fresh = (chain_of(fake_network(padded(9, 14)), table_of(name), (1, 3, 9, 14)) for _ in range(2))
@@ -128,7 +183,7 @@ def test_a_window_has_the_noise_of_the_whole_picture(fake_network) -> None:
 
 def test_each_draw_is_another(fake_network) -> None:
     row = Row(cx=0, cm=0, cf=0, ax=1, am=0, b0=0, n=0.25)
-    table = Table((2.0, 1.0, 0.0), (row, row), 0.1, False)
+    table = Table((2.0, 1.0, 0.0), (row, row), 0.1, "none")
     picture = np.full((1, 4, 4, 3), 0.5, np.float32)
     out = np.empty(picture.shape, np.float32)
     chain_of(fake_network(padded(4, 4)), table, (1, 3, 4, 4)).restore_into(picture, out, seed=9)
@@ -137,38 +192,61 @@ def test_each_draw_is_another(fake_network) -> None:
     np.testing.assert_allclose(out, expected.transpose(0, 2, 3, 1), atol=1e-6)
 
 
-@pytest.mark.parametrize("clamp", [False, True], ids=["plain", "clamped"])
+@pytest.fixture(params=["compiled", "fallback"])
+def either(request: pytest.FixtureRequest) -> None:
+    """With the library, where there is one, and without."""
+    if request.param == "fallback":
+        request.getfixturevalue("without_compiler")
+
+
+@pytest.mark.parametrize("share", ["one", "most", "all"])
+@pytest.mark.parametrize("name", ["ode-2", "clamped", "threshold", "ghvb-4"])
 @pytest.mark.parametrize("step", [0, 3])
-def test_a_network_that_gives_nan_is_refused(fake_network, step: int, clamp: bool) -> None:
+def test_a_network_that_gives_nan_is_refused(either: None, fake_network, step: int, name: str, share: str) -> None:
     class Broken(fake_network):  # type: ignore[misc]
         def evaluate(self, number: int) -> None:
             super().evaluate(number)
             if number == step:
-                self.output[0, 1, 2, 3] = np.nan
+                self.output[{"one": (0, 1, 2, 3), "most": (0, slice(1, 3)), "all": ...}[share]] = np.nan
 
     picture = bytes_of((1, 8, 8, 3))
     out = np.full(picture.shape, 77, np.uint8)
-    chain = chain_of(Broken(padded(8, 8)), table_of("clamped" if clamp else "ode-2"), (1, 3, 8, 8))
-    with pytest.raises(BackendError, match="infinities or NaN"):
+    chain = chain_of(Broken(padded(8, 8)), table_of(name), (1, 3, 8, 8))
+    with pytest.raises(BackendError, match="infinities or NaN") as caught:
         chain.restore_into(picture, out, seed=0)
+    assert "--precision fp32" in caught.value.hint
     # The caller's array is not touched.
     assert (out == 77).all()
 
 
-def test_infinities_of_both_signs_are_refused_without_a_warning(fake_network) -> None:
+@pytest.mark.parametrize("name", ["one step", "ode-2", "ghvb-4"])
+def test_infinities_of_both_signs_are_refused_without_a_warning(either: None, fake_network, name: str) -> None:
     class Broken(fake_network):  # type: ignore[misc]
         def evaluate(self, number: int) -> None:
-            super().evaluate(number)
+            self.output.fill(0.5)
             self.output[0, 0, 0, :2] = np.inf, -np.inf
 
     picture = bytes_of((1, 8, 8, 3))
-    chain = chain_of(Broken(padded(8, 8)), table_of("one step"), (1, 3, 8, 8))
+    chain = chain_of(Broken(padded(8, 8)), table_of(name), (1, 3, 8, 8))
     with pytest.raises(BackendError, match="infinities or NaN"):
         chain.restore_into(picture, np.empty_like(picture), seed=0)
 
 
+@pytest.mark.parametrize("name", ["clamped", "threshold"])
+def test_a_clamp_ends_infinities(either: None, fake_network, name: str) -> None:
+    class Infinite(fake_network):  # type: ignore[misc]
+        def evaluate(self, number: int) -> None:
+            self.output.fill(0.5)
+            self.output[0, 0, 0, :2] = np.inf, -np.inf
+
+    picture, out = bytes_of((1, 8, 8, 3)), np.empty((1, 8, 8, 3), np.float32)
+    chain_of(Infinite(padded(8, 8)), table_of(name), (1, 3, 8, 8)).restore_into(picture, out, seed=0)
+    assert np.isfinite(out).all()
+    assert out[0, 0, 0, 0] > out[0, 0, 1, 0]
+
+
 @pytest.mark.skipif(not cpu.compiled(), reason="the NumPy kernels allocate")
-@pytest.mark.parametrize("name", ["ode-3", "sde-2"])
+@pytest.mark.parametrize("name", ["ode-3", "sde-2", "ghvb-4"])
 def test_nothing_is_allocated_after_the_first_restore(fake_network, name: str) -> None:
     class Still(fake_network):  # type: ignore[misc]
         def evaluate(self, number: int) -> None:

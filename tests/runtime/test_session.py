@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 import mrs
+from mrs.kernels.row import Row
 from mrs.reference import sample
 from mrs.runtime import backends, machine
 from mrs.runtime import session as module
@@ -53,7 +55,7 @@ def restorer(fake_plan: Plan):
 
 
 def changed(plan: Plan, engine: bytes | None = b"engine", **fields: Any) -> Plan:
-    return Plan({**plan.manifest, **fields}, plan.graph, plan.modulation, engine)
+    return replace(plan, manifest={**plan.manifest, **fields}, engine=engine)
 
 
 # Pictures
@@ -76,6 +78,25 @@ def test_a_batch_is_restored_as_the_reference_does(real: Restorer, tiny) -> None
     restored = real.restore(batch)
     assert np.abs(restored - 255 * by_reference(tiny, batch)).max() < 0.51
     np.testing.assert_array_equal(real.restore(batch[:1])[0], real.restore(batch[0]))
+
+
+@pytest.mark.parametrize("clamp", ["unit", "threshold"])
+def test_the_plans_clamp_is_applied(real: Restorer, tiny, picture, clamp: str) -> None:
+    # Twice the networks's output reaches beyond every bound.
+    rows = [row._replace(cx=2 * row.cx, cm=2 * row.cm, cf=2 * row.cf) for row in tiny.table.rows]
+    table = replace(tiny.table, rows=tuple(rows), clamp=clamp)
+    plan = tiny.plan()
+    values = {**plan.manifest["table"], "rows": [list(row) for row in rows], "clamp": clamp}
+    floats = picture / np.float32(255)
+    with Restorer(changed(plan, table=values), threads=1) as restorer:
+        restored = restorer.restore(floats, seed=5)
+    mu = np.ascontiguousarray(floats[None].transpose(0, 3, 1, 2))
+    expected = {
+        name: sample(tiny.denoise, mu, replace(table, clamp=name), seed=5).transpose(0, 2, 3, 1)[0]
+        for name in ("none", clamp)
+    }
+    np.testing.assert_allclose(restored, expected[clamp], rtol=0, atol=1e-5)
+    assert np.abs(expected["none"] - expected[clamp]).max() > 1e-2
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4", np.longdouble])
@@ -244,7 +265,7 @@ def test_neighbouring_tiles_are_blended_without_a_seam(fake, fake_plan: Plan) ->
             self.output.fill(0.2 if len(self.evaluated) <= 3 else 0.8)
 
     fake.make = Alternating
-    rows = [[0, 0, 1, 0, 0, 1, 0, 0, 0]] * 3
+    rows = [list(Row(0, 0, 1, 0, 0, 1))] * 3
     plan = changed(fake_plan, table={**fake_plan.manifest["table"], "rows": rows})
     with Restorer(plan) as restorer:
         line = restorer.restore(np.zeros((4, 24, 3), np.float32), tile=16, overlap=8)

@@ -1,0 +1,139 @@
+"""`mrs-trt tune`: the solver and time grid that come nearest to the 100-step solution with few evaluations."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mrs.commands import arguments
+
+if TYPE_CHECKING:
+    from mrs.export.trial import TimedNetwork
+    from mrs.schedule import Schedule
+    from mrs.tuning import Attempt, Tuned
+
+DESCRIPTION = """\
+Search the solver and the times that, with few network evaluations, come nearest
+to the solution of the probability-flow ODE at 100 evaluations, on a few
+pictures. `mrs-trt build --solver OUT.json` uses what was found."""
+EPILOG = """\
+examples:
+  mrs-trt tune rain --data clean_pictures/ --degradation rain --evaluations 5 -o tuned.json
+  mrs-trt tune net.mrsplan --data degraded_pictures/ --evaluations 10 -o tuned.json
+  mrs-trt build rain -o rain.mrsplan --solver tuned.json"""
+
+
+def add_parser(commands: arguments.SubParsers) -> None:
+    """Add this command."""
+    parser = commands.add_parser(
+        "tune", help="search solver and time grid for few evaluations", description=DESCRIPTION, epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("network", metavar="PLAN_OR_CKPT", help="a plan, a checkpoint, or `rain` for shipped weights")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the .json file to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
+    parser.add_argument(
+        "--evaluations", type=arguments.positive, required=True, metavar="N", help="network evaluations of the solver"
+    )
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="degraded pictures; by default bundled ones")
+    parser.add_argument("--degradation", metavar="NAME", help="the pictures in FOLDER are clean: degrade them so first")
+    parser.add_argument("--pictures", type=arguments.positive, default=10, metavar="N", help="at most, default 10")
+    parser.add_argument(
+        "--crop", type=arguments.positive, default=128, metavar="N", help="side of what is used of each, default 128"
+    )
+    parser.add_argument(
+        "--seconds", type=arguments.positive, default=300, metavar="S",
+        help="time after which the search of grids ends, default 300",
+    )  # fmt: skip
+    parser.add_argument("--network-output", metavar="Q", help="what the network predicts: noise, data, velocity")
+    parser.add_argument("--threads", type=arguments.threads, metavar="N", help="at most, default all processors")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+    arguments.add_schedule(parser, "of a checkpoint; by default what it says, else Refusion's")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Search, write the file, print the table."""
+    arguments.check_output(options.output, options.overwrite)
+    arguments.require("build", "torch", "onnx", "safetensors")
+    from mrs.calibration import tuning_pictures
+    from mrs.export.trial import Trial
+    from mrs.runtime import machine
+    from mrs.solver_file import write_solver
+    from mrs.tuning import check_evaluations, tune
+
+    network, schedule, output, about = _network(options)
+    check_evaluations(options.evaluations, schedule)
+    pictures = tuning_pictures(options.data, options.degradation, options.crop, options.pictures, network.multiple)
+    # Distances reach 60 dB, far below the rounding of bfloat16.
+    trial = Trial(network, pictures, "fp32", options.threads or machine.threads(), batch=4)
+    found = tune(
+        trial, schedule, options.evaluations, output,
+        seconds=options.seconds, report=(lambda line: None) if options.quiet else _report,
+    )  # fmt: skip
+    about |= {
+        "evaluations": options.evaluations,
+        "pictures": list(pictures.shape),
+        "solvers_tried": found.tried,
+        "to_reference_db": round(found.best.distance_db, 3),
+        "published_ode_2_db": round(found.published.distance_db, 3),
+        "table": [
+            {"to_reference_db": round(attempt.distance_db, 3), "solver": attempt.solver.to_dict()}
+            for attempt in found.attempts
+        ],
+    }
+    write_solver(options.output, found.best.solver, schedule, about)
+    print(table(found))
+    return 0
+
+
+def table(found: Tuned) -> str:
+    """The nearest of each candidate, with the published solver last."""
+    text = [f"{'solver':<14}{'prediction':<12}{'last step':<13}{'to 100 steps':>12}  times"]
+    text += [_line(attempt) for attempt in found.attempts]
+    text.append(f"{_line(found.published)}  (as published)")
+    text.append(f"{found.tried} solvers tried; nearer than the published one by {_gain(found):.1f} dB")
+    return "\n".join(text)
+
+
+def _line(attempt: Attempt) -> str:
+    solver = attempt.solver
+    times = " ".join(f"{time:g}" for time in solver.times) or solver.spacing
+    return f"{solver.name:<14}{solver.prediction:<12}{solver.last_step:<13}{attempt.distance_db:9.2f} dB  {times}"
+
+
+def _gain(found: Tuned) -> float:
+    return found.best.distance_db - found.published.distance_db
+
+
+def _network(options: argparse.Namespace) -> tuple[TimedNetwork, Schedule, str, dict[str, Any]]:
+    """The network, its schedule, what it predicts, and where it comes from."""
+    from mrs.export.trial import of_network, of_plan
+    from mrs.runtime.errors import InputError
+    from mrs.runtime.plan import is_plan, read_plan
+    from mrs.schedule import Schedule
+
+    changes = arguments.schedule_options(options)
+    if is_plan(options.network):
+        if changes or options.network_output:
+            raise InputError("a plan has its own schedule and network output", hint="leave these options out")
+        plan = read_plan(options.network)
+        manifest = plan.manifest
+        try:
+            schedule, output = Schedule(**manifest["schedule"]), str(manifest["output"])
+            about = {"checkpoint": manifest["checkpoint"]}
+        except (KeyError, TypeError) as error:
+            raise InputError(f"plan {options.network} does not say its schedule: {error}") from None
+        return of_plan(plan), schedule, output, about
+    from mrs.builder import read_source
+
+    source, path, schedule, output = read_source(options.network, output=options.network_output)
+    about = {"checkpoint": {"name": path.name, "sha256": source.sha256}}
+    return of_network(source.network()), replace(schedule, **changes), output, about
+
+
+def _report(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
