@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from dataclasses import replace
@@ -24,7 +25,7 @@ from benchmarks import rows
 from mrs import degradations
 from mrs.builder import WEIGHTS
 from mrs.export.checkpoint import read_checkpoint
-from mrs.export.trial import Trial
+from mrs.export.trial import Trial, of_network
 from mrs.runtime import machine
 from mrs.runtime.errors import InputError
 from mrs.runtime.pictures import find_pictures, read_picture
@@ -83,7 +84,7 @@ def main() -> None:
         "degradation": options.degradation, "weights_sha256": source.sha256, "precision": "fp32",
     }  # fmt: skip
     schedule = Schedule(**source.metadata["schedule"])
-    trial = Trial(source.network(), degraded, "fp32", machine.threads())
+    trial = Trial(of_network(source.network()), degraded, "fp32", machine.threads())
     done = {json.dumps(row["settings"], sort_keys=True) for row in read(options.rows)}
     reference = None
     print(f"degraded {np.mean([psnr(*pair) for pair in zip(degraded, clean, strict=True)]):.2f} dB", flush=True)
@@ -123,17 +124,21 @@ def crops(paths: list[Path], side: int, degradation: str) -> tuple[Any, Any]:
     return np.stack(clean), np.stack(degraded)
 
 
-def judge(restored: Any, clean: Any, reference: Any) -> dict[str, float | None]:
+def judge(restored: Any, clean: Any, reference: Any) -> dict[str, float]:
     """Mean figures of pictures, (N, H, W, 3) float32 in [0, 1], but clean ones uint8."""
     rounded = np.rint(restored * 255).astype(np.uint8)
     pairs = list(zip(rounded, clean, strict=True))
-    error = float(np.mean(np.square(restored.astype(np.float64) - reference)))
     return {
         "psnr_db": float(np.mean([psnr(one, other) for one, other in pairs])),
         "ssim": float(np.mean([structural_similarity(one, other, channel_axis=-1) for one, other in pairs])),
-        # Of the mean squared error over all pictures: one bad picture counts.
-        "to_ode_100_db": -10 * np.log10(error) if error > 1e-20 else 200.0,
+        "to_ode_100_db": distance(restored, reference),
     }
+
+
+def distance(one: Any, other: Any) -> float:
+    """PSNR of the mean squared error over all pictures: one bad picture counts; 200 dB where they are equal."""
+    error = float(np.mean(np.square(one.astype(np.float64) - other)))
+    return -10 * math.log10(error) if error > 1e-20 else 200.0
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -42,7 +42,7 @@ def calibration_pairs(folder: str | Path | None, degradation: str | None, multip
     paths = paths_below(folder)
     if not paths:
         raise InputError(f"calibration folder {folder} holds no pictures", hint="give a folder of degraded pictures")
-    crops = (_crop(read_bytes(path), multiple) for path in paths)
+    crops = (_crop(read_bytes(path), multiple, LARGEST) for path in paths)
     pairs = [Pair(crop) for crop in islice((crop for crop in crops if crop.size), MOST)]
     if not pairs:
         raise InputError(f"calibration folder {folder} holds no picture of at least {multiple}x{multiple} pixels")
@@ -55,7 +55,8 @@ def tuning_pictures(
     """Degraded pictures of one size on which to search a solver, (N, side, side, 3).
 
     Args:
-        folder: pictures, or None for the bundled ones; spread evenly over its list by name.
+        folder: pictures, or None for the bundled ones; those used lie evenly over its list by name, with others in the
+            place of those that are too small.
         degradation: what to do to the pictures of the folder first, by a name of `mrs.degradations`; None where they
             are degraded already.
         side: of the crops, rounded down to a multiple of the network's.
@@ -66,6 +67,8 @@ def tuning_pictures(
         InputError: for a folder without a picture that is large enough, with one that cannot be read, or an unknown
             degradation.
     """
+    if side < multiple:
+        raise InputError(f"crops of {side} pixels are too small", hint=f"this network needs at least {multiple}")
     if folder is None:
         if degradation is not None:
             raise InputError("the bundled pictures are degraded already", hint="give a folder with the degradation")
@@ -74,15 +77,13 @@ def tuning_pictures(
         crops = [_crop(picture, multiple, side) for picture in bundled]
         return np.stack(crops[:most])
     degrade = degradations.get(degradation) if degradation is not None else None
-    if side < multiple:
-        raise InputError(f"crops of {side} pixels are too small", hint=f"this network needs at least {multiple}")
     if not folder.is_dir():
         raise InputError(f"folder {folder} does not exist", hint="give a folder of pictures")
-    paths = paths_below(folder)
+    side -= side % multiple
     found = []
-    for index, path in enumerate(paths[:: max(1, len(paths) // most)]):
+    for index, path in enumerate(_spread(paths_below(folder), most)):
         crop = _crop(read_bytes(path), multiple, side)
-        if min(crop.shape[:2]) < side // multiple * multiple:
+        if min(crop.shape[:2]) < side:
             continue
         if degrade is not None:
             # Another stream than the one for training and measuring.
@@ -98,8 +99,15 @@ def tuning_pictures(
     return np.stack(found)
 
 
+def _spread(paths: list[Path], most: int) -> list[Path]:
+    """All paths, `most` that lie evenly over the list before the others."""
+    count = min(most, len(paths))
+    chosen = [paths[index * len(paths) // count] for index in range(count)]
+    return chosen + sorted(set(paths) - set(chosen))
+
+
 def _bundled(path: Path, index: int, degradation: str | None, multiple: int) -> Pair:
-    clean = _crop(read_bytes(path), multiple)
+    clean = _crop(read_bytes(path), multiple, LARGEST)
     if not clean.size:
         raise InputError(
             f"the bundled calibration pictures are smaller than {multiple}x{multiple} pixels",
@@ -110,7 +118,7 @@ def _bundled(path: Path, index: int, degradation: str | None, multiple: int) -> 
     return Pair(np.rint(degraded * 255).astype(np.uint8), clean if degradation else None)
 
 
-def _crop(picture: NDArray[np.uint8], multiple: int, largest: int = LARGEST) -> NDArray[np.uint8]:
+def _crop(picture: NDArray[np.uint8], multiple: int, largest: int) -> NDArray[np.uint8]:
     """The middle of a picture, in sides of a multiple; empty where the picture is smaller than that."""
     sides = [min(side, largest) // multiple * multiple for side in picture.shape[:2]]
     y, x = ((whole - side) // 2 for whole, side in zip(picture.shape[:2], sides, strict=True))

@@ -81,8 +81,9 @@ def linear_lambda(schedule: Schedule, steps: int, last: float, lambda_min: float
 
     Where lam_0 is infinite (`ir-sde`), the steps are equal down to t = 1, and the last one goes from 1 to 0.
     """
-    lam = schedule.half_log_snrs
-    times = np.arange(schedule.T + 1.0)
+    # A start between whole times belongs to the table, or it would be mapped back beside itself.
+    times = np.union1d(np.arange(schedule.T + 1.0), [last])
+    lam = schedule.half_log_snr(times)
     lowest = max(float(lam.min()), lambda_min)
     if np.isinf(lam[0]):
         targets = np.linspace(lowest, lam[1], steps)

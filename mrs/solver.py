@@ -42,7 +42,7 @@ class Solver:
         momentum: of method `ghvb`, between 0 and 1, both excluded: 1 - beta of its paper.
         start_time: start there instead of at T, at mu + s_t z: the marginal of the process around the degraded
             picture (come-closer-diffuse-faster, arXiv 2112.05146).
-        times: of `custom` spacing: steps + 1 falling times between T and 0.
+        times: of `custom` spacing: steps + 1 falling times between T and 0; from below T they start at mu + s_t z too.
 
     Raises:
         InputError: for a name or number that is unknown, or a pair that is not possible.

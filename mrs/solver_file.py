@@ -64,7 +64,7 @@ def read_solver(path: str | Path) -> tuple[Solver, Schedule]:
         return Solver(**content["solver"]), Schedule(**content["schedule"])
     except KeyError as error:
         raise InputError(f"solver file {path} lacks {error}", hint=HINT) from None
-    except TypeError as error:
+    except (TypeError, OverflowError) as error:
         raise InputError(f"solver file {path} is not understood: {error}", hint=HINT) from None
     except InputError as error:
         raise InputError(f"solver file {path}: {error.message}", hint=error.hint) from None

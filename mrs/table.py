@@ -26,7 +26,7 @@ class Table:
     Attributes:
         times: the times visited, `len(rows) + 1`, never rising; the network is evaluated at all but the last.
         rows: one per network evaluation.
-        start: standard deviation of x_T - mu.
+        start: standard deviation of the first x less mu.
         clamp: what is done to q0 before it is used and kept: `none`, `unit` or `threshold`, see `mrs.Solver`.
     """
 
@@ -69,8 +69,9 @@ def tableau(schedule: Schedule, solver: Solver, output: str = "noise") -> Table:
         ends = solver.denoise_last and index == solver.steps - 1
         weights = clean_prediction(step) if ends else weigh(step)
         rows.append(Row(*_to_prediction(solver.prediction, output, step.a_u, step.s_u, schedule.S), *weights))
-    start = schedule.S if solver.start_time is None else float(schedule.sigma(solver.start_time))
-    return Table(run.times, tuple(rows), start, solver.clamp)
+    # As published, x_T has S whatever times are dropped; a start that was chosen has what belongs to its time.
+    chosen = solver.start_time is not None or (bool(solver.times) and run.times[0] < schedule.T)
+    return Table(run.times, tuple(rows), run.s[0] if chosen else schedule.S, solver.clamp)
 
 
 def visited_times(schedule: Schedule, solver: Solver) -> tuple[float, ...]:

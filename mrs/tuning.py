@@ -6,7 +6,8 @@ in ever smaller steps, as long as the distance falls. Searching a grid against a
 (arXiv 2405.11326) and Align Your Steps (arXiv 2404.14507); they search for one method by dynamic programming and by
 gradients. Here the true distance at the end is so cheap to measure that it is searched directly, for several methods.
 
-Times are whole, as the network was trained, so that plans can be tuned as well as checkpoints.
+Times are whole, as the network was trained, so that plans can be tuned as well as checkpoints; the target and the
+published solver visit the whole times nearest to theirs.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrs.export.trial import Trial
-from mrs.runtime.errors import InputError
+from mrs.runtime.errors import BackendError, InputError
 from mrs.schedule import Schedule
 from mrs.solver import Solver, grid_intervals
-from mrs.table import tableau
+from mrs.table import Table, tableau, visited_times
 
 Times = tuple[float, ...]
 Report = Callable[[str], None]
@@ -71,10 +72,10 @@ class Tuned:
     """What a search found.
 
     Attributes:
-        best: the nearest solver.
+        best: the nearest solver; the published one where no candidate is nearer.
         published: MR Sampler's ODE-2 as published, with as many evaluations.
         attempts: the best of each candidate, nearest first.
-        tried: how many solvers were run.
+        tried: how many different tables were run, without the reference's.
     """
 
     best: Attempt
@@ -106,12 +107,13 @@ def tune(
 
     Raises:
         InputError: for a number of evaluations outside its range.
+        BackendError: where no solver gives finite pictures.
     """
     check_evaluations(evaluations, schedule)
     search = _Search(trial, schedule, output)
     report(f"reference: ode-2 at {search.steps} evaluations, {len(trial.pictures)} pictures")
     end = time.monotonic() + seconds
-    published = search.attempt(Solver("ode", 2, steps=evaluations))
+    published = search.attempt(at_whole_times(Solver("ode", 2, steps=evaluations), schedule))
     found: dict[Solver, Attempt] = {}
     for candidate in candidates:
         plain = replace(candidate, steps=evaluations, spacing="linspace", times=())
@@ -127,7 +129,10 @@ def tune(
         found[candidate] = search.descend(found[candidate], now + (end - now) / (len(finalists) - index))
         report(f"{_name(candidate)}, grid searched: {found[candidate].distance_db:.2f} dB")
     attempts = tuple(sorted(found.values(), key=lambda attempt: -_nearness(attempt)))
-    return Tuned(attempts[0], published, attempts, len(search.known))
+    best = max((*attempts, published), key=_nearness)
+    if best.distance_db == -math.inf:
+        raise BackendError("no solver gives pictures without infinities or NaN", hint="check the weights")
+    return Tuned(best, published, attempts, len(search.known))
 
 
 def check_evaluations(evaluations: int, schedule: Schedule) -> None:
@@ -138,7 +143,8 @@ def check_evaluations(evaluations: int, schedule: Schedule) -> None:
     """
     if not 2 <= evaluations <= schedule.T // 2:
         raise InputError(
-            f"{evaluations} evaluations are outside 2 to {schedule.T // 2}", hint="more need no search of the grid"
+            f"{evaluations} evaluations are outside 2 to {schedule.T // 2}",
+            hint="one has no times to move, more need no search of the grid",
         )
 
 
@@ -152,22 +158,30 @@ def whole_times(T: int, intervals: int, power: float) -> Times:
     return tuple(times)
 
 
+def at_whole_times(solver: Solver, schedule: Schedule) -> Solver:
+    """The same solver at the nearest whole times; in fewer steps where some fall together."""
+    times = visited_times(schedule, solver)
+    whole = tuple(sorted({float(round(t)) for t in times}, reverse=True))
+    return solver if whole == times else replace(solver, steps=len(whole) - 1, spacing="custom", times=whole)
+
+
 class _Search:
-    """Distances of solvers to the reference, each measured once."""
+    """Distances of solvers to the reference, each table measured once."""
 
     def __init__(self, trial: Trial, schedule: Schedule, output: str) -> None:
         self.trial, self.schedule, self.output = trial, schedule, output
-        self.steps = min(REFERENCE_STEPS, schedule.T)
-        self.known: dict[Solver, Attempt] = {}
-        self.reference = self._run(Solver("ode", 2, steps=self.steps))
+        self.known: dict[Table, float] = {}
+        reference = at_whole_times(Solver("ode", 2, steps=min(REFERENCE_STEPS, schedule.T)), schedule)
+        self.steps = reference.steps
+        self.reference = self._run(tableau(schedule, reference, output))
 
     def attempt(self, solver: Solver) -> Attempt:
         """This solver's distance; -inf dB where its pictures are not finite."""
-        if solver not in self.known:
-            error = float(np.mean(np.square(self._run(solver).astype(np.float64) - self.reference)))
-            distance = -10 * math.log10(max(error, 1e-20)) if math.isfinite(error) else -math.inf
-            self.known[solver] = Attempt(solver, distance)
-        return self.known[solver]
+        # With few evaluations, several solvers are one table.
+        table = tableau(self.schedule, solver, self.output)
+        if table not in self.known:
+            self.known[table] = self._distance(table)
+        return Attempt(solver, self.known[table])
 
     def descend(self, best: Attempt, deadline: float) -> Attempt:
         """Move the inner times, one at a time, while the distance gets smaller."""
@@ -189,8 +203,15 @@ class _Search:
                             best, improved = moved, True
         return best
 
-    def _run(self, solver: Solver) -> NDArray[Any]:
-        table = tableau(self.schedule, solver, self.output)
+    def _distance(self, table: Table) -> float:
+        try:
+            error = float(np.mean(np.square(self._run(table).astype(np.float64) - self.reference)))
+        except BackendError:
+            # The engine ran for the reference: it is this table with which the state grew beyond all bounds.
+            return -math.inf
+        return -10 * math.log10(max(error, 1e-20)) if math.isfinite(error) else -math.inf
+
+    def _run(self, table: Table) -> NDArray[Any]:
         return self.trial.run(table.times, table.rows, table.start, table.clamp)
 
 

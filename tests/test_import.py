@@ -31,7 +31,7 @@ def test_importing_mrs_loads_no_heavy_library() -> None:
     assert not modules & HEAVY
 
 
-@pytest.mark.parametrize("command", ["", "build", "restore", "inspect", "doctor", "train"])
+@pytest.mark.parametrize("command", ["", "build", "restore", "inspect", "tune", "doctor", "train"])
 def test_help_loads_no_framework(command: str) -> None:
     modules, text = loaded(
         "import runpy; runpy.run_module('mrs.cli', run_name='__main__', alter_sys=True)", *command.split(), "--help"

@@ -49,7 +49,7 @@ def summary(manifest: dict[str, Any]) -> str:
     lines = [
         ("checkpoint", f"{manifest['checkpoint']['name']}  sha256 {manifest['checkpoint']['sha256'][:16]}..."),
         ("network", "{} width {}, blocks {} / {} / {}".format(network["name"], network["width"], *blocks)),
-        ("schedule", "{kind}, max_sigma {max_sigma:g}, eps {eps:g}, T {T}, convention {convention}".format(**schedule)),
+        ("schedule", _schedule(schedule)),
         ("solver", _solver(solver)),
         ("compiled for", f"{height}x{width}, batch {count}, {manifest['threads']} threads"),
         ("machine", f"{manifest['fingerprint']['processor']} ({manifest['fingerprint']['backend']})"),
@@ -86,6 +86,11 @@ def rows(manifest: dict[str, Any]) -> str:
     for t, to, row in zip(table["times"], table["times"][1:], table["rows"], strict=False):
         text.append(f"{t:8.3f} {to:8.3f} " + "".join(f"{row[i]:11.5f}" for i in used))
     return "\n".join(text)
+
+
+def _schedule(schedule: dict[str, Any]) -> str:
+    text = "{kind}, max_sigma {max_sigma:g}, eps {eps:g}, T {T}, convention {convention}".format(**schedule)
+    return text + (", exact between whole times" if schedule["interpolation"] == "exact" else "")
 
 
 def _solver(solver: dict[str, Any]) -> str:

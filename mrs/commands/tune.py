@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrs.commands import arguments
+from mrs.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from mrs.export.trial import TimedNetwork
@@ -57,6 +59,9 @@ def add_parser(commands: arguments.SubParsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Search, write the file, print the table."""
+    if not options.output.name.endswith(".json"):
+        # By its ending `mrs-trt build --solver` tells a file from a name.
+        raise InputError(f"{options.output} does not end with .json", hint=f"use {options.output.name}.json")
     arguments.check_output(options.output, options.overwrite)
     arguments.require("build", "torch", "onnx", "safetensors")
     from mrs.calibration import tuning_pictures
@@ -78,11 +83,10 @@ def run(options: argparse.Namespace) -> int:
         "evaluations": options.evaluations,
         "pictures": list(pictures.shape),
         "solvers_tried": found.tried,
-        "to_reference_db": round(found.best.distance_db, 3),
-        "published_ode_2_db": round(found.published.distance_db, 3),
+        "to_reference_db": _rounded(found.best),
+        "published_ode_2_db": _rounded(found.published),
         "table": [
-            {"to_reference_db": round(attempt.distance_db, 3), "solver": attempt.solver.to_dict()}
-            for attempt in found.attempts
+            {"to_reference_db": _rounded(attempt), "solver": attempt.solver.to_dict()} for attempt in found.attempts
         ],
     }
     write_solver(options.output, found.best.solver, schedule, about)
@@ -105,6 +109,11 @@ def _line(attempt: Attempt) -> str:
     return f"{solver.name:<14}{solver.prediction:<12}{solver.last_step:<13}{attempt.distance_db:9.2f} dB  {times}"
 
 
+def _rounded(attempt: Attempt) -> float | None:
+    """For JSON, which has no infinity: None where the pictures were not finite."""
+    return round(attempt.distance_db, 3) if math.isfinite(attempt.distance_db) else None
+
+
 def _gain(found: Tuned) -> float:
     return found.best.distance_db - found.published.distance_db
 
@@ -112,7 +121,6 @@ def _gain(found: Tuned) -> float:
 def _network(options: argparse.Namespace) -> tuple[TimedNetwork, Schedule, str, dict[str, Any]]:
     """The network, its schedule, what it predicts, and where it comes from."""
     from mrs.export.trial import of_network, of_plan
-    from mrs.runtime.errors import InputError
     from mrs.runtime.plan import is_plan, read_plan
     from mrs.schedule import Schedule
 
@@ -126,7 +134,9 @@ def _network(options: argparse.Namespace) -> tuple[TimedNetwork, Schedule, str, 
             schedule, output = Schedule(**manifest["schedule"]), str(manifest["output"])
             about = {"checkpoint": manifest["checkpoint"]}
         except (KeyError, TypeError) as error:
-            raise InputError(f"plan {options.network} does not say its schedule: {error}") from None
+            raise InputError(
+                f"plan {options.network} does not say its schedule: {error}", hint="build it again"
+            ) from None
         return of_plan(plan), schedule, output, about
     from mrs.builder import read_source
 

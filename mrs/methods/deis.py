@@ -3,7 +3,8 @@
 Source: arXiv 2204.13902, eq. 14-15 (t-AB-DEIS), which extrapolates the noise: d(y/a) = eps d(s/a). For a data
 prediction the same is done with d(y/s) = (x0 - mu) d(a/s). The weight of each prediction is the integral of its
 Lagrange polynomial in t against d(s/a), taken cell by cell between whole t with Gauss-Legendre points after integration
-by parts, which leaves s/a itself: its derivative has no bound at t = 0.
+by parts, which leaves s/a itself: its derivative has no bound at t = 0. Below t = 1, where s may rise like sqrt(t) and
+a/s fall like 1/t, cells halve towards 0.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from mrs.methods.step import Step, Weights, weighted
 
 POINTS, GAUSS = np.polynomial.legendre.leggauss(6)
+HALVES = 0.5 ** np.arange(40.0, 0.0, -1.0)
 
 
 def deis(step: Step) -> Weights:
@@ -41,7 +43,8 @@ def _moments(step: Step, count: int) -> np.ndarray:
     """int_0^1 f theta^n dtheta for n < count, where f is s/a, or a/s for a data prediction."""
     u, t, schedule = step.u, step.t, step.run.schedule
     whole = np.arange(np.ceil(t), np.floor(u) + 1)
-    edges = np.unique(np.concatenate([[t], whole, [u]]))
+    halves = HALVES[(t < HALVES) & (u > HALVES)]
+    edges = np.unique(np.concatenate([[t], halves, whole, [u]]))
     half = np.diff(edges)[:, None] / 2
     times = (edges[:-1, None] + half + half * POINTS).ravel()
     a, s = schedule.alpha(times), schedule.sigma(times)

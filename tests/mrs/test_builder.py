@@ -118,7 +118,7 @@ def test_what_the_manifest_says(weights: Path, path: Path) -> None:
         "times": list(table.times),
         "rows": [list(row) for row in table.rows],
         "start": table.start,
-        "clamp": False,
+        "clamp": "none",
     }
     assert manifest["shape"] == [2, 12, 16]
     assert (manifest["backend"], manifest["precision"], manifest["threads"]) == ("onnxruntime", "fp32", 1)

@@ -20,7 +20,7 @@ from mrs.runtime.errors import BackendError, InputError
 from mrs.runtime.plan import read_plan
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ["build", "restore", "inspect", "doctor", "train"]
+COMMANDS = ["build", "restore", "inspect", "tune", "doctor", "train"]
 
 
 def start(*arguments: object, **options: object) -> subprocess.Popen[str]:
@@ -51,6 +51,8 @@ def raising(error: BaseException):
         (["build"], "required: CKPT, -o/--output; hint: mrs-trt build --help"),
         (["restore", "a.mrsplan", "-o", "b"], "required: IN; hint: mrs-trt restore --help"),
         (["inspect"], "required: PLAN; hint: mrs-trt inspect --help"),
+        (["tune", "rain", "-o", "t.json"], "required: --evaluations; hint: mrs-trt tune --help"),
+        (["tune", "--evaluations", "5"], "required: PLAN_OR_CKPT, -o/--output; hint: mrs-trt tune --help"),
         (["doctor", "--loud"], "--loud"),
         (["train", "folder"], "required: -o/--output; hint: mrs-trt train --help"),
         (["build", "c", "-o"], "argument -o/--output: expected one argument"),

@@ -82,7 +82,7 @@ def test_a_batch_is_restored_as_the_reference_does(real: Restorer, tiny) -> None
 
 @pytest.mark.parametrize("clamp", ["unit", "threshold"])
 def test_the_plans_clamp_is_applied(real: Restorer, tiny, picture, clamp: str) -> None:
-    # Twice the networks's output reaches beyond every bound.
+    # Twice the network's output reaches beyond every bound.
     rows = [row._replace(cx=2 * row.cx, cm=2 * row.cm, cf=2 * row.cf) for row in tiny.table.rows]
     table = replace(tiny.table, rows=tuple(rows), clamp=clamp)
     plan = tiny.plan()

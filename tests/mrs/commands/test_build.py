@@ -81,7 +81,15 @@ def test_the_default(run, golden, tmp_path) -> None:
         (["--clamp", "unit"], {"clamp": "unit"}),
         (["--clamp", "none"], {"clamp": "none"}),
         (["--last-step", "published"], {"last_step": "published"}),
+        (["--last-step", "full"], {"last_step": "full"}),
         (["--denoise-last"], {"denoise_last": True}),
+        (["--solver", "dpm++-3", "--clamp", "threshold"], {"method": "dpm++", "order": 3, "clamp": "threshold"}),
+        (["--solver", "dpm++"], {"method": "dpm++", "order": 2}),
+        (["--solver", "unipc-b2-3"], {"method": "unipc-b2", "order": 3}),
+        (["--solver", "heun", "--steps", 3], {"method": "heun", "order": 2, "steps": 3}),
+        (["--solver", "sa-3", "--stochasticity", 0.5], {"method": "sa", "order": 3, "stochasticity": 0.5}),
+        (["--solver", "ghvb-4", "--momentum", 0.2], {"method": "ghvb", "order": 4, "momentum": 0.2}),
+        (["--start-time", 42.5], {"start_time": 42.5}),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
@@ -89,7 +97,7 @@ def test_flags_of_the_solver_change_the_recommended_one(build, flags, changes) -
     manifest = build(*flags)
     assert manifest["solver"] == {**RECOMMENDED.to_dict(), **changes}
     assert len(manifest["table"]["rows"]) == manifest["solver"]["steps"]
-    assert manifest["table"]["clamp"] == (manifest["solver"]["clamp"] == "unit")
+    assert manifest["table"]["clamp"] == manifest["solver"]["clamp"]
 
 
 def test_a_noise_prediction_drops_the_clamp_that_nobody_asked_for(build, monkeypatch) -> None:
@@ -139,7 +147,7 @@ def test_calibration_on_own_pictures(build, pictures) -> None:
 
 def test_overwriting_when_asked(build, run, tmp_path) -> None:
     (tmp_path / "made.mrsplan").write_bytes(b"old")
-    assert build("--overwrite")["format_version"] == 1
+    assert build("--overwrite")["format_version"] == 2
 
 
 def test_the_name_of_shipped_weights(build, golden, tmp_path, monkeypatch) -> None:
@@ -169,7 +177,7 @@ def test_wrong_size(refuse_build, size) -> None:
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--solver", "dpm-2"], ("solver 'dpm-2' is unknown", "ode-1, ode-2")),
+        (["--solver", "dpm-2"], ("solver 'dpm-2' is unknown", "ode-1, ode-2", "dpm++-3")),
         (["--solver", "sde-3"], ("'sde' has no order 3", "use order 1 or 2")),
         (["--solver", "unipc-2", "--published"], "solver 'unipc-2' is unknown"),
         (["--solver", ""], "solver '' is unknown"),
@@ -179,8 +187,27 @@ def test_wrong_size(refuse_build, size) -> None:
         (["--spacing", "log"], ("solver spacing 'log' is unknown", "karras-n")),
         (["--prediction", "velocity"], "solver prediction 'velocity' is unknown"),
         (["--prediction", "noise", "--clamp", "unit"], "cannot be clamped"),
-        (["--clamp", "255"], "solver clamp '255' is unknown"),
-        (["--last-step", "first"], "solver last_step 'first' is unknown"),
+        (["--clamp", "255"], ("solver clamp '255' is unknown", "none, unit, threshold")),
+        (["--prediction", "noise", "--clamp", "threshold"], ("cannot be clamped", "use prediction='data'")),
+        (["--last-step", "first"], ("solver last_step 'first' is unknown", "published, lower-order, full")),
+        (["--solver", "dpm++-4"], ("'dpm++' has no order 4", "use order 1 or 2 or 3")),
+        (["--solver", "dpm++-2 "], "solver 'dpm++-2 ' is unknown"),
+        (["--solver", "heun-3"], ("'heun' has no order 3", "use order 2")),
+        (["--solver", "unipc-b1-1"], ("'unipc-b1' has no order 1", "use order 2 or 3")),
+        (["--spacing", "custom"], ("custom spacing and times go together", "give both or none")),
+        (["--momentum", "0.2"], ("'posterior' takes no momentum", "ghvb takes it")),
+        (["--solver", "ghvb"], ("ghvb without momentum is ipndm", "give a momentum such as 0.2")),
+        (["--solver", "ghvb", "--momentum", "1"], "momentum 1.0 is not a number from 0 and below 1"),
+        (["--solver", "ghvb", "--momentum", "-0.5"], "momentum -0.5 is not"),
+        (["--solver", "ghvb", "--momentum", "much"], "argument --momentum: invalid float value: 'much'"),
+        (["--solver", "sde", "--stochasticity", "0.5"], ("'sde' takes no stochasticity", "sa takes it")),
+        (["--solver", "sa", "--stochasticity", "-1"], "stochasticity -1.0 is not a number from 0"),
+        (["--solver", "sa", "--stochasticity", "inf"], "stochasticity inf is not a number from 0"),
+        (["--solver", "sa", "--stochasticity", "nan"], "stochasticity nan is not a number from 0"),
+        (["--start-time", "0"], "start_time 0.0 is not a time above 0"),
+        (["--start-time", "nan"], "start_time nan is not a time above 0"),
+        (["--start-time", "100.5"], ("start_time 100.5 is beyond T = 100", "times count forward steps")),
+        (["--start-time", "50", "--solver", "euler-ode"], ("times of its own", "or use another method")),
         (["--steps", "0"], "'0' is not a whole number of at least 1"),
         (["--steps", "100", "--spacing", "leading"], ("'leading'", "use fewer steps")),
         (["--lambda-min", "9"], ("lambda_min 9", "leaves no time to start from")),

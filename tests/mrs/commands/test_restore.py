@@ -338,8 +338,8 @@ def test_a_plan_of_a_later_format(refuse_restore, plan, tmp_path) -> None:
     later = tmp_path / "later.mrsplan"
     with zipfile.ZipFile(plan) as old, zipfile.ZipFile(later, "w") as new:
         for entry in old.infolist():
-            new.writestr(entry, old.read(entry).replace(b'"format_version": 1', b'"format_version": 9'))
-    refuse_restore(plan=later, says=("format version 9, this program reads 1", "build it again"))
+            new.writestr(entry, old.read(entry).replace(b'"format_version": 2', b'"format_version": 9'))
+    refuse_restore(plan=later, says=("format version 9, this program reads 2", "build it again"))
 
 
 # Bad flags

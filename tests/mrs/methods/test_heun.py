@@ -19,7 +19,9 @@ each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
 each_convention = pytest.mark.parametrize("convention", CONVENTIONS)
 
 
-def karras(schedule: Schedule, grid: list[float], one_slope: set[int], y: Any, data: Callable[[Any, float], Any]) -> Any:
+def karras(
+    schedule: Schedule, grid: list[float], one_slope: set[int], y: Any, data: Callable[[Any, float], Any]
+) -> Any:
     """Algorithm 1 of arXiv 2206.00364 without churn: state y/a, noise level s/a, `data` the denoiser D.
 
     `one_slope` are the steps that stay Euler's: always the last, whose end is not evaluated.

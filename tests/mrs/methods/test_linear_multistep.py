@@ -39,7 +39,7 @@ def test_order_2_with_momentum_is_the_formula_of_its_paper(beta: float) -> None:
 @each_order
 @given(momentum=st.floats(0, 0.9), parts=st.lists(st.floats(-1, 1), min_size=4, max_size=4))
 def test_averages_of_a_polynomial_give_its_integral(order: int, momentum: float, parts: list[float]) -> None:
-    """Predictions that are a polynomial of degree order - 1 in s/a, averaged for so long that the start is forgotten."""
+    """Predictions that are a polynomial of degree order - 1 in s/a, averaged until the start is forgotten."""
     ages = np.arange(600.0, -1, -1)
     values = sum(part * (ages / 10) ** power * (-1) ** power for power, part in enumerate(parts[:order]))
     average, averages = values[0] + 0 * ages[0], []
@@ -99,11 +99,10 @@ def test_as_momentum_goes_ghvb_becomes_ipndm(convention: str, prediction: str, o
 def test_steps_that_are_equal_in_the_ratio_integrate_polynomials_in_it(order: int, prediction: str) -> None:
     """On equal steps of s/a, or of a/s for a data prediction, a row is exact for degree order - 1."""
     schedule = Schedule("constant", interpolation="exact")
-    # a = 1 / sqrt(1 + (s/a)^2 / S^2), and t is proportional to its logarithm.
-    ratio = np.linspace(2.0, 0.5, 7) if prediction == "noise" else 1 / np.linspace(2.0, 0.5, 7)[::-1]
-    ratio = ratio if prediction == "noise" else 1 / np.linspace(0.5, 2.0, 7)
+    g = np.linspace(2.0, 0.5, 7) if prediction == "noise" else np.linspace(0.5, 2.0, 7)
+    ratio = g if prediction == "noise" else 1 / g
+    # (s/a)^2 = S^2 (e^(2 Theta dt) - 1), and Theta_t = t + 1.
     times = tuple((0.5 * np.log1p((ratio / schedule.S) ** 2) / schedule.dt - 1).tolist())
-    g = ratio if prediction == "noise" else 1 / ratio
     solver = Solver("ipndm", order, prediction, 6, "custom", times=times, last_step="full")
     row = tableau(schedule, solver).rows[-1]
     a_t, s_t = float(schedule.alpha(times[-1])), float(schedule.sigma(times[-1]))

@@ -135,9 +135,7 @@ def test_with_twice_its_second_difference_order_3_is_dpm_solver(convention: str,
             tableau(schedule, Solver(method, 3, prediction, steps, spacing, last_step="full"))
             for method in ("ode", "dpm++")
         )
-        a, s, lam = (
-            function(whole.times) for function in (schedule.alpha, schedule.sigma, schedule.half_log_snr)
-        )
+        a, s, lam = (function(whole.times) for function in (schedule.alpha, schedule.sigma, schedule.half_log_snr))
         for i in range(2, steps):
             if s[i + 1] == 0:
                 assert published.rows[i] == whole.rows[i]

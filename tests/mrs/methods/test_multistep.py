@@ -1,4 +1,4 @@
-"""Exponential Adams methods: their integrals against exact numbers and quadrature, and the methods that they contain."""
+"""Exponential Adams methods: integrals against exact numbers and quadrature, and the methods that they contain."""
 
 from __future__ import annotations
 
@@ -56,7 +56,10 @@ def exact_phi(n: int, z: float) -> float:
 @example(z=50.0)
 @example(z=-50.0)
 # Multiples of 2^-20: with all the digits of a float, fractions become slow.
-@given(z=st.integers(-50 << 20, 50 << 20).map(lambda k: k / 2**20) | st.integers(-2 << 20, 2 << 20).map(lambda k: k / 2**20))
+@given(
+    z=st.integers(-50 << 20, 50 << 20).map(lambda k: k / 2**20)
+    | st.integers(-2 << 20, 2 << 20).map(lambda k: k / 2**20)
+)
 def test_phi_is_right_to_round_off_everywhere(n: int, z: float) -> None:
     assert phi(n, z) == pytest.approx(exact_phi(n, z), rel=5e-14, abs=0)
 
@@ -132,7 +135,9 @@ def test_dpm_solver_of_order_1_and_2_is_the_ode_solver_of_mr_sampler(
 ) -> None:
     schedule = Schedule(convention=convention, interpolation=interpolation)
     for steps in (1, 2, 5, 10, 20):
-        mine, published = (rows(schedule, method, order, prediction, steps, spacing=spacing) for method in ("dpm++", "ode"))
+        mine, published = (
+            rows(schedule, method, order, prediction, steps, spacing=spacing) for method in ("dpm++", "ode")
+        )
         np.testing.assert_allclose(mine, published, rtol=1e-12, atol=1e-12)
 
 
