@@ -166,8 +166,8 @@ def grid_intervals(method: str, steps: int) -> int:
 
 
 def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
-    # Without this detour the type checker believes the annotations, which JSON and callers need not.
-    return isinstance(value, kind)
+    # Without this detour the type checker believes the annotations, which JSON and callers need not. True is no number.
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def parse_name(name: str) -> tuple[str, int]:

@@ -67,4 +67,4 @@ def read_solver(path: str | Path) -> tuple[Solver, Schedule]:
     except (TypeError, OverflowError) as error:
         raise InputError(f"solver file {path} is not understood: {error}", hint=HINT) from None
     except InputError as error:
-        raise InputError(f"solver file {path}: {error.message}", hint=error.hint) from None
+        raise InputError(f"solver file {path}: {error.message}", hint=error.hint or HINT) from None

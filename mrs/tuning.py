@@ -2,9 +2,10 @@
 
 The target is what the probability-flow ODE gives at 100 evaluations from the same noise (MR Sampler's ODE-2 as
 published). Every candidate is first tried on a few plain grids; then the times of the best ones are moved one by one,
-in ever smaller steps, as long as the distance falls. Searching a grid against a many-step reference is the idea of GITS
-(arXiv 2405.11326) and Align Your Steps (arXiv 2404.14507); they search for one method by dynamic programming and by
-gradients. Here the true distance at the end is so cheap to measure that it is searched directly, for several methods.
+in ever smaller steps, as long as the distance falls; after each size of step the worse half is dropped. Searching a
+grid against a many-step reference is the idea of GITS (arXiv 2405.11326) and Align Your Steps (arXiv 2404.14507); they
+search for one method by dynamic programming and by gradients. Here the true distance at the end is so cheap to measure
+that it is searched directly, for several methods.
 
 Times are whole, as the network was trained, so that plans can be tuned as well as checkpoints; the target and the
 published solver visit the whole times nearest to theirs.
@@ -123,11 +124,17 @@ def tune(
         found[candidate] = max(tried, key=_nearness)
         report(f"{_name(candidate)}: {found[candidate].distance_db:.2f} dB")
     finalists = sorted(found, key=lambda candidate: -_nearness(found[candidate]))[:FINALISTS]
-    for index, candidate in enumerate(finalists):
-        # Each gets an equal part of what is left.
-        now = time.monotonic()
-        found[candidate] = search.descend(found[candidate], now + (end - now) / (len(finalists) - index))
-        report(f"{_name(candidate)}, grid searched: {found[candidate].distance_db:.2f} dB")
+    descents = sum(max(1, len(finalists) >> level) for level in range(len(MOVES)))
+    for part in MOVES:
+        move = max(1.0, round(part * schedule.T))
+        for candidate in finalists:
+            # Each gets an equal part of the time that is left, so that the smallest moves get theirs.
+            now = time.monotonic()
+            found[candidate] = search.descend(found[candidate], move, now + (end - now) / descents)
+            descents -= 1
+            report(f"{_name(candidate)}, times moved by {move:g}: {found[candidate].distance_db:.2f} dB")
+        finalists = sorted(finalists, key=lambda candidate: -_nearness(found[candidate]))
+        finalists = finalists[: max(1, len(finalists) // 2)]
     attempts = tuple(sorted(found.values(), key=lambda attempt: -_nearness(attempt)))
     best = max((*attempts, published), key=_nearness)
     if best.distance_db == -math.inf:
@@ -183,31 +190,29 @@ class _Search:
             self.known[table] = self._distance(table)
         return Attempt(solver, self.known[table])
 
-    def descend(self, best: Attempt, deadline: float) -> Attempt:
+    def descend(self, best: Attempt, move: float, deadline: float) -> Attempt:
         """Move the inner times, one at a time, while the distance gets smaller."""
-        for part in MOVES:
-            move = max(1.0, round(part * self.schedule.T))
-            improved = True
-            while improved:
-                improved = False
-                for index in range(1, len(best.solver.times) - 1):
-                    for signed in (move, -move):
-                        if time.monotonic() > deadline:
-                            return best
-                        times = list(best.solver.times)
-                        times[index] += signed
-                        if not all(u > t for u, t in pairwise(times)):
-                            continue
-                        moved = self.attempt(replace(best.solver, times=tuple(times)))
-                        if _nearness(moved) > _nearness(best):
-                            best, improved = moved, True
+        improved = True
+        while improved:
+            improved = False
+            for index in range(1, len(best.solver.times) - 1):
+                for signed in (move, -move):
+                    if time.monotonic() > deadline:
+                        return best
+                    times = list(best.solver.times)
+                    times[index] += signed
+                    if not all(u > t for u, t in pairwise(times)):
+                        continue
+                    moved = self.attempt(replace(best.solver, times=tuple(times)))
+                    if _nearness(moved) > _nearness(best):
+                        best, improved = moved, True
         return best
 
     def _distance(self, table: Table) -> float:
         try:
             error = float(np.mean(np.square(self._run(table).astype(np.float64) - self.reference)))
         except BackendError:
-            # The engine ran for the reference: it is this table with which the state grew beyond all bounds.
+            # A chain says so where its state is not finite.
             return -math.inf
         return -10 * math.log10(max(error, 1e-20)) if math.isfinite(error) else -math.inf
 

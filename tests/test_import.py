@@ -31,6 +31,32 @@ def test_importing_mrs_loads_no_heavy_library() -> None:
     assert not modules & HEAVY
 
 
+def test_describing_a_solver_loads_no_heavy_library(tmp_path: Path) -> None:
+    """As a table, and in a file."""
+    source = """
+import mrs
+from mrs.solver_file import read_solver, write_solver
+solver = mrs.Solver("unipc-b2", 3, steps=5)
+write_solver("{0}", solver, mrs.Schedule(), {{}})
+print(read_solver("{0}")[0] == solver, len(mrs.tableau(mrs.Schedule(), solver).rows))
+""".format(tmp_path / "solver.json")
+    modules, text = loaded(source)
+    assert text == "True 5\n"
+    assert not modules & HEAVY
+
+
+def test_every_public_name_is_there() -> None:
+    import mrs
+
+    assert {"Solver", "tableau", "sample", "build", "load", "tune"} <= set(mrs.__all__) == set(dir(mrs))
+    for name in mrs.__all__:
+        assert getattr(mrs, name) is not None
+        # Importing a module of the same name would hide the function.
+        assert not (ROOT / "mrs" / f"{name}.py").exists()
+    with pytest.raises(AttributeError, match="module 'mrs' has no attribute 'polish'"):
+        _ = mrs.polish
+
+
 @pytest.mark.parametrize("command", ["", "build", "restore", "inspect", "tune", "doctor", "train"])
 def test_help_loads_no_framework(command: str) -> None:
     modules, text = loaded(

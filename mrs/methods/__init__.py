@@ -28,8 +28,9 @@ class Method:
     Attributes:
         weights: the function.
         orders: the orders it has.
-        converges: the order with which its error falls on smoothly changing steps, one for each of `orders`; empty for
-            methods that draw noise, and for single steps, which do not converge at few evaluations.
+        converges: the order with which its error falls on smoothly changing steps from T, one for each of `orders`;
+            empty for methods that draw noise, and for single steps, which do not converge at few evaluations. From a
+            later start, where predictions change at once, the first steps of lower order limit it to 2, UniPC's to 3.
         stochastic: whether its steps draw noise.
         option: the one setting besides order and prediction that it takes, if any.
         times: how evaluations lie on the time grid: one each, two per step, or single steps of its own.

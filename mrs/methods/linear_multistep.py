@@ -5,8 +5,9 @@ Adams-Bashforth combination and then transferred as DDIM does, y_t = (a_t/a_u) y
 GHVB (arXiv 2307.11528, section 4): the predictions are first averaged, v0 = (1 - m) q0 + m v1, and coefficients are
 chosen so that the order is kept; with m = 0 they are Adams-Bashforth's.
 
-The coefficients are those of equal steps of s/a. Where steps differ smoothly, the order is 2 whatever the number of
-predictions; on equal steps of s/a it is the full one. A data prediction is transferred by its own linear part.
+The coefficients are those of equal steps of s/a. Where steps differ smoothly, the order is at most 2 whatever the
+number of predictions; on equal steps of s/a it is the full one. A data prediction is transferred by its own linear
+part, with coefficients of equal steps of a/s.
 """
 
 from __future__ import annotations

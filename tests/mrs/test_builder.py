@@ -66,7 +66,9 @@ def quickly(weights: Path | str, path: Path, **options: Any) -> Plan:
     return build(weights, path, **{"size": (8, 8), "solver": SOLVER, "backend": "onnxruntime", "threads": 1, **options})
 
 
-def by_torch(weights: Path, picture: NDArray[np.uint8], schedule: Schedule, output: str) -> NDArray[np.float32]:
+def by_torch(
+    weights: Path, picture: NDArray[np.uint8], schedule: Schedule, output: str, solver: Solver = SOLVER
+) -> NDArray[np.float32]:
     net = load_checkpoint(weights)
 
     def denoise(x: NDArray[Any], mu: NDArray[Any], t: float) -> NDArray[Any]:
@@ -74,7 +76,7 @@ def by_torch(weights: Path, picture: NDArray[np.uint8], schedule: Schedule, outp
             return net(torch.from_numpy(x), torch.from_numpy(mu), t).numpy()
 
     mu = np.ascontiguousarray((picture[None] / np.float32(255)).transpose(0, 3, 1, 2))
-    return mrs.sample(denoise, mu, tableau(schedule, SOLVER, output), seed=4)[0].transpose(1, 2, 0)
+    return mrs.sample(denoise, mu, tableau(schedule, solver, output), seed=4)[0].transpose(1, 2, 0)
 
 
 # What is built
@@ -90,6 +92,24 @@ def test_a_plan_restores_as_torch_does(weights: Path, path: Path, backend: str) 
         assert np.abs(restorer.restore(picture / np.float32(255), seed=4) - expected).max() < 1e-4
         assert np.abs(restorer.restore(picture, seed=4) / 255 - expected).max() < 1 / 255
     assert expected.std() > 0.1
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        Solver("ghvb", 4, "noise", 5, momentum=0.2),
+        Solver("unipc-b2", 3, steps=4, clamp="threshold"),
+        Solver("sa", 2, steps=3, stochasticity=0.7, clamp="unit", start_time=31.5),
+        Solver("heun", 2, steps=3, spacing="custom", times=(44.0, 20.0, 0.0)),
+    ],
+    ids=lambda solver: solver.name,
+)
+def test_a_plan_of_any_solver_restores_as_torch_does(weights: Path, path: Path, solver: Solver) -> None:
+    quickly(weights, path, solver=solver)
+    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    with mrs.load(path, threads=1) as restorer:
+        restored = restorer.restore(picture / np.float32(255), seed=4)
+    assert np.abs(restored - by_torch(weights, picture, SCHEDULE, "data", solver)).max() < 1e-4
 
 
 def test_a_published_checkpoint_says_nothing_of_its_process(golden, path: Path) -> None:
@@ -139,7 +159,24 @@ def test_the_plan_returned_is_the_plan_written(weights: Path, path: Path) -> Non
     assert json.loads(json.dumps(made.manifest)).items() <= read.manifest.items()
     assert (made.graph, made.engine) == (read.graph, read.engine)
     np.testing.assert_array_equal(made.modulation, read.modulation)
+    np.testing.assert_array_equal(made.timetable, read.timetable)
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_plan_holds_its_network_at_every_whole_time(weights: Path, path: Path) -> None:
+    plan = quickly(weights, path, solver=Solver(steps=5))
+    assert plan.manifest["table"]["times"] == [50.0, 40.0, 30.0, 20.0, 10.0, 0.0]
+    assert plan.timetable is not None
+    assert len(plan.timetable) == SCHEDULE.T + 1
+    np.testing.assert_allclose(plan.timetable[[50, 40, 30, 20, 10]], plan.modulation, rtol=1e-5, atol=1e-6)
+    # Each time has its own.
+    assert len(np.unique(plan.timetable, axis=0)) == SCHEDULE.T + 1
+
+
+@pytest.mark.parametrize(("T", "rows"), [(200, 201), (201, None)])
+def test_a_long_timetable_is_left_out(weights: Path, T: int, rows: int | None) -> None:
+    table = builder._timetable(load_checkpoint(weights), T)
+    assert (None if table is None else len(table)) == rows
 
 
 def test_schedule_and_output_that_are_given_win(weights: Path, path: Path) -> None:
@@ -200,9 +237,34 @@ def test_every_time_grid_has_a_reference(monkeypatch: pytest.MonkeyPatch, spacin
     assert len(table.rows) == 100
 
 
+def test_the_reference_of_times_of_its_own_is_the_same_method_in_equal_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder, "REFERENCE_STEPS", 100)
+    solver = Solver("deis", 3, steps=2, spacing="custom", times=(90.0, 33.0, 0.0), last_step="full")
+    table = builder._reference(Schedule(), solver, "noise")
+    assert table == tableau(Schedule(), Solver("deis", 3, steps=100, last_step="full"))
+
+
+def test_the_reference_of_a_later_start_starts_there_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder, "REFERENCE_STEPS", 100)
+    table = builder._reference(Schedule(), replace(SOLVER, start_time=40.0), "noise")
+    assert (table.times[0], len(table.rows)) == (40.0, 100)
+    assert table.start == float(Schedule().sigma(40))
+
+
 def test_a_grid_without_that_many_times_is_built(weights: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builder, "REFERENCE_STEPS", 60)
     assert quickly(weights, path, solver=replace(SOLVER, spacing="leading")).manifest["solver"]["spacing"] == "leading"
+
+
+# What holds for a checkpoint
+
+
+def test_what_is_given_goes_before_what_the_checkpoint_says(weights: Path, golden) -> None:
+    source, path, schedule, output = builder.read_source(weights)
+    assert (source.arch, path, schedule, output) == (ARCH, weights, SCHEDULE, "data")
+    assert builder.read_source(weights, Schedule(), "velocity")[2:] == (Schedule(), "velocity")
+    # A published checkpoint says nothing.
+    assert builder.read_source(str(golden.weights))[1:] == (golden.weights, Schedule(), "noise")
 
 
 # Weights by name

@@ -125,19 +125,23 @@ def test_a_bug_in_a_command_is_not_swallowed(run, plan, picture, tmp_path, monke
     assert not (tmp_path / "out.png").exists()
 
 
-@pytest.mark.parametrize("command", ["build", "inspect", "train"])
+@pytest.mark.parametrize("command", ["build", "inspect", "tune", "train"])
 def test_ctrl_c_in_a_command(run, golden, plan, pictures, tmp_path, monkeypatch, quick, command) -> None:
-    where = {"build": "mrs.builder.select", "inspect": "mrs.runtime.plan.read_plan", "train": "mrs.train._batch"}
+    where = {
+        "build": "mrs.builder.select", "inspect": "mrs.runtime.plan.read_plan", "train": "mrs.train._batch",
+        "tune": "mrs.export.trial.Trial.run",
+    }  # fmt: skip
     monkeypatch.setattr(where[command], lambda *arguments, **options: raising(KeyboardInterrupt())())
     output = tmp_path / "out.safetensors"
     arguments = {
         "build": ["build", golden.weights, "-o", output, "-q", "--backend", "onnxruntime"],
         "inspect": ["inspect", plan],
+        "tune": ["tune", plan, "-o", tmp_path / "out.json", "-q", "--evaluations", 2, "--crop", 8, "--threads", 1],
         "train": ["train", pictures, "-o", output, "--width", 4, "--enc", 1, "--dec", 1, "--patch", 8, "--no-bf16"],
     }
     result = run(*arguments[command])
     assert (result.code, result.out, result.err) == (130, "", "interrupted\n")
-    assert not output.exists()
+    assert not list(tmp_path.glob("*out*"))
 
 
 def test_the_whole_of_standard_output_is_flushed_before_success_is_told(capsys, monkeypatch) -> None:

@@ -218,8 +218,11 @@ def test_published_baselines_converge_at_single_steps_only(method: str, predicti
 
 
 SEEDED = [
-    *(pytest.param(Solver("sde", order, steps=20), id=f"sde-{order}") for order in (1, 2)),
-    pytest.param(Solver("posterior", 1, steps=20), id="posterior"),
+    *(
+        pytest.param(Solver(method, order, prediction, steps=20), id=f"{method}-{order} {prediction}")
+        for method, order in (("sde", 1), ("sde", 2), ("posterior", 1))
+        for prediction in PREDICTIONS
+    ),
     pytest.param(Solver("sa", 2, steps=20, stochasticity=0.5), id="sa-2 tau 0.5"),
     pytest.param(Solver("sa", 3, "noise", steps=20, stochasticity=1.5), id="sa-3 tau 1.5"),
     pytest.param(Solver("euler-sde", 1, steps=100), id="euler-sde"),

@@ -66,6 +66,39 @@ def test_trajectory(golden: Any, index: int) -> None:
     assert np.abs(result - expected).max() < 2e-4 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("index", [index for index in CASES if index >= 8])
+def test_the_published_posterior_by_its_own_name(golden: Any, index: int) -> None:
+    """At all of T steps it is what was published, too: there the coefficients of single steps are right."""
+    case, arrays = golden.cases[index], golden.arrays
+    assert (case["algorithm"], case["steps"]) == ("posterior", 100)
+    schedule, _ = made(case)
+    table = tableau(schedule, Solver("posterior-published", 1, steps=100))
+    mu = arrays["mu"].astype(np.float64)
+    network = denoiser(schedule, "noise")
+    result = sample(network, mu, table, arrays["noise_bank"], arrays["init_noise"], clamp=False)
+    expected = arrays[f"out_{index}"]
+    assert np.abs(result - expected).max() < 2e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("index", [0, 1, 2, 3, 4, 5])
+def test_other_names_of_the_same_method_are_as_near(golden: Any, index: int) -> None:
+    """Of order 1 and 2, `dpm++` gives the published ODE's trajectories, `sa` at tau = 1 the SDE's; of order 3 not."""
+    case, arrays = golden.cases[index], golden.arrays
+    schedule, published = made(case)
+    assert all(time == int(time) for time in published.times)
+    name, tau = ("dpm++", 0.0) if case["solver_type"] == "ode" else ("sa", 1.0)
+    solver = Solver(name, case["order"], case["parameterization"], case["steps"], stochasticity=tau)
+    table = tableau(schedule, solver, case["fit_target"])
+    network, mu = denoiser(schedule, case["fit_target"]), arrays["mu"].astype(np.float64)
+    result = sample(network, mu, table, arrays["noise_bank"], arrays["init_noise"], clamp=False)
+    expected = arrays[f"out_{index}"]
+    apart = np.abs(result - expected).max() / np.abs(expected).max()
+    if case["order"] == 3:
+        assert 1e-3 < apart < 0.1
+    else:
+        assert apart < 2e-4
+
+
 @pytest.mark.parametrize("index", CASES)
 def test_times(golden: Any, index: int) -> None:
     case = golden.cases[index]

@@ -1,4 +1,4 @@
-"""The six time grids, against numbers worked out by hand and for any schedule."""
+"""The six time grids, against numbers worked out by hand, for any schedule, and from a later start."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from mrs.grids import GRIDS, time_grid
 from mrs.runtime.errors import InputError
-from mrs.schedule import CONVENTIONS, KINDS, Schedule
+from mrs.schedule import CONVENTIONS, INTERPOLATIONS, KINDS, Schedule
 from mrs.solver import SPACINGS
 
+# `custom` is no formula.
+PLAIN = tuple(GRIDS)
 NO_LIMIT = -math.inf
 PUBLISHED = Schedule()
 # a_t = 1/2, 1/4, 1/8 and S = 1/5.
@@ -66,7 +68,7 @@ def test_numbers_used_above() -> None:
 
 
 def test_every_spacing_of_a_solver_is_a_grid() -> None:
-    assert tuple(GRIDS) == SPACINGS
+    assert (*GRIDS, "custom") == SPACINGS
 
 
 schedules = st.builds(
@@ -76,10 +78,11 @@ schedules = st.builds(
     eps=st.floats(1e-5, 0.5),
     T=st.integers(50, 500),
     convention=st.sampled_from(CONVENTIONS),
+    interpolation=st.sampled_from(INTERPOLATIONS),
 )
 
 
-@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("spacing", PLAIN)
 @settings(max_examples=60)
 @given(schedule=schedules, steps=st.integers(1, 24), limit=st.sampled_from([NO_LIMIT, -5.0, -2.0, 0.0]))
 def test_any_grid(spacing: str, schedule: Schedule, steps: int, limit: float) -> None:
@@ -109,7 +112,9 @@ def test_any_grid(spacing: str, schedule: Schedule, steps: int, limit: float) ->
     elif spacing == "leading":
         assert start == last // (steps + 1) * steps
     else:
-        assert float(schedule.half_log_snr(start)) == pytest.approx(max(limit, schedule.half_log_snrs[-1]), abs=1e-9)
+        # It is mapped back on the lines of the published interpolation.
+        near = 1e-9 if schedule.interpolation == "published" else 0.05
+        assert float(schedule.half_log_snr(start)) == pytest.approx(max(limit, schedule.half_log_snrs[-1]), abs=near)
     if spacing == "karras-t":
         assert end == 1
     elif spacing == "trailing":
@@ -118,7 +123,7 @@ def test_any_grid(spacing: str, schedule: Schedule, steps: int, limit: float) ->
         assert end == 0
 
 
-@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("spacing", PLAIN)
 def test_lambda_min_drops_start_times(spacing: str) -> None:
     lam = PUBLISHED.half_log_snrs
     times = time_grid(PUBLISHED, spacing, 2, -3.0)
@@ -133,7 +138,7 @@ def test_lambda_min_drops_start_times(spacing: str) -> None:
 
 
 def test_the_published_limit_drops_nothing_from_the_published_schedule() -> None:
-    for spacing in SPACINGS:
+    for spacing in PLAIN:
         np.testing.assert_array_equal(
             time_grid(PUBLISHED, spacing, 10, -5.0), time_grid(PUBLISHED, spacing, 10, NO_LIMIT)
         )
@@ -170,3 +175,98 @@ def test_grids_that_do_not_exist_are_refused(
 def test_the_most_leading_steps(convention: str) -> None:
     schedule: Any = Schedule(convention=convention)
     np.testing.assert_array_equal(time_grid(schedule, "leading", 99, NO_LIMIT), np.arange(99, -1, -1))
+
+
+# A later start
+
+
+@pytest.mark.parametrize("spacing", PLAIN)
+@settings(max_examples=40)
+@given(
+    schedule=schedules,
+    steps=st.integers(1, 12),
+    part=st.floats(0.05, 1),
+    limit=st.sampled_from([NO_LIMIT, -5.0, -2.0]),
+)
+def test_any_grid_from_a_later_start(spacing: str, schedule: Schedule, steps: int, part: float, limit: float) -> None:
+    """It begins at the start time, or lower where lambda_min drops more, and never above."""
+    start = part * schedule.T
+    lowest = min(start, int(np.flatnonzero(schedule.half_log_snrs >= limit).max(initial=0)))
+    try:
+        times = time_grid(schedule, spacing, steps, limit, start)
+    except InputError:
+        # What can fail: nothing is left; too little for whole steps, for published steps of T, or above 1; or, with an
+        # infinite lam_0, below 1.
+        assert (
+            lowest <= 0
+            or (spacing == "leading" and lowest <= steps + 1)
+            or (spacing == "trailing" and lowest * (steps + 1) <= steps * schedule.T * (1 + 1e-9))
+            or (spacing in ("karras-t", "linear-lambda") and lowest <= 1)
+        )
+        return
+    assert times.shape == (steps + 1,)
+    assert (np.diff(times) < 0).all()
+    assert times[0] <= lowest
+    if spacing == "leading":
+        assert times[0] == lowest // (steps + 1) * steps
+    else:
+        assert times[0] == pytest.approx(lowest, rel=1e-12)
+
+
+@pytest.mark.parametrize("spacing", PLAIN)
+def test_a_start_at_T_changes_nothing(spacing: str) -> None:
+    for schedule in (PUBLISHED, Schedule(convention="ir-sde"), Schedule(interpolation="exact")):
+        np.testing.assert_array_equal(
+            time_grid(schedule, spacing, 7, NO_LIMIT, 100), time_grid(schedule, spacing, 7, NO_LIMIT)
+        )
+
+
+@pytest.mark.parametrize(
+    ("spacing", "start", "expected"),
+    [
+        ("linspace", 60, [60, 45, 30, 15, 0]),
+        ("linspace", 0.5, [0.5, 0.375, 0.25, 0.125, 0]),
+        # floor(62.5 / 5) = 12
+        ("leading", 62.5, [48, 36, 24, 12, 0]),
+        ("trailing", 90.5, [90.5, 70.5, 50.5, 30.5, 10.5]),
+        # Seventh roots from 1.75 to 1 in quarters of their distance.
+        ("karras-t", 1.75**7, [1.75**7, 1.5625**7, 1.375**7, 1.1875**7, 1]),
+    ],
+)
+def test_a_later_start_by_hand(spacing: str, start: float, expected: list[float]) -> None:
+    times = time_grid(PUBLISHED, spacing, 4, NO_LIMIT, start)
+    np.testing.assert_allclose(times, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_lam_and_the_ratio_are_equally_spaced_from_a_later_start_too(convention: str, interpolation: str) -> None:
+    """Up to the lines by which lam and s/a are mapped back to t."""
+    schedule = Schedule(convention=convention, interpolation=interpolation)
+    times = time_grid(schedule, "linear-lambda", 5, NO_LIMIT, 62.5)
+    assert times[0] == 62.5
+    steps = np.diff(schedule.half_log_snr(times if convention == "mr-sampler" else times[:-1]))
+    np.testing.assert_allclose(steps, steps.mean(), rtol=0.05 if convention == "mr-sampler" else 0.02)
+    times = time_grid(schedule, "karras-n", 5, NO_LIMIT, 62.5)
+    assert times[0] == 62.5
+    # Below t = 1 the line says little.
+    kept = times[times >= 1] if convention == "ir-sde" else times
+    roots = np.diff((schedule.sigma(kept) / schedule.alpha(kept)) ** (1 / 7))
+    np.testing.assert_allclose(roots, roots.mean(), rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "start", "named"),
+    [
+        ("linspace", 101, ("start_time 101 is beyond T = 100", "times count forward steps")),
+        ("karras-n", 100.5, ("start_time 100.5 is beyond T = 100",)),
+        ("trailing", 50, ("'trailing' has no 6 different times between 50 and 0", "use fewer steps")),
+        ("leading", 5.5, ("'leading' has no 6 different times between 5.5 and 0",)),
+        ("karras-t", 1, ("'karras-t' has no 6 different times between 1 and 0",)),
+    ],
+)
+def test_later_starts_that_do_not_exist_are_refused(spacing: str, start: float, named: tuple[str, ...]) -> None:
+    with pytest.raises(InputError) as caught:
+        time_grid(PUBLISHED, spacing, 5, NO_LIMIT, start)
+    for words in named:
+        assert words in str(caught.value)

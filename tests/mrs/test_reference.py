@@ -13,11 +13,14 @@ from mrs.kernels.row import Row
 from mrs.reference import sample
 from mrs.runtime.errors import InputError
 from mrs.schedule import Schedule
-from mrs.solver import Solver
+from mrs.solver import CLAMPS, Solver
 from mrs.table import Table, tableau
 
 SHAPE = (2, 3, 5, 7)
-METHODS = (("ode", 1), ("ode", 2), ("ode", 3), ("sde", 1), ("sde", 2), ("posterior", 1))
+METHODS = (
+    ("ode", 1), ("ode", 2), ("ode", 3), ("sde", 1), ("sde", 2), ("posterior", 1), ("unipc-b2", 3), ("ipndm", 4),
+    ("ghvb", 3), ("sa", 2), ("heun", 2), ("euler-sde", 1),
+)  # fmt: skip
 
 
 def pictures(dtype: Any = np.float64) -> Any:
@@ -29,10 +32,9 @@ def network(x: Any, mu: Any, t: float) -> Any:
     return np.sin(x + x.dtype.type(t)) * x.dtype.type(0.3) + mu * mu
 
 
-def table(method: str = "ode", order: int = 2, steps: int = 5, **more: Any) -> Table:
-    return tableau(
-        Schedule(convention=more.pop("convention", "mr-sampler")), Solver(method, order, steps=steps, **more)
-    )
+def table(method: str = "ode", order: int = 2, steps: int = 5, convention: str = "mr-sampler", **more: Any) -> Table:
+    option = {"ghvb": {"momentum": 0.3}, "sa": {"stochasticity": 0.7}}.get(method, {})
+    return tableau(Schedule(convention=convention), Solver(method, order, steps=steps, **option, **more))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -92,7 +94,7 @@ def test_the_first_state_is_mu_and_noise() -> None:
 
 
 def test_rows_by_hand() -> None:
-    """Two rows with all weights, worked out beside the loop."""
+    """Rows with all weights, worked out beside the loop."""
     rows = (
         Row(0.5, 0.25, 2.0, 0.5, 0.25, 0.125, n=3.0),
         Row(1.0, 0.0, 1.0, 1.0, 0.0, 1.0, b1=10.0),
@@ -102,7 +104,7 @@ def test_rows_by_hand() -> None:
     result = sample(
         lambda x, mu, t: t * np.ones_like(x),
         mu,
-        Table((30.0, 20.0, 10.0, 0.0), rows, 0.5, False),
+        Table((30.0, 20.0, 10.0, 0.0), rows, 0.5, "none"),
         noise=[np.full_like(mu, value) for value in (1, 7, 5)],
         init_noise=np.full_like(mu, 2.0),
         clamp=False,
@@ -112,6 +114,59 @@ def test_rows_by_hand() -> None:
     # q' = 14.4375 + 20 = 34.4375; x = 14.4375 + 34.4375 + 635 = 683.875, without the noise that has no weight
     # x = 34.4375 + 6350 + 5
     assert result.item() == 34.4375 + 6350 + 5
+
+
+def run(rows: tuple[Row, ...], outputs: tuple[Any, ...], clamp: str = "none", mu: Any = None) -> Any:
+    """The last state of rows that are given the network's outputs, from a start at mu itself."""
+    mu = np.zeros((1, 1, 1, 1)) if mu is None else mu
+    times = tuple(float(len(rows) - i) for i in range(len(rows) + 1))
+    said = dict(zip(times, outputs, strict=False))
+    made = Table(times, rows, 0.0, clamp)
+    return sample(lambda x, mu, t: np.ones_like(x) * said[t], mu, made, clamp=False)
+
+
+def test_three_older_predictions_are_kept() -> None:
+    """The output is the prediction; every row but the last keeps it alone, and the last reads each at its weight."""
+    keep = Row(0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+    last = Row(0.0, 0.0, 1.0, 0.0, 0.0, 1.0, b1=10.0, b2=100.0, b3=1000.0)
+    assert run((keep, keep, keep, keep, last), (9, 4, 3, 2, 1)).item() == 4321
+    # What is not there yet counts as 0.
+    assert run((keep, last), (2, 1)).item() == 21
+    assert run((last,), (1,)).item() == 1
+
+
+def test_an_averaged_prediction_is_used_and_kept() -> None:
+    """v0 = q0 + m (v1 - q0), from the second prediction on, and older ones are averages too."""
+    first = Row(0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+    average = first._replace(m=0.25)
+    assert run((first, average._replace(b0=1.0)), (8, 4)).item() == 4 + 0.25 * (8 - 4)
+    # 8; 5 = 4 + (8 - 4) / 4; 2.75 = 2 + (5 - 2) / 4.
+    rows = (first, average, average._replace(b0=1.0, b1=10.0, b2=100.0))
+    assert run(rows, (8, 4, 2)).item() == 2.75 + 50 + 800
+
+
+def test_clamps_come_before_the_average() -> None:
+    """1 for 8 and 1/2: the average lies within the pictures' range because its parts do."""
+    first = Row(0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+    rows = (first, first._replace(b0=1.0, m=0.25))
+    assert run(rows, (8, 0.5), "unit").item() == 0.5 + 0.25 * (1 - 0.5)
+    assert run(rows, (8, 0.5), "threshold").item() == 0.5 + 0.25 * (1 - 0.5)
+
+
+@pytest.mark.parametrize(
+    "far", [0.7, 1.25, -1.25, 4.0], ids=["within the range", "above it", "below it", "beyond the largest bound"]
+)
+def test_the_published_threshold(far: float) -> None:
+    """Clamped to +-b and divided by b; b is the 0.995 quantile of |q| in each picture alone, within 1 and 1.5."""
+    mu = np.zeros((2, 1, 20, 20))
+    said = np.full(mu.shape, 0.5)
+    # Of 400 values the largest two are 9, the next three `far`; the quantile is 0.005 of the way from rank 397 to 398.
+    said[0, 0, 0, :5] = 9.0, -9.0, far, far, far
+    result = run((Row(0.0, 0.0, 1.0, 0.0, 0.0, 1.0),), (said,), "threshold", mu)
+    bound = min(max(abs(far) + 0.005 * (9 - abs(far)), 1.0), 1.5)
+    np.testing.assert_allclose(result[0], np.clip(said[0], -bound, bound) / bound, rtol=1e-12)
+    # The other picture has nothing that is far, and is left as it is.
+    np.testing.assert_array_equal(result[1], said[1])
 
 
 def test_clamps() -> None:
@@ -163,14 +218,15 @@ def test_the_first_picture_of_a_batch_is_the_picture_alone() -> None:
     np.testing.assert_array_equal(sample(network, pictures()[:1], given, seed=4), together[:1])
 
 
-@pytest.mark.parametrize("clamp", ["none", "unit"])
+@pytest.mark.parametrize("clamp", CLAMPS)
 @pytest.mark.parametrize(("method", "order"), METHODS)
 def test_kernels_give_the_same_bits(method: str, order: int, clamp: str) -> None:
     """A chain of start, steps and finish on float32 is the loop on float32, to the last bit."""
     given = table(method, order, clamp=clamp, convention="ir-sde")
     shape = SHAPE
     picture = np.random.default_rng(0).random((shape[0], *shape[2:], shape[1]), dtype=np.float32)
-    mu, x, *predictions = (np.full(shape, np.nan, np.float32) for _ in range(4))
+    # What a row reads before it is written would be NaN.
+    mu, x, *known, kept = (np.full(shape, np.nan, np.float32) for _ in range(6))
     packed = np.zeros((shape[0], 2 * shape[1], 8, 8), np.float32)
     output = np.full((*shape[:2], 8, 8), np.nan, np.float32)
     update.start(picture, given.start, 6, mu, x, packed)
@@ -178,8 +234,8 @@ def test_kernels_give_the_same_bits(method: str, order: int, clamp: str) -> None
         seen = packed[:, :, : shape[2], : shape[3]]
         np.testing.assert_array_equal(seen, np.concatenate([x - mu, mu], axis=1))
         output[:, :, : shape[2], : shape[3]] = network(x, mu, given.times[i])
-        update.step(x, mu, output, *predictions, row, given.clamp, 6, i + 1, packed)
-        predictions.reverse()
+        update.step(x, mu, output, *known, kept, row, given.clamp, 6, i + 1, packed)
+        known, kept = [kept, *known[:2]], known[2]
     planes = np.ascontiguousarray(picture.transpose(0, 3, 1, 2))
     np.testing.assert_array_equal(x, sample(network, planes, given, seed=6, clamp=False))
 

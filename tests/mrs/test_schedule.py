@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrs.runtime.errors import InputError
-from mrs.schedule import CONVENTIONS, KINDS, Schedule
+from mrs.schedule import CONVENTIONS, INTERPOLATIONS, KINDS, Schedule
 
 schedules = st.builds(
     Schedule,
@@ -39,7 +40,7 @@ def test_every_published_table_is_tested(golden) -> None:
 
 
 def test_the_default_is_the_published_setting() -> None:
-    assert Schedule() == Schedule("cosine", 50, 0.005, 100, "mr-sampler")
+    assert Schedule() == Schedule("cosine", 50, 0.005, 100, "mr-sampler", "published")
 
 
 def test_numbers_known_by_hand() -> None:
@@ -144,10 +145,68 @@ def test_half_log_snr_near_0_falls_without_a_jump() -> None:
     assert float(schedule.half_log_snr(1 - 1e-9)) == pytest.approx(float(schedule.half_log_snr(1)), abs=1e-7)
 
 
+# Exact interpolation
+
+
+exact_schedules = st.builds(
+    Schedule,
+    kind=st.sampled_from(KINDS),
+    max_sigma=st.floats(0.5, 255),
+    eps=st.floats(1e-6, 0.9),
+    T=st.integers(2, 1000),
+    convention=st.sampled_from(CONVENTIONS),
+    interpolation=st.just("exact"),
+)
+
+
+@given(exact_schedules)
+def test_exact_interpolation_is_the_tables_at_whole_times(schedule: Schedule) -> None:
+    t = np.arange(schedule.T + 1)
+    np.testing.assert_allclose(schedule.alpha(t), schedule.alphas, rtol=1e-14)
+    np.testing.assert_allclose(schedule.sigma(t), schedule.sigmas, rtol=1e-14)
+    np.testing.assert_allclose(schedule.half_log_snr(t), schedule.half_log_snrs, rtol=1e-12, atol=1e-12)
+    published = Schedule(schedule.kind, schedule.max_sigma, schedule.eps, schedule.T, schedule.convention)
+    np.testing.assert_array_equal(published.alphas, schedule.alphas)
+    np.testing.assert_array_equal(published.sigmas, schedule.sigmas)
+
+
+@given(exact_schedules, st.lists(st.floats(0, 1), min_size=1, max_size=5))
+def test_exact_interpolation_keeps_the_identities_of_the_process(schedule: Schedule, parts: list[float]) -> None:
+    """s^2 = S^2 (1 - a^2) and lam = log(a / s), which lines through a, s and lam do not."""
+    t = np.array([min(part * schedule.T, schedule.T) for part in parts])
+    a, s, lam = schedule.alpha(t), schedule.sigma(t), schedule.half_log_snr(t)
+    np.testing.assert_allclose(s**2, schedule.S**2 * (1 - a**2), rtol=1e-9, atol=schedule.S**2 * 1e-15)
+    with np.errstate(divide="ignore"):
+        np.testing.assert_allclose(lam, np.log(a / s), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_exact_interpolation_takes_theta_as_constant_between_whole_times(kind: str, convention: str) -> None:
+    """-log a, which is Theta dt, goes up by the same amount in each part of a step; a falls, s rises, lam falls."""
+    schedule = Schedule(kind, convention=convention, interpolation="exact")
+    t = np.linspace(0, 100, 801)
+    decay = -np.log(schedule.alpha(t))
+    np.testing.assert_allclose(np.diff(decay), np.repeat(schedule.theta[1:] * schedule.dt / 8, 8), rtol=1e-9)
+    assert (np.diff(schedule.sigma(t)) > 0).all()
+    assert (np.diff(schedule.half_log_snr(t)) < 0).all()
+
+
+def test_published_interpolation_is_another_between_whole_times() -> None:
+    published, exact = (Schedule(convention="ir-sde", interpolation=name) for name in ("published", "exact"))
+    assert float(published.alpha(0.5)) == pytest.approx((1 + published.alphas[1]) / 2, rel=1e-12)
+    # s begins like sqrt(t) there, not like t.
+    assert float(exact.sigma(0.5)) == pytest.approx(exact.sigmas[1] * math.sqrt(0.5), rel=1e-3)
+    assert float(published.sigma(0.5)) == pytest.approx(exact.sigmas[1] * 0.5, rel=1e-12)
+
+
+# Arguments
+
+
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 3), (0,)], ids=str)
 def test_times_of_any_shape(shape: tuple[int, ...]) -> None:
-    for convention in CONVENTIONS:
-        schedule = Schedule(convention=convention)
+    for convention, interpolation in itertools.product(CONVENTIONS, INTERPOLATIONS):
+        schedule = Schedule(convention=convention, interpolation=interpolation)
         for function in (schedule.alpha, schedule.sigma, schedule.half_log_snr):
             value = function(np.full(shape, 12.5))
             assert np.shape(value) == shape
@@ -155,9 +214,10 @@ def test_times_of_any_shape(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("t", [-1e-9, 100.0001, math.nan, math.inf, -math.inf, [0, 101], [[5], [-1]]], ids=str)
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_times_outside_are_refused(convention: str, t: Any) -> None:
-    schedule = Schedule(convention=convention)
+def test_times_outside_are_refused(convention: str, interpolation: str, t: Any) -> None:
+    schedule = Schedule(convention=convention, interpolation=interpolation)
     for function in (schedule.alpha, schedule.sigma, schedule.half_log_snr):
         with pytest.raises(InputError, match=r"outside \[0, 100\]"):
             function(t)
@@ -169,6 +229,8 @@ def test_times_outside_are_refused(convention: str, t: Any) -> None:
         ({"kind": "sine"}, "'sine'", "cosine, linear, constant"),
         ({"kind": "Cosine"}, "'Cosine'", "cosine"),
         ({"convention": "irsde"}, "'irsde'", "mr-sampler, ir-sde"),
+        ({"interpolation": "linear"}, "interpolation 'linear'", "published, exact"),
+        ({"interpolation": ""}, "interpolation ''", "published, exact"),
         ({"max_sigma": 0}, "max_sigma 0 ", "255"),
         ({"max_sigma": -1}, "max_sigma -1 ", "255"),
         ({"max_sigma": 255.5}, "max_sigma 255.5", "255"),
@@ -191,7 +253,7 @@ def test_bad_arguments_are_refused(arguments: dict[str, Any], named: str, hint: 
     assert hint in caught.value.hint
 
 
-@given(schedules)
+@given(schedules | exact_schedules)
 def test_to_json_and_back(schedule: Schedule) -> None:
     again = Schedule(**json.loads(json.dumps(schedule.to_dict())))
     assert again == schedule

@@ -11,13 +11,27 @@ import pytest
 
 from mrs.methods import METHODS
 from mrs.runtime.errors import InputError
-from mrs.schedule import Schedule
-from mrs.solver import CLAMPS, LAST_STEPS, PREDICTIONS, RECOMMENDED, SPACINGS, Solver, parse_name
-from mrs.table import tableau
+from mrs.solver import (
+    CLAMPS,
+    LAST_STEPS,
+    PREDICTIONS,
+    RECOMMENDED,
+    SPACINGS,
+    Solver,
+    grid_intervals,
+    parse_name,
+)
+
+FIVE = (100.0, 60.0, 30.0, 10.0, 2.0, 0.0)
+
+
+def options(method: str) -> dict[str, float]:
+    """What a method cannot do without."""
+    return {"momentum": 0.2} if METHODS[method].option == "momentum" else {}
 
 
 def test_the_default_is_the_published_setting() -> None:
-    assert Solver() == Solver("ode", 2, "data", 10, "linspace", -5.0, False, "published", "none")
+    assert Solver() == Solver("ode", 2, "data", 10, "linspace", -5.0, False, "published", "none", 0.0, 0.0, None, ())
 
 
 @pytest.mark.parametrize(
@@ -28,12 +42,13 @@ def test_the_default_is_the_published_setting() -> None:
         ({"method": ""}, "method ''", "ode"),
         ({"method": None}, "method None", "ode"),
         ({"method": "ode-2"}, "method 'ode-2'", "ode"),
+        ({"method": "unipc"}, "method 'unipc'", "unipc-b1, unipc-b2"),
         ({"prediction": "velocity"}, "prediction 'velocity'", "data, noise"),
         ({"prediction": "x0"}, "prediction 'x0'", "data, noise"),
         ({"spacing": "karras"}, "spacing 'karras'", "linspace, leading, trailing, karras-n, karras-t, linear-lambda"),
         ({"spacing": ["linspace"]}, "spacing ['linspace']", "linspace"),
-        ({"last_step": "full"}, "last_step 'full'", "published, lower-order"),
-        ({"clamp": "dynamic"}, "clamp 'dynamic'", "none, unit"),
+        ({"last_step": "highest"}, "last_step 'highest'", "published, lower-order, full"),
+        ({"clamp": "dynamic"}, "clamp 'dynamic'", "none, unit, threshold"),
         ({"clamp": True}, "clamp True", "none, unit"),
         ({"order": 0}, "'ode' has no order 0", "1 or 2 or 3"),
         ({"order": 4}, "'ode' has no order 4", "1 or 2 or 3"),
@@ -41,10 +56,14 @@ def test_the_default_is_the_published_setting() -> None:
         ({"order": 2.0}, "'ode' has no order 2.0", "1 or 2 or 3"),
         ({"order": "2"}, "'ode' has no order 2", "1 or 2 or 3"),
         ({"order": None}, "'ode' has no order None", "1 or 2 or 3"),
-        ({"method": "sde", "order": 3}, "'sde' has no order 3", "1 or 2"),
-        ({"method": "posterior", "order": 2}, "'posterior' has no order 2", "use order 1"),
+        ({"method": "posterior", "order": 2}, "'posterior' has no order 2: a posterior step knows one", "use order 1"),
         ({"method": "posterior"}, "'posterior' has no order 2", "use order 1"),
+        ({"method": "unipc-b1", "order": 1}, "'unipc-b1' has no order 1", "2 or 3"),
+        ({"method": "heun", "order": 1}, "'heun' has no order 1", "use order 2"),
+        ({"method": "ghvb", "order": 5, "momentum": 0.1}, "'ghvb' has no order 5", "1 or 2 or 3 or 4"),
+        ({"order": True}, "'ode' has no order True", "1 or 2 or 3"),
         ({"steps": 0}, "steps 0 ", ""),
+        ({"steps": True}, "steps True ", ""),
         ({"steps": -3}, "steps -3 ", ""),
         ({"steps": 2.5}, "steps 2.5 ", ""),
         ({"steps": 10.0}, "steps 10.0 ", ""),
@@ -56,11 +75,19 @@ def test_the_default_is_the_published_setting() -> None:
         ({"lambda_min": math.nan}, "lambda_min nan", "-inf"),
         ({"lambda_min": "-5"}, "lambda_min '-5'", "-inf"),
         ({"lambda_min": None}, "lambda_min None", "-inf"),
+        ({"lambda_min": False}, "lambda_min False", "-inf"),
+        ({"denoise_last": 1}, "denoise_last 1 is neither true nor false", ""),
+        ({"denoise_last": None}, "denoise_last None", ""),
         ({"clamp": "unit", "prediction": "noise"}, "noise prediction cannot be clamped", "prediction='data'"),
+        ({"clamp": "threshold", "prediction": "noise"}, "noise prediction cannot be clamped", "prediction='data'"),
     ],
     ids=str,
 )
 def test_what_cannot_be_is_refused(arguments: dict[str, Any], named: str, hint: str) -> None:
+    refuse(arguments, named, hint)
+
+
+def refuse(arguments: dict[str, Any], named: str, hint: str) -> None:
     with pytest.raises(InputError) as caught:
         Solver(**arguments)
     assert named in caught.value.message
@@ -68,24 +95,139 @@ def test_what_cannot_be_is_refused(arguments: dict[str, Any], named: str, hint: 
     assert "\n" not in str(caught.value)
 
 
+def test_order_3_of_the_sde_is_refused_with_its_reason() -> None:
+    refuse({"method": "sde", "order": 3}, "'sde' has no order 3: MR Sampler's reverse SDE has no third order", "1 or 2")
+    refuse({"method": "sde", "order": 3}, "its noise limits the error; sa takes 3 predictions", "use order 1 or 2")
+
+
+# Stochasticity and momentum
+
+
+@pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, "1", None, True], ids=str)
+def test_a_stochasticity_that_is_none_is_refused(value: Any) -> None:
+    refuse({"method": "sa", "stochasticity": value}, f"stochasticity {value!r} is not a number from 0 (the ODE)", "")
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.0, 1, 2.5, math.nan, math.inf, "0.2", None], ids=str)
+def test_a_momentum_that_is_none_is_refused(value: Any) -> None:
+    refuse({"method": "ghvb", "momentum": value}, f"momentum {value!r} is not a number from 0 and below 1", "")
+
+
+@pytest.mark.parametrize("method", [name for name, facts in METHODS.items() if facts.option != "stochasticity"])
+def test_stochasticity_is_for_sa_alone(method: str) -> None:
+    arguments = {"method": method, "order": METHODS[method].orders[0], "stochasticity": 0.5, **options(method)}
+    refuse(arguments, f"method {method!r} takes no stochasticity: it has a fixed amount of noise", "sa takes it")
+
+
+@pytest.mark.parametrize("method", [name for name, facts in METHODS.items() if facts.option != "momentum"])
+def test_momentum_is_for_ghvb_alone_and_the_reason_is_given(method: str) -> None:
+    noisy = "draws noise, which an average of predictions would not match"
+    why = noisy if METHODS[method].stochastic else "has coefficients that hold for plain predictions"
+    arguments = {"method": method, "order": METHODS[method].orders[0], "momentum": 0.5}
+    refuse(arguments, f"method {method!r} takes no momentum: it {why}", "ghvb takes it")
+
+
+def test_ghvb_without_momentum_is_refused() -> None:
+    refuse({"method": "ghvb"}, "ghvb without momentum is ipndm", "or use ipndm")
+
+
+# Times
+
+
+@pytest.mark.parametrize("value", [0, -1.0, math.nan, math.inf, "50", [50], True], ids=str)
+def test_a_start_that_is_no_time_is_refused(value: Any) -> None:
+    refuse({"start_time": value}, f"start_time {value!r} is not a time above 0", "")
+
+
+@pytest.mark.parametrize("method", [name for name, facts in METHODS.items() if facts.times == "single"])
+def test_a_published_baseline_keeps_its_own_times(method: str) -> None:
+    for more in (
+        {"spacing": "karras-n"}, {"spacing": "trailing"}, {"start_time": 50}, {"spacing": "custom", "times": FIVE}
+    ):  # fmt: skip
+        named = f"method {method!r} is a published baseline with times of its own"
+        refuse({"method": method, "order": 1, "steps": 5, **more}, named, "leave spacing and start_time as they are")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named", "hint"),
+    [
+        ({"times": "100"}, "times '100' are not a list of numbers", ""),
+        ({"times": ("100", 0)}, "are not a list of numbers", ""),
+        ({"times": None}, "times None are not a list of numbers", ""),
+        ({"times": {100.0, 0.0}}, "are not a list of numbers", ""),
+        ({"times": (True, False)}, "are not a list of numbers", ""),
+        ({"times": (100, None)}, "are not a list of numbers", ""),
+        ({"times": ()}, "custom spacing and times go together", "give both or none"),
+        ({"spacing": "linspace"}, "custom spacing and times go together", "give both or none"),
+        ({"start_time": 60}, "a custom grid starts where its times start", "leave start_time out"),
+        ({"times": (0, 10, 30, 60, 80, 100)}, "times [0, 10, 30, 60, 80, 100] do not fall", ""),
+        ({"times": (100, 60, 60, 10, 2, 0)}, "do not fall", ""),
+        ({"times": (100, 60, 30, 10, 2, -1)}, "do not fall to 0 or above", ""),
+        ({"times": (math.inf, 60, 30, 10, 2, 0)}, "do not fall", ""),
+        ({"times": (100, 60, math.nan, 10, 2, 0)}, "do not fall", ""),
+        ({"times": (math.nan, 60, 30, 10, 2, 0)}, "do not fall", ""),
+        ({"times": (100, 60, 30, 10, 2, math.nan)}, "do not fall", ""),
+        ({"times": (100, 0)}, "2 times are not 6, what 5 evaluations of ode visit", ""),
+        ({"times": (100, 60, 30, 10, 0)}, "5 times are not 6", ""),
+        ({"times": (100,)}, "1 times are not 6", ""),
+        # Heun's five evaluations are three steps.
+        ({"method": "heun"}, "6 times are not 4, what 5 evaluations of heun visit", ""),
+    ],
+    ids=str,
+)
+def test_custom_times_that_cannot_be_are_refused(arguments: dict[str, Any], named: str, hint: str) -> None:
+    refuse({"steps": 5, "spacing": "custom", "times": FIVE, **arguments}, named, hint)
+
+
+def test_custom_times_that_can_be_are_taken() -> None:
+    assert Solver(steps=5, spacing="custom", times=FIVE).times == FIVE
+    # A list, as it comes from JSON, and whole numbers.
+    assert Solver(steps=5, spacing="custom", times=[100, 60, 30, 10, 2, 0]).times == FIVE
+    assert Solver("heun", 2, steps=5, spacing="custom", times=(100, 50, 20, 0)).times == (100, 50, 20, 0)
+    assert Solver(steps=1, spacing="custom", times=(3, 0.25)).times == (3, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [("ode", [1, 2, 3, 4, 5, 6]), ("euler-ode", [1, 2, 3, 4, 5, 6]), ("heun", [1, 2, 2, 3, 3, 4])],
+)
+def test_intervals_of_evaluations(method: str, expected: list[int]) -> None:
+    assert [grid_intervals(method, steps) for steps in range(1, 7)] == expected
+
+
+# What can be
+
+
 def test_everything_declared_can_be_made() -> None:
     for method, facts in METHODS.items():
         for order in facts.orders:
             for prediction in PREDICTIONS:
-                for spacing in SPACINGS:
-                    for last_step in LAST_STEPS:
-                        Solver(method, order, prediction, 1, spacing, last_step=last_step)
+                for last_step in LAST_STEPS:
+                    for spacing in SPACINGS if facts.times != "single" else ("linspace",):
+                        times = (9.0, 1.0) if spacing == "custom" else ()
+                        more = {"last_step": last_step, "times": times, **options(method)}
+                        Solver(method, order, prediction, 1, spacing, **more)
     for clamp in CLAMPS:
         Solver(clamp=clamp)
+    for stochasticity in (0, 0.3, 1, 7.5):
+        Solver("sa", stochasticity=stochasticity)
+    Solver("ghvb", momentum=0.999)
     Solver(lambda_min=-math.inf)
+    Solver(start_time=0.5)
 
 
 def test_numpy_numbers_become_pythons() -> None:
     """They come out of sweeps over arrays, and a plan is written as JSON."""
-    solver = Solver(order=np.int64(3), steps=np.int32(7), lambda_min=np.float32(-4))
-    assert solver == Solver(order=3, steps=7, lambda_min=-4.0)
-    assert json.loads(json.dumps(solver.to_dict()))["steps"] == 7
+    solver = Solver(
+        order=np.int64(3), steps=np.int32(2), lambda_min=np.float32(-4),
+        spacing="custom", times=list(np.array([90.0, 20, 0])),
+    )  # fmt: skip
+    assert solver == Solver(order=3, steps=2, lambda_min=-4.0, spacing="custom", times=(90.0, 20.0, 0.0))
+    assert json.loads(json.dumps(solver.to_dict()))["steps"] == 2
     assert type(Solver(lambda_min=-5).lambda_min) is float
+    started = Solver("sa", start_time=np.float64(50), stochasticity=np.int64(1))
+    assert (type(started.start_time), type(started.stochasticity)) == (float, float)
+    assert json.loads(json.dumps(Solver("ghvb", momentum=np.float32(0.5)).to_dict()))["momentum"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -94,6 +236,11 @@ def test_numpy_numbers_become_pythons() -> None:
         Solver(),
         Solver("sde", 1, "noise", 3, "karras-t", -math.inf, True),
         Solver("posterior", 1, clamp="unit"),
+        Solver("unipc-b2", 3, steps=5, spacing="custom", times=FIVE, last_step="full"),
+        Solver("dpm++", 2, steps=4, start_time=62.5, clamp="threshold"),
+        Solver("sa", 3, "noise", stochasticity=1.5),
+        Solver("ghvb", 4, momentum=0.125),
+        Solver("heun"),
         RECOMMENDED,
     ],
     ids=lambda solver: solver.name,
@@ -102,6 +249,11 @@ def test_to_json_and_back(solver: Solver) -> None:
     again = Solver(**json.loads(json.dumps(solver.to_dict())))
     assert again == solver
     assert hash(again) == hash(solver)
+    # JSON has no tuples, and its lists are of plain numbers.
+    assert type(solver.to_dict()["times"]) is list
+
+
+# Names
 
 
 @pytest.mark.parametrize(
@@ -111,6 +263,16 @@ def test_to_json_and_back(solver: Solver) -> None:
         (Solver("ode", 3), "ode-3", False),
         (Solver("sde", 2), "sde-2", True),
         (Solver("posterior", 1), "posterior", True),
+        (Solver("posterior-published", 1), "posterior-published", True),
+        (Solver("euler-sde", 1), "euler-sde", True),
+        (Solver("euler-ode", 1), "euler-ode", False),
+        (Solver("heun", 2), "heun", False),
+        (Solver("dpm++", 2), "dpm++-2", False),
+        (Solver("unipc-b1", 2), "unipc-b1-2", False),
+        (Solver("unipc-b2", 3), "unipc-b2-3", False),
+        (Solver("ghvb", 4, momentum=0.2), "ghvb-4", False),
+        (Solver("sa", 2), "sa-2", False),
+        (Solver("sa", 2, stochasticity=0.1), "sa-2", True),
     ],
 )
 def test_names(solver: Solver, name: str, stochastic: bool) -> None:
@@ -120,17 +282,30 @@ def test_names(solver: Solver, name: str, stochastic: bool) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_a_method_declares_is_so(method: str) -> None:
-    """A method draws noise where it says so, and looks back as far as its order says."""
+def test_every_name_is_read_as_it_is_written(method: str) -> None:
     for order in METHODS[method].orders:
-        table = tableau(Schedule(), Solver(method, order, steps=12))
-        assert {row.n != 0 for row in table.rows} == {METHODS[method].stochastic}
-        assert max(row.history for row in table.rows) == order - 1
+        assert parse_name(Solver(method, order, **options(method)).name) == (method, order)
+        assert parse_name(f"{method}-{order}") == (method, order)
+    # Without an order, 2 where there is one, else the only one.
+    order = 2 if 2 in METHODS[method].orders else 1
+    assert parse_name(method) == (method, order)
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("ode", ("ode", 2)), ("sde", ("sde", 2)), ("posterior-1", ("posterior", 1)), ("ode-9", ("ode", 9))],
+    [
+        ("ode", ("ode", 2)),
+        ("sde", ("sde", 2)),
+        ("posterior-1", ("posterior", 1)),
+        ("ode-9", ("ode", 9)),
+        ("dpm++", ("dpm++", 2)),
+        ("dpm++-3", ("dpm++", 3)),
+        ("unipc-b2", ("unipc-b2", 2)),
+        ("unipc-b2-3", ("unipc-b2", 3)),
+        ("posterior-published", ("posterior-published", 1)),
+        ("heun", ("heun", 2)),
+        ("heun-2", ("heun", 2)),
+    ],
 )
 def test_names_that_are_read(name: str, expected: tuple[str, int]) -> None:
     assert parse_name(name) == expected
@@ -142,10 +317,18 @@ def test_an_order_that_is_read_but_does_not_exist_is_refused_by_the_solver() -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["", "-", "-2", "ode-", "ode2", "ode-22", "ode--2", "ODE-2", " ode", "ode-2\n", "heun", "ode-x"]
-)
+    "name",
+    [
+        "", "-", "-2", "ode-", "ode2", "ode-22", "ode--2", "ODE-2", " ode", "ode-2\n", "ode-x", "unipc-2", "unipc-b3",
+        "unipc-b2-", "dpm-2", "dpm+-2", "dpm++2", "euler", "heun-2-2",
+    ],
+)  # fmt: skip
 def test_unknown_names_are_refused(name: str) -> None:
     with pytest.raises(InputError) as caught:
         parse_name(name)
     assert repr(name) in caught.value.message
-    assert caught.value.hint == "use one of ode-1, ode-2, ode-3, sde-1, sde-2, posterior"
+    known = caught.value.hint.removeprefix("use one of ").split(", ")
+    assert len(known) == len(set(known))
+    assert {"ode-1", "ode-2", "ode-3", "sde-1", "posterior", "heun", "dpm++-3", "unipc-b2-2", "ghvb-4"} <= set(known)
+    # What is offered can be read.
+    assert all(order in METHODS[method].orders for method, order in map(parse_name, known))

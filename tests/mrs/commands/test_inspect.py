@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mrs import Schedule, Solver, tableau
 from mrs.commands.inspect import rows, summary
 from mrs.runtime.plan import read_plan
 
@@ -43,21 +45,79 @@ def test_the_text(run, plan) -> None:
         "solver        ode order 2, 2 evaluations, linspace, data prediction, last step lower-order, clamp none",
         "compiled for  32x32, batch 1, 1 threads",
         "chosen        onnxruntime fp32",
-        "x_T = mu + 0.196078 z",
+        "start: mu + 0.196078 z",
     ):
         assert line in result.out.splitlines()
     assert "*onnxruntime fp32 " in result.out
     assert "(3 pictures)" in result.out
 
 
-def test_the_rows_are_the_plans(plan) -> None:
-    manifest = read_plan(plan).manifest
-    header, *lines = rows(manifest).splitlines()[1:]
-    assert header.split() == ["t", "to", "cx", "cm", "cf", "ax", "am", "b0", "b1", "b2", "n"]
+def described(solver: Solver) -> dict[str, Any]:
+    """What `inspect` reads of a plan with this solver."""
+    table = tableau(Schedule(), solver)
+    return {"solver": solver.to_dict(), "table": json.loads(json.dumps(asdict(table)))}
+
+
+@pytest.mark.parametrize(
+    ("solver", "columns"),
+    [
+        (Solver("dpm++", 1), "b0"),
+        (Solver("ode", 2), "b0 b1"),
+        (Solver("dpm++", 3), "b0 b1 b2"),
+        (Solver("ipndm", 4, "noise"), "b0 b1 b2 b3"),
+        (Solver("posterior", 1), "b0 n"),
+        (Solver("sa", 2, stochasticity=0.5), "b0 b1 n"),
+        (Solver("ghvb", 2, "noise", momentum=0.2), "b0 b1 m"),
+    ],
+    ids=lambda value: value.name if isinstance(value, Solver) else "",
+)
+def test_the_rows_are_the_plans_without_columns_that_no_row_uses(solver, columns) -> None:
+    table = tableau(Schedule(), solver)
+    header, *lines = rows(described(solver)).splitlines()[1:]
+    assert header.split() == ["t", "to", "cx", "cm", "cf", "ax", "am", *columns.split()]
     numbers = [[float(word) for word in line.split()] for line in lines]
-    times = manifest["table"]["times"]
-    assert [line[:2] for line in numbers] == [pytest.approx(pair, abs=1e-3) for pair in pairwise(times)]
-    assert [line[2:] for line in numbers] == [pytest.approx(row, abs=1e-5) for row in manifest["table"]["rows"]]
+    assert [line[:2] for line in numbers] == [pytest.approx(pair, abs=1e-3) for pair in pairwise(table.times)]
+    shown = [[getattr(row, name) for name in header.split()[2:]] for row in table.rows]
+    assert [line[2:] for line in numbers] == [pytest.approx(row, abs=1e-5) for row in shown]
+    assert len({len(line) for line in (header, *lines)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("solver", "start"),
+    [
+        (Solver(), "start: mu + 0.196078 z"),
+        (Solver(clamp="unit"), "start: mu + 0.196078 z, q0 clamped to [0, 1]"),
+        (Solver(clamp="threshold"), "start: mu + 0.196078 z, q0 by the dynamic threshold"),
+        # The marginal's standard deviation there, not the stationary one.
+        (Solver(start_time=20.0), f"start: mu + {Schedule().sigma(20):.6f} z"),
+    ],
+    ids=["none", "unit", "threshold", "later"],
+)
+def test_the_start_and_the_clamp(solver, start) -> None:
+    assert rows(described(solver)).splitlines()[0] == start
+    assert Schedule().sigma(20) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("solver", "says"),
+    [
+        (Solver("ghvb", 4, "noise", momentum=0.25), "ghvb order 4, 10 evaluations, linspace, noise prediction"),
+        (Solver("ghvb", 4, "noise", momentum=0.25), "clamp none, momentum 0.25\n"),
+        (Solver("sa", 3, stochasticity=1.5), "clamp none, stochasticity 1.5\n"),
+        (Solver(clamp="threshold", start_time=42.5), "clamp threshold, start time 42.5\n"),
+        (Solver(last_step="full", denoise_last=True), "last step full, clamp none, denoise last\n"),
+        (Solver(steps=2, spacing="custom", times=(90.0, 7.0, 0.0)), "2 evaluations, custom, data prediction"),
+    ],
+)
+def test_settings_of_the_solver_are_shown(run, changed, solver, says) -> None:
+    path = changed(lambda manifest: manifest.update(solver=solver.to_dict()))
+    assert says in run("inspect", path).out
+    assert json.loads(run("inspect", path, "--json").out)["solver"] == solver.to_dict()
+
+
+def test_the_interpolation_of_the_schedule_is_shown_where_it_is_not_the_published_one(run, changed) -> None:
+    path = changed(lambda manifest: manifest["schedule"].update(interpolation="exact"))
+    assert "T 100, convention mr-sampler, exact between whole times\n" in run("inspect", path).out
 
 
 def test_json_is_the_manifest(run, plan) -> None:
@@ -75,13 +135,13 @@ def test_what_was_not_measured_is_said(plan) -> None:
     manifest["selection"]["candidates"].append(refused)
     manifest["selection"]["discretisation_db"] = None
     manifest["solver"]["denoise_last"] = True
-    manifest["table"]["clamp"] = True
+    manifest["table"]["clamp"] = "unit"
     text = summary(manifest)
     line = next(line for line in text.splitlines() if "other" in line)
     assert line.split() == ["other", "bf16", "not", "run", "-", "-", "it", "broke"]
     assert "\nfloat32 at these steps equals its 100-step solution (3 pictures)" in text
     assert "clamp none, denoise last\n" in text
-    assert "x_T = mu + 0.196078 z, q0 clamped to [0, 1]\n" in rows(manifest)
+    assert "start: mu + 0.196078 z, q0 clamped to [0, 1]\n" in rows(manifest)
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])

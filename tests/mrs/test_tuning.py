@@ -1,0 +1,401 @@
+"""The search of solver and grid: what it finds is nearer than what it starts from, and it wastes no run."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from mrs import tuning
+from mrs.gaussian import GaussianProblem
+from mrs.kernels.row import Row
+from mrs.reference import Denoiser, sample
+from mrs.runtime.errors import BackendError, InputError
+from mrs.schedule import Schedule
+from mrs.solver import Solver
+from mrs.table import Table, tableau
+from mrs.tuning import CANDIDATES, POWERS, Attempt, Tuned, at_whole_times, tune, whole_times
+
+Array = NDArray[Any]
+SCHEDULE = Schedule()
+REFERENCE = Solver("ode", 2, steps=100)
+PICTURES = np.random.default_rng(0).integers(60, 196, (2, 4, 4, 3), np.uint8)
+
+
+def two_values(schedule: Schedule, distance: float = 0.15) -> Denoiser:
+    """The best denoiser where each value of x0 - mu is one of two, and no straight line as a function of x."""
+
+    def best(x: Array, mu: Array, t: float) -> Array:
+        a, s = float(schedule.alpha(t)), float(schedule.sigma(t))
+        y0 = distance * np.tanh(a * distance * (x - mu) / s**2)
+        return (x - mu - a * y0) / s
+
+    return best
+
+
+class FakeTrial:
+    """A `Trial` that runs a function instead of a network, and keeps the tables that it ran."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.denoiser = denoiser
+        self.pictures = PICTURES
+        self.ran: list[Table] = []
+
+    def run(self, times: Sequence[float], rows: Sequence[Row], start: float, clamp: str) -> Array:
+        self.ran.append(Table(tuple(times), tuple(rows), start, clamp))
+        return self.restored(self.ran[-1])
+
+    def restored(self, table: Table) -> Array:
+        mu = np.ascontiguousarray(self.pictures.transpose(0, 3, 1, 2)) / 255
+        return sample(self.denoiser, mu, table).transpose(0, 2, 3, 1)
+
+
+class WholeTrial(FakeTrial):
+    """One that, as a plan does, knows its network at whole times only."""
+
+    def run(self, times: Sequence[float], rows: Sequence[Row], start: float, clamp: str) -> Array:
+        assert all(float(time).is_integer() for time in times)
+        return super().run(times, rows, start, clamp)
+
+
+def search(evaluations: int, trial: FakeTrial | None = None, **options: Any) -> Tuned:
+    found: Tuned = tune(trial or FakeTrial(two_values(SCHEDULE)), SCHEDULE, evaluations, **options)
+    return found
+
+
+@cache
+def restored(solver: Solver) -> Array:
+    return FakeTrial(two_values(SCHEDULE)).restored(tableau(SCHEDULE, solver))
+
+
+def distance(solver: Solver) -> float:
+    """PSNR in dB between a solver's pictures and those of 100 published steps."""
+    return float(10 * np.log10(1 / np.mean((restored(solver) - restored(REFERENCE)) ** 2)))
+
+
+def plain(candidate: Solver, evaluations: int) -> list[Solver]:
+    """A candidate on each of the grids that a search starts from."""
+    grids = [whole_times(SCHEDULE.T, evaluations, power) for power in POWERS]
+    return [replace(candidate, steps=evaluations, spacing="custom", times=grid) for grid in grids]
+
+
+@pytest.fixture(scope="module")
+def five() -> tuple[Tuned, FakeTrial, list[str]]:
+    """A whole search for five evaluations, its trial and what it reported."""
+    trial, lines = FakeTrial(two_values(SCHEDULE)), []
+    return search(5, trial, report=lines.append), trial, lines
+
+
+# What is found
+
+
+@pytest.mark.parametrize("evaluations", [2, 3, 5, 8])
+def test_the_found_solver_is_at_least_as_near_as_all_that_it_starts_from(evaluations: int) -> None:
+    found = search(evaluations)
+    starts = [distance(solver) for candidate in CANDIDATES for solver in plain(candidate, evaluations)]
+    assert found.best.distance_db >= max(starts) - 1e-9
+    assert found.best.distance_db >= found.published.distance_db
+
+
+def test_the_search_of_grids_brings_decibels(five) -> None:
+    found, _, _ = five
+    without = search(5, seconds=0)
+    assert found.best.distance_db > without.best.distance_db + 10
+    assert found.best.distance_db > found.published.distance_db + 20
+
+
+def test_one_candidate_gets_nearer_by_its_grid_alone() -> None:
+    candidate = Solver("dpm++", 2, last_step="lower-order")
+    found = search(4, candidates=[candidate])
+    assert found.best.distance_db > max(map(distance, plain(candidate, 4))) + 1
+    assert found.best.solver == replace(candidate, steps=4, spacing="custom", times=found.best.solver.times)
+
+
+def test_no_neighbouring_grid_is_nearer() -> None:
+    """The search ends where moving one time by one step does not help."""
+    best = search(4, candidates=[Solver("dpm++", 2, last_step="lower-order")]).best
+    for index in (1, 2, 3):
+        for move in (-1, 1):
+            times = list(best.solver.times)
+            times[index] += move
+            if all(u > t for u, t in pairwise(times)):
+                assert distance(replace(best.solver, times=tuple(times))) <= best.distance_db + 1e-9
+
+
+def test_the_distances_told_are_the_true_ones(five) -> None:
+    found, _, _ = five
+    assert found.published.solver == Solver("ode", 2, steps=5)
+    for attempt in (found.best, found.published, *found.attempts):
+        assert attempt.distance_db == pytest.approx(distance(attempt.solver), abs=1e-6)
+
+
+def test_the_attempts_are_the_best_of_each_candidate_nearest_first(five) -> None:
+    found, _, _ = five
+    shape = [(entry.method, entry.order, entry.prediction, entry.last_step) for entry in CANDIDATES]
+    solvers = [attempt.solver for attempt in found.attempts]
+    assert sorted((entry.method, entry.order, entry.prediction, entry.last_step) for entry in solvers) == sorted(shape)
+    distances = [attempt.distance_db for attempt in found.attempts]
+    assert distances == sorted(distances, reverse=True)
+    assert found.best == found.attempts[0]
+
+
+def test_times_are_whole_and_fall_from_the_first_to_the_last(five) -> None:
+    found, trial, _ = five
+    assert {attempt.solver.spacing for attempt in found.attempts} == {"custom"}
+    for times in [attempt.solver.times for attempt in found.attempts] + [table.times for table in trial.ran[1:]]:
+        assert len(times) == 6
+        assert (times[0], times[-1]) == (SCHEDULE.T, 0)
+        assert all(time.is_integer() for time in times)
+        assert all(u > t for u, t in pairwise(times))
+
+
+def test_two_searches_find_the_same(five) -> None:
+    assert search(5) == five[0]
+
+
+def test_the_published_solver_is_found_where_nothing_is_nearer() -> None:
+    found = search(10, candidates=[Solver("posterior", 1)], seconds=0)
+    assert found.attempts[0].distance_db < found.published.distance_db
+    assert found.best == found.published == Attempt(Solver("ode", 2, steps=10), found.published.distance_db)
+    assert search(4, candidates=[]).best.solver == Solver("ode", 2, steps=4)
+
+
+@pytest.mark.parametrize("convention", ["mr-sampler", "ir-sde"])
+@pytest.mark.parametrize("output", ["data", "velocity"])
+def test_what_the_network_predicts_does_not_matter(convention: str, output: str) -> None:
+    schedule = Schedule(convention=convention)
+    problem = GaussianProblem(schedule, 0.05, 0.2)
+    options: Any = {"candidates": CANDIDATES[:6], "seconds": 0}
+    one = tune(FakeTrial(problem.denoiser()), schedule, 4, **options)
+    other = tune(FakeTrial(problem.denoiser(output)), schedule, 4, output, **options)
+    assert other.best.solver == one.best.solver
+    assert other.best.distance_db == pytest.approx(one.best.distance_db, abs=1e-3)
+    assert other.published.distance_db == pytest.approx(one.published.distance_db, abs=1e-3)
+
+
+def test_candidates_may_evaluate_twice_a_step_or_draw_noise() -> None:
+    for candidate, times in ((Solver("heun"), 4), (Solver("sa", 2, stochasticity=1.0), 6)):
+        (attempt,) = search(5, candidates=[candidate], seconds=0.2).attempts
+        assert len(attempt.solver.times) == times
+        assert attempt.distance_db == pytest.approx(distance(attempt.solver), abs=1e-6)
+
+
+# What is run
+
+
+@pytest.mark.parametrize("evaluations", [2, 3, 5])
+def test_no_table_is_run_twice(evaluations: int) -> None:
+    """Few evaluations make one table of several solvers: order 3 is order 2 where the order falls at the end."""
+    trial = FakeTrial(two_values(SCHEDULE))
+    found = search(evaluations, trial)
+    assert len(trial.ran) == len(set(trial.ran)) == found.tried + 1
+
+
+def test_the_reference_is_run_first_with_all_steps(five) -> None:
+    assert five[1].ran[0] == tableau(SCHEDULE, REFERENCE)
+
+
+def test_without_time_the_best_plain_grid_is_found() -> None:
+    trial = FakeTrial(two_values(SCHEDULE))
+    found = search(5, trial, seconds=0)
+    starts = {candidate: plain(candidate, 5) for candidate in CANDIDATES}
+    tables = {tableau(SCHEDULE, solver) for solvers in starts.values() for solver in solvers}
+    assert set(trial.ran[2:]) == tables
+    assert len(tables) > 70
+    assert found.best.solver == max((entry for entries in starts.values() for entry in entries), key=distance)
+    assert {attempt.solver for attempt in found.attempts} == {max(each, key=distance) for each in starts.values()}
+
+
+def test_every_finalist_and_every_size_of_move_has_its_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that only running moves."""
+    trial = FakeTrial(two_values(SCHEDULE))
+    monkeypatch.setattr(tuning.time, "monotonic", lambda: float(len(trial.ran)))
+    seconds = len(CANDIDATES) * len(POWERS) + 1 + 80
+    clock = []
+    found = search(10, trial, seconds=seconds, report=lambda line: clock.append(len(trial.ran)))
+    # One run may begin just before the time is up.
+    assert seconds <= found.tried <= seconds + 1
+    spent = np.diff(clock[len(CANDIDATES) :])
+    assert len(spent) == 4 + 2 + 1 + 1
+    assert spent.min() >= 10
+    assert spent[:4].max() <= 11
+    starts = {whole_times(SCHEDULE.T, 10, power) for power in POWERS}
+    assert sum(attempt.solver.times not in starts for attempt in found.attempts) == tuning.FINALISTS
+
+
+def test_the_nearest_are_searched_and_the_nearer_half_of_them_goes_on(five) -> None:
+    _, _, lines = five
+    known = dict(line.removesuffix(" dB").split(": ") for line in lines[1 : len(CANDIDATES) + 1])
+    searched = [re.fullmatch(r"(.*), times moved by (\d+): (.*) dB", line) for line in lines[len(CANDIDATES) + 1 :]]
+    left = tuning.FINALISTS
+    for move in ("8", "4", "2", "1"):
+        group = {match[1]: match[3] for match in searched if match and match[2] == move}
+        assert sorted(map(float, known.values()), reverse=True)[:left] == sorted(
+            (float(known[name]) for name in group), reverse=True
+        )
+        assert all(float(nearer) >= float(known[name]) for name, nearer in group.items())
+        known, left = group, max(1, left // 2)
+    assert f"{five[0].best.distance_db:.2f}" in known.values()
+
+
+def test_what_is_reported(five) -> None:
+    _, _, lines = five
+    assert lines[0] == "reference: ode-2 at 100 evaluations, 2 pictures"
+    assert lines[1].startswith("dpm++-2 data lower-order: ")
+    form = r"[a-z0-9+-]+ (data|noise) [a-z-]+(, times moved by \d+)?: \d+\.\d\d dB"
+    assert all(re.fullmatch(form, line) for line in lines[1:])
+
+
+# Pictures that are no numbers
+
+
+def spoilt(spoil: Callable[[], Array]) -> FakeTrial:
+    """A trial where thresholded tables go wrong."""
+
+    class Spoilt(FakeTrial):
+        def restored(self, table: Table) -> Array:
+            return spoil() if table.clamp == "threshold" else super().restored(table)
+
+    return Spoilt(two_values(SCHEDULE))
+
+
+def not_numbers() -> Array:
+    return np.full(PICTURES.shape, np.nan)
+
+
+def one_not_a_number() -> Array:
+    pictures = PICTURES / 255
+    pictures[0, 0, 0, 0] = np.nan
+    return pictures
+
+
+def refused() -> Array:
+    raise BackendError("the network gave infinities or NaN")
+
+
+@pytest.mark.parametrize("spoil", [not_numbers, one_not_a_number, refused])
+def test_a_candidate_whose_pictures_are_not_finite_never_wins(spoil: Callable[[], Array]) -> None:
+    candidates = [Solver("dpm++", 3, clamp="threshold"), Solver("dpm++", 1), Solver("deis", 2, clamp="threshold")]
+    found = search(4, spoilt(spoil), candidates=candidates)
+    assert [attempt.distance_db == -math.inf for attempt in found.attempts] == [False, True, True]
+    assert found.best.solver.clamp == "none"
+
+
+@pytest.mark.parametrize("spoil", [not_numbers, refused])
+def test_a_search_without_any_finite_pictures_finds_nothing(
+    spoil: Callable[[], Array], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = FakeTrial(two_values(SCHEDULE))
+    monkeypatch.setattr(trial, "restored", lambda table: spoil() if len(table.rows) < 100 else PICTURES / 255)
+    with pytest.raises(BackendError, match=r"no solver gives pictures .* \(check the weights\)"):
+        search(4, trial)
+
+
+def test_an_engine_that_fails_at_the_reference_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = FakeTrial(two_values(SCHEDULE))
+    monkeypatch.setattr(trial, "restored", lambda table: refused())
+    with pytest.raises(BackendError, match="the network gave"):
+        search(4, trial)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(("T", "evaluations"), [(100, 0), (100, 1), (100, 51), (100, -3), (7, 4), (3, 2)])
+def test_evaluations_that_leave_nothing_to_search(T: int, evaluations: int) -> None:
+    trial = FakeTrial(refused)
+    with pytest.raises(InputError) as caught:
+        tune(trial, Schedule(T=T), evaluations)
+    assert caught.value.message == f"{evaluations} evaluations are outside 2 to {T // 2}"
+    assert caught.value.hint == "one has no times to move, more need no search of the grid"
+    assert trial.ran == []
+
+
+@pytest.mark.parametrize("evaluations", [2, 50])
+def test_the_fewest_and_the_most_evaluations(evaluations: int) -> None:
+    found = search(evaluations, candidates=CANDIDATES[:1], seconds=0.1)
+    assert len(found.best.solver.times) == evaluations + 1
+
+
+@pytest.mark.parametrize("candidate", [Solver("euler-ode", 1), Solver(start_time=50.0)], ids=["single", "later"])
+def test_a_candidate_that_cannot_have_a_grid_of_its_own(candidate: Solver) -> None:
+    with pytest.raises(InputError, match=r"times of its own|starts where its times start"):
+        search(4, candidates=[candidate])
+
+
+# Whole times
+
+
+@pytest.mark.parametrize("evaluations", [3, 6, 7, 8, 9, 12])
+def test_a_network_that_is_known_at_whole_times_is_enough(evaluations: int) -> None:
+    trial = WholeTrial(two_values(SCHEDULE))
+    found = search(evaluations, trial, seconds=0)
+    assert found == search(evaluations, seconds=0)
+    published = tableau(SCHEDULE, Solver("ode", 2, steps=evaluations)).times
+    assert found.published.solver.steps == evaluations
+    assert found.published.solver.times == tuple(float(round(t)) for t in published)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Schedule(T=150),
+        Schedule(T=200),
+        Schedule(T=37),
+        Schedule(T=5),
+        Schedule(max_sigma=255.0, eps=0.001),
+        Schedule("linear", T=99, convention="ir-sde"),
+    ],
+    ids=lambda schedule: f"{schedule.kind} {schedule.T} {schedule.max_sigma:g}",
+)
+def test_every_process_has_a_reference_at_whole_times(schedule: Schedule) -> None:
+    trial, lines = WholeTrial(GaussianProblem(schedule).denoiser()), []
+    found = tune(trial, schedule, 2, candidates=CANDIDATES[:2], seconds=0, report=lines.append)
+    times = trial.ran[0].times
+    assert all(u > t for u, t in pairwise(times))
+    assert times[-1] == 0
+    assert schedule.half_log_snr(times[0]) >= -5
+    assert lines[0] == f"reference: ode-2 at {len(times) - 1} evaluations, 2 pictures"
+    assert len(times) - 1 >= 0.7 * min(100, schedule.T)
+    assert math.isfinite(found.best.distance_db)
+
+
+@given(st.integers(2, 60), st.sampled_from(["linspace", "trailing", "karras-n", "linear-lambda"]))
+def test_the_nearest_whole_times_of_a_solver(steps: int, spacing: str) -> None:
+    solver = Solver("dpm++", 3, "noise", steps, spacing, last_step="full")
+    times = tableau(SCHEDULE, solver).times
+    whole = at_whole_times(solver, SCHEDULE)
+    visited = tableau(SCHEDULE, whole).times
+    assert all(time.is_integer() for time in visited)
+    assert len(visited) == whole.steps + 1 <= steps + 1
+    assert all(min(abs(t - other) for other in visited) <= 0.5 for t in times)
+    assert (whole == solver) == all(time.is_integer() for time in times)
+    assert replace(whole, steps=steps, spacing=spacing, times=()) == solver
+
+
+@given(st.data(), st.integers(1, 300), st.floats(0.05, 12))
+def test_a_plain_grid_falls_in_whole_steps_from_the_first_time_to_the_last(data: Any, T: int, power: float) -> None:
+    intervals = data.draw(st.integers(1, T))
+    times = whole_times(T, intervals, power)
+    assert len(times) == intervals + 1
+    assert (times[0], times[-1]) == (T, 0)
+    assert all(isinstance(time, float) and time.is_integer() for time in times)
+    assert all(u > t for u, t in pairwise(times))
+
+
+@examples(max_examples=50)
+@given(st.integers(2, 20), st.sampled_from(POWERS))
+def test_a_plain_grid_is_the_power_of_equal_steps_where_there_is_room(intervals: int, power: float) -> None:
+    times = np.array(whole_times(10_000, intervals, power))
+    np.testing.assert_allclose(times, 10_000 * np.linspace(1, 0, intervals + 1) ** power, atol=0.5)
