@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mrs.export.graph import GraphShape, build_graph
 from mrs.export.modulation import modulation_table
 from mrs.export.nafnet import ConditionalNAFNet
+from mrs.kernels.noise import normal
 from mrs.kernels.row import Row
 from mrs.runtime import backends
 from mrs.runtime.backends import Backend
@@ -104,6 +105,29 @@ class Trial:
             size: network.backend.compile(network.graph, unused, (size, 2 * channels, high, wide), precision, threads)
             for size in {part.stop - part.start for part in self._parts}
         }
+
+    def start(self, sigma: float, seed: int = 0) -> tuple[F32, F32]:
+        """mu and the state mu + sigma z from which `run` starts, (N, C, H, W) each."""
+        mu = np.ascontiguousarray(self.pictures.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)
+        x = np.empty_like(mu)
+        for index, part in enumerate(self._parts):
+            x[part] = mu[part] + np.float32(sigma) * normal(seed + index, 0, mu[part].shape)
+        return mu, x
+
+    def predict(self, x: F32, mu: F32, t: float) -> F32:
+        """The network's output at a time for the state of all pictures, (N, C, H, W)."""
+        _, channels, height, width = x.shape
+        output = np.empty_like(x)
+        modulation = self.network.modulation([t])
+        for compiled in self._compiled.values():
+            compiled.retime(modulation)
+        for part in self._parts:
+            compiled = self._compiled[part.stop - part.start]
+            compiled.packed[:, :channels, :height, :width] = x[part] - mu[part]
+            compiled.packed[:, channels:, :height, :width] = mu[part]
+            compiled.evaluate(0)
+            output[part] = compiled.output[:, :, :height, :width]
+        return output
 
     def run(self, times: Sequence[float], rows: Sequence[Row], start: float, clamp: str, seed: int = 0) -> F32:
         """Restore all pictures with a table; each batch draws the noise of its own seed, counted up from `seed`.

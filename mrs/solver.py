@@ -18,6 +18,8 @@ OUTPUTS = ("noise", "data", "velocity")
 SPACINGS = ("linspace", "leading", "trailing", "karras-n", "karras-t", "linear-lambda", "custom")
 LAST_STEPS = ("published", "lower-order", "full")
 CLAMPS = ("none", "unit", "threshold")
+# The kernels' rows hold as many.
+MOST_PREDICTIONS = 4
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Solver:
         start_time: start there instead of at T, at mu + s_t z: the marginal of the process around the degraded
             picture (come-closer-diffuse-faster, arXiv 2112.05146).
         times: of `custom` spacing: steps + 1 falling times between T and 0; from below T they start at mu + s_t z too.
+        weights: of each step, in place of the method's own: the factor of x - mu, then the weights of q0, q1, ... (one
+            to four, never more than were made). Found by `mrs-trt tune` for these times; needs a custom grid.
 
     Raises:
         InputError: for a name or number that is unknown, or a pair that is not possible.
@@ -61,6 +65,7 @@ class Solver:
     momentum: float = 0.0
     start_time: float | None = None
     times: tuple[float, ...] = ()
+    weights: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -91,6 +96,7 @@ class Solver:
             raise InputError("a noise prediction cannot be clamped to a picture's range", hint="use prediction='data'")
         self._check_options(facts)
         self._check_times(facts)
+        self._check_weights(facts)
         # NumPy's numbers are welcome, but JSON knows only Python's.
         for name, kind in (("order", int), ("steps", int), ("lambda_min", float), ("stochasticity", float)):
             object.__setattr__(self, name, kind(getattr(self, name)))
@@ -145,6 +151,28 @@ class Solver:
                     f"{self.method} visit"
                 )
 
+    def _check_weights(self, facts: Method) -> None:
+        if not _is(self.weights, (tuple, list)) or not all(_is(row, (tuple, list)) for row in self.weights):
+            raise InputError(f"weights {self.weights!r} are not a list of lists")
+        if not self.weights:
+            return
+        if self.stochastic or facts.option == "momentum" or facts.times != "grid" or self.spacing != "custom":
+            raise InputError(
+                "weights replace those of a solver without noise or momentum that visits given times",
+                hint="leave weights out",
+            )
+        if len(self.weights) != self.steps:
+            raise InputError(f"{len(self.weights)} rows of weights are not one for each of {self.steps} steps")
+        for index, row in enumerate(self.weights):
+            if not 2 <= len(row) <= min(index + 1, MOST_PREDICTIONS) + 1:
+                raise InputError(
+                    f"step {index} has {len(row)} weights",
+                    hint=f"give that of x - mu and those of up to {min(index + 1, MOST_PREDICTIONS)} predictions",
+                )
+            if not all(_is(weight, Real) and math.isfinite(weight) for weight in row):
+                raise InputError(f"weights {list(row)} of step {index} are not finite numbers")
+        object.__setattr__(self, "weights", tuple(tuple(float(weight) for weight in row) for row in self.weights))
+
     @property
     def name(self) -> str:
         """Short name, such as `ode-2`: method and order, or the method alone where it has only one order."""
@@ -157,7 +185,7 @@ class Solver:
 
     def to_dict(self) -> dict[str, Any]:
         """The constructor's arguments, as JSON values."""
-        return {**asdict(self), "times": list(self.times)}
+        return {**asdict(self), "times": list(self.times), "weights": [list(row) for row in self.weights]}
 
 
 def grid_intervals(method: str, steps: int) -> int:

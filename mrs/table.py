@@ -13,7 +13,7 @@ from mrs.kernels.row import Row
 from mrs.methods import METHODS, Run, Step
 from mrs.methods.euler import single_steps
 from mrs.methods.heun import heun_times
-from mrs.methods.step import clean_prediction
+from mrs.methods.step import clean_prediction, weighted
 from mrs.runtime.errors import InputError
 from mrs.schedule import Schedule
 from mrs.solver import OUTPUTS, Solver, grid_intervals
@@ -66,8 +66,12 @@ def tableau(schedule: Schedule, solver: Solver, output: str = "noise") -> Table:
     rows = []
     for index in range(solver.steps):
         step = Step(run, index)
-        ends = solver.denoise_last and index == solver.steps - 1
-        weights = clean_prediction(step) if ends else weigh(step)
+        if solver.denoise_last and index == solver.steps - 1:
+            weights = clean_prediction(step)
+        elif solver.weights:
+            weights = weighted(step, solver.weights[index][0], list(solver.weights[index][1:]))
+        else:
+            weights = weigh(step)
         rows.append(Row(*_to_prediction(solver.prediction, output, step.a_u, step.s_u, schedule.S), *weights))
     # As published, x_T has S whatever times are dropped; a start that was chosen has what belongs to its time.
     chosen = solver.start_time is not None or (bool(solver.times) and run.times[0] < schedule.T)

@@ -5,7 +5,7 @@ published). Every candidate is first tried on a few plain grids; then the times 
 in ever smaller steps, as long as the distance falls; after each size of step the worse half is dropped. Searching a
 grid against a many-step reference is the idea of GITS (arXiv 2405.11326) and Align Your Steps (arXiv 2404.14507); they
 search for one method by dynamic programming and by gradients. Here the true distance at the end is so cheap to measure
-that it is searched directly, for several methods.
+that it is searched directly, for several methods. At the end the weights of the nearest are fitted (`mrs.fitting`).
 
 Times are whole, as the network was trained, so that plans can be tuned as well as checkpoints; the target and the
 published solver visit the whole times nearest to theirs.
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrs.export.trial import Trial
+from mrs.fitting import fit
 from mrs.runtime.errors import BackendError, InputError
 from mrs.schedule import Schedule
 from mrs.solver import Solver, grid_intervals
@@ -39,6 +40,9 @@ POWERS = (0.8, 1.0, 1.25)
 FINALISTS = 4
 # Moves of one time, in parts of T, largest first; at the end one forward step.
 MOVES = (0.08, 0.04, 0.02, 0.01)
+# Of the time, what the search of grids may take where weights are fitted after it; and how many solvers are fitted.
+GRID_PART = 2 / 3
+FITTED = 2
 CANDIDATES = tuple(
     Solver(method, order, prediction, last_step=last_step)
     for method, order, prediction in (
@@ -92,10 +96,11 @@ def tune(
     output: str = "noise",
     *,
     candidates: Sequence[Solver] = CANDIDATES,
+    fitted: bool = True,
     seconds: float = math.inf,
     report: Report = lambda line: None,
 ) -> Tuned:
-    """Search solver and grid for a number of evaluations.
+    """Search solver and grid for a number of evaluations, then fit the weights of the nearest ones.
 
     Args:
         trial: the network and the pictures to search on.
@@ -103,7 +108,9 @@ def tune(
         evaluations: network evaluations of the solver that is sought, from 2 to half of T.
         output: what the network predicts.
         candidates: solvers whose grids are searched; their own steps, spacing and times are not used.
-        seconds: after which the search of grids ends; the plain grids are always finished.
+        fitted: whether to fit weights, see `mrs.fitting`; else methods keep their own.
+        seconds: after which the search ends; the plain grids are always finished. Fitting gets what is left of it, a
+            third at least.
         report: called with lines of progress.
 
     Raises:
@@ -113,7 +120,8 @@ def tune(
     check_evaluations(evaluations, schedule)
     search = _Search(trial, schedule, output)
     report(f"reference: ode-2 at {search.steps} evaluations, {len(trial.pictures)} pictures")
-    end = time.monotonic() + seconds
+    begin = time.monotonic()
+    end = begin + (seconds * GRID_PART if fitted else seconds)
     published = search.attempt(at_whole_times(Solver("ode", 2, steps=evaluations), schedule))
     found: dict[Solver, Attempt] = {}
     for candidate in candidates:
@@ -135,6 +143,14 @@ def tune(
             report(f"{_name(candidate)}, times moved by {move:g}: {found[candidate].distance_db:.2f} dB")
         finalists = sorted(finalists, key=lambda candidate: -_nearness(found[candidate]))
         finalists = finalists[: max(1, len(finalists) // 2)]
+    if fitted:
+        nearest = sorted(found.values(), key=lambda attempt: -_nearness(attempt))[:FITTED]
+        for attempt in nearest:
+            report(f"fitting the weights of {_name(attempt.solver)}")
+            solver = fit(
+                trial, schedule, attempt.solver, search.reference, output, deadline=begin + seconds, report=report
+            )
+            found[solver] = search.attempt(solver)
     attempts = tuple(sorted(found.values(), key=lambda attempt: -_nearness(attempt)))
     best = max((*attempts, published), key=_nearness)
     if best.distance_db == -math.inf:
@@ -225,4 +241,4 @@ def _nearness(attempt: Attempt) -> float:
 
 
 def _name(solver: Solver) -> str:
-    return f"{solver.name} {solver.prediction} {solver.last_step}"
+    return f"{solver.name} {solver.prediction} {solver.last_step}" + (" fitted" if solver.weights else "")

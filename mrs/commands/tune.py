@@ -48,8 +48,11 @@ def add_parser(commands: arguments.SubParsers) -> None:
     )
     parser.add_argument(
         "--seconds", type=arguments.positive, default=300, metavar="S",
-        help="time after which the search of grids ends, default 300",
+        help="time after which the search ends, default 300",
     )  # fmt: skip
+    parser.add_argument(
+        "--no-fit", dest="fit", action="store_false", help="search times only; methods keep their own weights"
+    )
     parser.add_argument("--network-output", metavar="Q", help="what the network predicts: noise, data, velocity")
     parser.add_argument("--threads", type=arguments.threads, metavar="N", help="at most, default all processors")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
@@ -76,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     # Distances reach 60 dB, far below the rounding of bfloat16.
     trial = Trial(network, pictures, "fp32", options.threads or machine.threads(), batch=4)
     found = tune(
-        trial, schedule, options.evaluations, output,
+        trial, schedule, options.evaluations, output, fitted=options.fit,
         seconds=options.seconds, report=(lambda line: None) if options.quiet else _report,
     )  # fmt: skip
     about |= {
@@ -96,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
 
 def table(found: Tuned) -> str:
     """The nearest of each candidate, with the published solver last."""
-    text = [f"{'solver':<14}{'prediction':<12}{'last step':<13}{'to 100 steps':>12}  times"]
+    text = [f"{'solver':<18}{'prediction':<12}{'last step':<13}{'to 100 steps':>12}  times"]
     text += [_line(attempt) for attempt in found.attempts]
     text.append(f"{_line(found.published)}  (as published)")
     text.append(f"{found.tried} solvers tried; nearer than the published one by {_gain(found):.1f} dB")
@@ -105,13 +108,9 @@ def table(found: Tuned) -> str:
 
 def _line(attempt: Attempt) -> str:
     solver = attempt.solver
+    name = solver.name + (" fitted" if solver.weights else "")
     times = " ".join(f"{time:g}" for time in solver.times) or solver.spacing
-    return f"{solver.name:<14}{solver.prediction:<12}{solver.last_step:<13}{attempt.distance_db:9.2f} dB  {times}"
-
-
-def _rounded(attempt: Attempt) -> float | None:
-    """For JSON, which has no infinity: None where the pictures were not finite."""
-    return round(attempt.distance_db, 3) if math.isfinite(attempt.distance_db) else None
+    return f"{name:<18}{solver.prediction:<12}{solver.last_step:<13}{attempt.distance_db:9.2f} dB  {times}"
 
 
 def _gain(found: Tuned) -> float:

@@ -238,10 +238,10 @@ def test_every_time_grid_has_a_reference(monkeypatch: pytest.MonkeyPatch, spacin
 
 
 def test_the_reference_of_times_of_its_own_is_the_same_method_in_equal_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(builder, "REFERENCE_STEPS", 100)
+    monkeypatch.setattr(builder, "REFERENCE_STEPS", 30)
     solver = Solver("deis", 3, steps=2, spacing="custom", times=(90.0, 33.0, 0.0), last_step="full")
     table = builder._reference(Schedule(), solver, "noise")
-    assert table == tableau(Schedule(), Solver("deis", 3, steps=100, last_step="full"))
+    assert table == tableau(Schedule(), Solver("deis", 3, steps=30, last_step="full"))
 
 
 def test_the_reference_of_a_later_start_starts_there_too(monkeypatch: pytest.MonkeyPatch) -> None:

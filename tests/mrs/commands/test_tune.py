@@ -242,6 +242,7 @@ def refuse_tune(refuse, golden, tmp_path):
         (["--evaluations", "1"], ("1 evaluations are outside 2 to 50", "one has no times to move")),
         (["--evaluations", "60"], ("60 evaluations are outside 2 to 50", "more need no search")),
         (["--evaluations", "9", "--T", "16"], "9 evaluations are outside 2 to 8"),
+        (["--evaluations", "60", "--data", "not/read"], "60 evaluations are outside 2 to 50"),
         (["--crop", "3"], ("crops of 3 pixels are too small", "this network needs at least 4")),
         (["--crop", "0"], "argument --crop: '0' is not a whole number of at least 1"),
         (["--pictures", "0"], "argument --pictures: '0' is not a whole number of at least 1"),

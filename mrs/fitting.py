@@ -1,0 +1,166 @@
+"""Fitting a solver's weights: the last decibels towards the many-step solution, for given times.
+
+With the times fixed, the final picture is a smooth function of the rows' weights. Gauss-Newton steps with
+Levenberg-Marquardt damping move them from a method's own values to where the squared distance to the reference is
+smallest. That a step may be any linear combination of what the network said before, chosen by least squares against
+many steps, is the idea of optimal linear subspace search (arXiv 2305.14677); there each step is fitted to the
+reference's own state, here all steps together to the final picture.
+
+The weights on pictures still sum to 1, because the weight of mu follows from the others (`mrs.methods.step.weighted`).
+A few dozen numbers are fitted to some hundred thousand pixels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrs.export.trial import Trial
+from mrs.kernels.row import Row
+from mrs.schedule import Schedule
+from mrs.solver import MOST_PREDICTIONS, Solver
+from mrs.table import Table, tableau
+
+F32 = NDArray[np.float32]
+Weights = tuple[tuple[float, ...], ...]
+# A state and the newest predictions, newest first.
+State = tuple[F32, list[F32]]
+Report = Callable[[str], None]
+
+ITERATIONS = 8
+DAMPINGS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+# Of a central point: rounding of float32 is far below what it changes, and the function hardly bends within it.
+DIFFERENCE = 1e-3
+# Every other pixel tells as much as all.
+STRIDE = 2
+# Relative gain in squared distance below which another step is not worth its evaluations.
+WORTH = 0.002
+
+
+def fit(
+    trial: Trial,
+    schedule: Schedule,
+    solver: Solver,
+    reference: F32,
+    output: str = "noise",
+    *,
+    deadline: float = float("inf"),
+    report: Report = lambda line: None,
+) -> Solver:
+    """The same solver with weights that bring its pictures nearer to a reference.
+
+    Args:
+        trial: the network and the pictures.
+        schedule: the process.
+        solver: without noise, momentum or clamp, on a custom grid, one evaluation per time.
+        reference: (N, H, W, C) float32 in [0, 1], what the pictures should become.
+        output: what the network predicts.
+        deadline: of `time.monotonic()`, after which no further step is begun.
+        report: called with lines of progress.
+
+    Raises:
+        InputError: for a solver whose weights cannot be replaced.
+    """
+    runs = _Runs(trial, schedule, solver, reference, output)
+    weights = own_weights(tableau(schedule, solver, output))
+    # Says in its own words where this solver takes no weights.
+    fitted = replace(solver, weights=weights)
+    states = runs.states(weights)
+    error = runs.error(states[-1][0])
+    for iteration in range(ITERATIONS):
+        if time.monotonic() > deadline:
+            break
+        gradient, curvature = runs.normal_equations(weights, states)
+        found = _damped_step(runs, weights, error, gradient, curvature)
+        if found is None:
+            break
+        gain = 1 - found[2] / error
+        weights, states, error = found
+        fitted = replace(solver, weights=weights)
+        report(f"weights fitted, step {iteration + 1}: {-10 * np.log10(max(error, 1e-20)):.2f} dB")
+        if gain < WORTH:
+            break
+    return fitted
+
+
+def own_weights(table: Table) -> Weights:
+    """What a method's rows say, in the form of `Solver.weights`; each step gets all predictions that there are."""
+    rows = []
+    for index, row in enumerate(table.rows):
+        count = min(index + 1, MOST_PREDICTIONS)
+        rows.append((row.ax, *(row.b0, row.b1, row.b2, row.b3)[:count]))
+    return tuple(rows)
+
+
+def _damped_step(
+    runs: _Runs, weights: Weights, error: float, gradient: NDArray[np.float64], curvature: NDArray[np.float64]
+) -> tuple[Weights, list[State], float] | None:
+    """The first step that gets nearer, the least damped first; None where none does."""
+    for damping in DAMPINGS:
+        try:
+            change = np.linalg.solve(curvature + damping * np.diag(np.diag(curvature)), gradient)
+        except np.linalg.LinAlgError:
+            continue
+        moved, at = [], 0
+        for row in weights:
+            moved.append(tuple(float(w) for w in np.array(row) + change[at : at + len(row)]))
+            at += len(row)
+        states = runs.states(tuple(moved))
+        nearer = runs.error(states[-1][0])
+        if nearer < error:
+            return tuple(moved), states, nearer
+    return None
+
+
+class _Runs:
+    """A solver's run over the pictures of a trial, from any step on, for any weights."""
+
+    def __init__(self, trial: Trial, schedule: Schedule, solver: Solver, reference: F32, output: str) -> None:
+        self.trial = trial
+        self.data = solver.prediction == "data"
+        table = tableau(schedule, solver, output)
+        self.times = table.times
+        self.rows = [Row._make(map(np.float32, row)) for row in table.rows]
+        self.mu, self.first = trial.start(table.start)
+        self.reference = reference.transpose(0, 3, 1, 2)
+
+    def states(self, weights: Weights, index: int = 0, state: State | None = None) -> list[State]:
+        """The states before each step from `index` on, and the last one."""
+        x, predictions = state or (self.first, [])
+        states = [(x, predictions)]
+        for row, own, t in zip(self.rows[index:], weights[index:], self.times[index:], strict=False):
+            q0 = row.cx * x + row.cm * self.mu + row.cf * self.trial.predict(x, self.mu, t)
+            predictions = [q0, *predictions[: MOST_PREDICTIONS - 1]]
+            mean = 1 - own[0] - (sum(own[1:]) if self.data else 0.0)
+            x = np.float32(own[0]) * x + np.float32(mean) * self.mu
+            for weight, q in zip(own[1:], predictions, strict=False):
+                x += np.float32(weight) * q
+            states.append((x, predictions))
+        return states
+
+    def error(self, x: F32) -> float:
+        """Mean squared distance of a final state to the reference; infinite where it is not finite."""
+        error = float(np.mean(np.square(np.clip(x, 0, 1).astype(np.float64) - self.reference)))
+        return error if np.isfinite(error) else float("inf")
+
+    def normal_equations(
+        self, weights: Weights, states: list[State]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """J^T r and J^T J, where r is what is missing to the reference and J its derivative by the weights."""
+        final = states[-1][0]
+        # A pixel that is clamped at the end does not move.
+        inside = ((final >= 0) & (final <= 1)).ravel()[::STRIDE]
+        missing = (self.reference - np.clip(final, 0, 1)).ravel()[::STRIDE].astype(np.float64)
+        columns = []
+        for index, row in enumerate(weights):
+            for place in range(len(row)):
+                changed = [list(other) for other in weights]
+                changed[index][place] += DIFFERENCE
+                moved = self.states(tuple(map(tuple, changed)), index, states[index])[-1][0]
+                columns.append(((moved - final).ravel()[::STRIDE] / DIFFERENCE * inside).astype(np.float32))
+        jacobian = np.stack(columns).astype(np.float64)
+        return jacobian @ missing, jacobian @ jacobian.T
