@@ -176,7 +176,7 @@ def _timetable(net: ConditionalNAFNet, T: int) -> NDArray[np.float32] | None:
 def _reference(schedule: Schedule, solver: Solver, output: str) -> Table:
     """The same solver at many steps; in equal steps of t where its own grid has not that many different times."""
     spacing = "linspace" if solver.times else solver.spacing
-    many = replace(solver, steps=min(REFERENCE_STEPS, schedule.T), spacing=spacing, times=())
+    many = replace(solver, steps=min(REFERENCE_STEPS, schedule.T), spacing=spacing, times=(), weights=())
     try:
         return tableau(schedule, many, output)
     except InputError:

@@ -113,6 +113,11 @@ def _line(attempt: Attempt) -> str:
     return f"{name:<18}{solver.prediction:<12}{solver.last_step:<13}{attempt.distance_db:9.2f} dB  {times}"
 
 
+def _rounded(attempt: Attempt) -> float | None:
+    """JSON has no infinities: None where the pictures are not finite."""
+    return round(attempt.distance_db, 3) if math.isfinite(attempt.distance_db) else None
+
+
 def _gain(found: Tuned) -> float:
     return found.best.distance_db - found.published.distance_db
 
