@@ -12,6 +12,7 @@ A few dozen numbers are fitted to some hundred thousand pixels.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 
 from mrs.export.trial import Trial
 from mrs.kernels.row import Row
+from mrs.kernels.update import silent
+from mrs.runtime.errors import BackendError, InputError
 from mrs.schedule import Schedule
 from mrs.solver import MOST_PREDICTIONS, Solver
 from mrs.table import Table, tableau
@@ -33,8 +36,10 @@ Report = Callable[[str], None]
 
 ITERATIONS = 8
 DAMPINGS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
-# Of a central point: rounding of float32 is far below what it changes, and the function hardly bends within it.
+# Of a weight, for a derivative: it changes far more than float32 rounds, and the function hardly bends within it.
 DIFFERENCE = 1e-3
+# Of the largest curvature: a weight that changes nothing is damped as if it had this one, for 0 has no inverse.
+LEAST_CURVATURE = 1e-12
 # Every other pixel tells as much as all.
 STRIDE = 2
 # Relative gain in squared distance below which another step is not worth its evaluations.
@@ -56,21 +61,27 @@ def fit(
     Args:
         trial: the network and the pictures.
         schedule: the process.
-        solver: without noise, momentum or clamp, on a custom grid, one evaluation per time.
+        solver: without noise, momentum or clamp, on a custom grid, one evaluation per time. Where it has `denoise_last`
+            the fit starts from that last step, and the fitted solver says the same by its weights.
         reference: (N, H, W, C) float32 in [0, 1], what the pictures should become.
         output: what the network predicts.
         deadline: of `time.monotonic()`, after which no further step is begun.
         report: called with lines of progress.
 
     Raises:
-        InputError: for a solver whose weights cannot be replaced.
+        InputError: for a solver whose weights cannot be fitted.
+        BackendError: where the solver's own pictures have infinities or NaN.
     """
-    runs = _Runs(trial, schedule, solver, reference, output)
+    if solver.clamp != "none":
+        raise InputError(f"weights are not fitted with clamp {solver.clamp!r}", hint="use clamp='none'")
     weights = own_weights(tableau(schedule, solver, output))
     # Says in its own words where this solver takes no weights.
-    fitted = replace(solver, weights=weights)
+    fitted = replace(solver, denoise_last=False, weights=weights)
+    runs = _Runs(trial, schedule, solver, reference, output)
     states = runs.states(weights)
     error = runs.error(states[-1][0])
+    if not math.isfinite(error):
+        raise BackendError("the network gave infinities or NaN: no weights to fit", hint="check its weights")
     for iteration in range(ITERATIONS):
         if time.monotonic() > deadline:
             break
@@ -80,11 +91,16 @@ def fit(
             break
         gain = 1 - found[2] / error
         weights, states, error = found
-        fitted = replace(solver, weights=weights)
+        fitted = replace(fitted, weights=weights)
         report(f"weights fitted, step {iteration + 1}: {-10 * np.log10(max(error, 1e-20)):.2f} dB")
         if gain < WORTH:
             break
     return fitted
+
+
+def can_be_fitted(solver: Solver) -> bool:
+    """Whether `fit` takes this solver."""
+    return solver.takes_weights and solver.clamp == "none"
 
 
 def own_weights(table: Table) -> Weights:
@@ -100,9 +116,11 @@ def _damped_step(
     runs: _Runs, weights: Weights, error: float, gradient: NDArray[np.float64], curvature: NDArray[np.float64]
 ) -> tuple[Weights, list[State], float] | None:
     """The first step that gets nearer, the least damped first; None where none does."""
+    diagonal = np.diag(curvature)
+    diagonal = np.maximum(diagonal, LEAST_CURVATURE * diagonal.max())
     for damping in DAMPINGS:
         try:
-            change = np.linalg.solve(curvature + damping * np.diag(np.diag(curvature)), gradient)
+            change = np.linalg.solve(curvature + damping * np.diag(diagonal), gradient)
         except np.linalg.LinAlgError:
             continue
         moved, at = [], 0
@@ -128,6 +146,7 @@ class _Runs:
         self.mu, self.first = trial.start(table.start)
         self.reference = reference.transpose(0, 3, 1, 2)
 
+    @silent
     def states(self, weights: Weights, index: int = 0, state: State | None = None) -> list[State]:
         """The states before each step from `index` on, and the last one."""
         x, predictions = state or (self.first, [])
@@ -144,9 +163,12 @@ class _Runs:
 
     def error(self, x: F32) -> float:
         """Mean squared distance of a final state to the reference; infinite where it is not finite."""
-        error = float(np.mean(np.square(np.clip(x, 0, 1).astype(np.float64) - self.reference)))
-        return error if np.isfinite(error) else float("inf")
+        # Before the clip, which hides infinities; a chain refuses them.
+        if not np.isfinite(x).all():
+            return math.inf
+        return float(np.mean(np.square(np.clip(x, 0, 1).astype(np.float64) - self.reference)))
 
+    @silent
     def normal_equations(
         self, weights: Weights, states: list[State]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -96,7 +96,7 @@ class Solver:
             raise InputError("a noise prediction cannot be clamped to a picture's range", hint="use prediction='data'")
         self._check_options(facts)
         self._check_times(facts)
-        self._check_weights(facts)
+        self._check_weights()
         # NumPy's numbers are welcome, but JSON knows only Python's.
         for name, kind in (("order", int), ("steps", int), ("lambda_min", float), ("stochasticity", float)):
             object.__setattr__(self, name, kind(getattr(self, name)))
@@ -151,12 +151,13 @@ class Solver:
                     f"{self.method} visit"
                 )
 
-    def _check_weights(self, facts: Method) -> None:
+    def _check_weights(self) -> None:
         if not _is(self.weights, (tuple, list)) or not all(_is(row, (tuple, list)) for row in self.weights):
             raise InputError(f"weights {self.weights!r} are not a list of lists")
+        object.__setattr__(self, "weights", tuple(tuple(row) for row in self.weights))
         if not self.weights:
             return
-        if self.stochastic or facts.option == "momentum" or facts.times != "grid" or self.spacing != "custom":
+        if not self.takes_weights:
             raise InputError(
                 "weights replace those of a solver without noise or momentum that visits given times",
                 hint="leave weights out",
@@ -182,6 +183,13 @@ class Solver:
     def stochastic(self) -> bool:
         """Whether steps draw noise (x_T always does)."""
         return METHODS[self.method].stochastic or self.stochasticity > 0
+
+    @property
+    def takes_weights(self) -> bool:
+        """Whether `weights` can stand in place of the method's own."""
+        facts = METHODS[self.method]
+        plain = not self.stochastic and facts.option != "momentum" and facts.times == "grid"
+        return plain and self.spacing == "custom"
 
     def to_dict(self) -> dict[str, Any]:
         """The constructor's arguments, as JSON values."""

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrs.export.trial import Trial
-from mrs.fitting import fit
+from mrs.fitting import can_be_fitted, fit
 from mrs.runtime.errors import BackendError, InputError
 from mrs.schedule import Schedule
 from mrs.solver import Solver, grid_intervals
@@ -107,8 +107,8 @@ def tune(
         schedule: the process that the network was trained on.
         evaluations: network evaluations of the solver that is sought, from 2 to half of T.
         output: what the network predicts.
-        candidates: solvers whose grids are searched; their own steps, spacing and times are not used.
-        fitted: whether to fit weights, see `mrs.fitting`; else methods keep their own.
+        candidates: solvers whose grids are searched; their own steps, spacing, times and weights are not used.
+        fitted: whether to fit the weights of those that take any, see `mrs.fitting`; else methods keep their own.
         seconds: after which the search ends; the plain grids are always finished. Fitting gets what is left of it, a
             third at least.
         report: called with lines of progress.
@@ -125,7 +125,7 @@ def tune(
     published = search.attempt(at_whole_times(Solver("ode", 2, steps=evaluations), schedule))
     found: dict[Solver, Attempt] = {}
     for candidate in candidates:
-        plain = replace(candidate, steps=evaluations, spacing="linspace", times=())
+        plain = replace(candidate, steps=evaluations, spacing="linspace", times=(), weights=())
         intervals = grid_intervals(plain.method, evaluations)
         starts = {whole_times(schedule.T, intervals, power) for power in POWERS}
         tried = [search.attempt(replace(plain, spacing="custom", times=times)) for times in sorted(starts)]
@@ -144,8 +144,8 @@ def tune(
         finalists = sorted(finalists, key=lambda candidate: -_nearness(found[candidate]))
         finalists = finalists[: max(1, len(finalists) // 2)]
     if fitted:
-        nearest = sorted(found.values(), key=lambda attempt: -_nearness(attempt))[:FITTED]
-        for attempt in nearest:
+        able = [a for a in found.values() if can_be_fitted(a.solver) and a.distance_db > -math.inf]
+        for attempt in sorted(able, key=lambda attempt: -_nearness(attempt))[:FITTED]:
             report(f"fitting the weights of {_name(attempt.solver)}")
             solver = fit(
                 trial, schedule, attempt.solver, search.reference, output, deadline=begin + seconds, report=report

@@ -101,6 +101,7 @@ def _solver(solver: dict[str, Any]) -> str:
     for name in ("stochasticity", "momentum", "start_time"):
         if solver[name]:
             text += f", {name.replace('_', ' ')} {solver[name]:g}"
+    text += ", fitted weights" if solver["weights"] else ""
     return text + (", denoise last" if solver["denoise_last"] else "")
 
 

@@ -107,6 +107,10 @@ def test_the_start_and_the_clamp(solver, start) -> None:
         (Solver(clamp="threshold", start_time=42.5), "clamp threshold, start time 42.5\n"),
         (Solver(last_step="full", denoise_last=True), "last step full, clamp none, denoise last\n"),
         (Solver(steps=2, spacing="custom", times=(90.0, 7.0, 0.0)), "2 evaluations, custom, data prediction"),
+        (
+            Solver(steps=1, spacing="custom", times=(90.0, 0.0), weights=((0.2, 0.7),)),
+            "last step published, clamp none, fitted weights\n",
+        ),
     ],
 )
 def test_settings_of_the_solver_are_shown(run, changed, solver, says) -> None:

@@ -38,9 +38,10 @@ def small(quick, monkeypatch) -> None:
 def tune(run, golden, tmp_path):
     """Tune nafnet_tiny with further arguments; what the file holds, and what the command said."""
 
-    def call(*arguments: object, network: object = golden.weights) -> tuple[dict[str, Any], Any]:
+    def call(*arguments: object, network: object = golden.weights, fit: bool = False) -> tuple[dict[str, Any], Any]:
         path = tmp_path / "tuned.json"
-        result = run("tune", network, "-o", path, "--overwrite", *SEARCHED, *arguments)
+        flags = [] if fit else ["--no-fit"]
+        result = run("tune", network, "-o", path, "--overwrite", *SEARCHED, *flags, *arguments)
         assert result.code == 0, result.err
         return json.loads(path.read_text()), result
 
@@ -53,7 +54,10 @@ def tune(run, golden, tmp_path):
 def test_a_checkpoint_and_a_plan_of_it_find_the_same(tune, plan, tmp_path) -> None:
     found, _ = tune("-q")
     of_plan, _ = tune("-q", network=plan)
-    assert of_plan == found
+    for name in ("solver", "schedule", "checkpoint", "evaluations", "pictures"):
+        assert of_plan[name] == found[name]
+    assert of_plan["to_reference_db"] == pytest.approx(found["to_reference_db"], abs=0.02)
+    assert of_plan["published_ode_2_db"] == pytest.approx(found["published_ode_2_db"], abs=0.02)
     solver, schedule = read_solver(tmp_path / "tuned.json")
     assert schedule == Schedule()
     assert (solver.method, solver.steps, solver.spacing) in (("dpm++", 3, "custom"), ("deis", 3, "custom"))
@@ -185,6 +189,29 @@ def test_from_a_plan_over_its_tuned_solver_to_a_restored_picture(tune, built, ru
         assert not np.array_equal(np.asarray(restored), np.asarray(given))
     # It can be tuned again.
     assert tune("-q", network=path)[0]["table"] == found["table"]
+
+
+def test_fitted_weights_reach_the_plan(tune, built, run, plan, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(tuning.tune.__kwdefaults__, "candidates", CANDIDATES[1:])
+    found, result = tune(fit=True)
+    assert "fitting the weights of " in result.err
+    weights = found["solver"]["weights"]
+    assert [len(row) for row in weights] == [2, 3, 4]
+    assert " fitted " in result.out.splitlines()[1]
+    assert found["to_reference_db"] > tune("-q")[0]["to_reference_db"]
+    # Rounding in the times' vectors moves the weights a little.
+    of_plan, _ = tune("-q", network=plan, fit=True)
+    assert of_plan["solver"]["times"] == found["solver"]["times"]
+    assert of_plan["to_reference_db"] == pytest.approx(found["to_reference_db"], abs=0.2)
+    tune("-q", fit=True)
+    path = built("--solver", tmp_path / "tuned.json")
+    manifest = read_plan(path).manifest
+    assert manifest["solver"] == found["solver"]
+    # ax, then b0 to b2, in columns of eleven.
+    assert [[row[3], *row[5 : 4 + len(own)]] for row, own in zip(manifest["table"]["rows"], weights, strict=True)] == (
+        weights
+    )
+    assert ", fitted weights\n" in run("inspect", path).out
 
 
 def test_the_schedules_options_must_be_those_of_the_search(tune, built, refuse, golden, tmp_path) -> None:
