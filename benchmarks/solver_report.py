@@ -67,7 +67,10 @@ def plot(figures: Figures, path: Path) -> None:
     # The same figures give the same file.
     pyplot.rcParams["svg.hashsalt"] = "mrs-trt"
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-    titles = (("to_ode_100_db", "distance to the 100-step ODE solution, dB"), ("psnr_db", "PSNR to the truth, dB"))
+    titles = (
+        ("to_ode_100_db", "nearness to the 100-step ODE solution (PSNR between the two), dB"),
+        ("psnr_db", "PSNR to the truth, dB"),
+    )
     for axis, (key, title) in zip(axes, titles, strict=True):
         for name in SHOWN:
             points = [(n, of[key]) for n, of in sorted(figures.get(name, {}).items()) if of[key] < 200]

@@ -35,7 +35,8 @@ State = tuple[F32, list[F32]]
 Report = Callable[[str], None]
 
 ITERATIONS = 8
-DAMPINGS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+# The most damped steps go down the gradient, a little each: where the picture bends sharply they alone get nearer.
+DAMPINGS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 # Of a weight, for a derivative: it changes far more than float32 rounds, and the function hardly bends within it.
 DIFFERENCE = 1e-3
 # Of the largest curvature: a weight that changes nothing is damped as if it had this one, for 0 has no inverse.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from numbers import Integral, Real
@@ -88,7 +89,7 @@ class Solver:
             )
         if not _is(self.steps, Integral) or self.steps < 1:
             raise InputError(f"steps {self.steps!r} is not a whole number of at least 1")
-        if not _is(self.lambda_min, Real) or math.isnan(self.lambda_min):
+        if not _is(self.lambda_min, Real) or math.isnan(self.lambda_min) or not _fits(self.lambda_min):
             raise InputError(f"lambda_min {self.lambda_min!r} is not a number", hint="-inf keeps all start times")
         if not isinstance(self.denoise_last, bool):
             raise InputError(f"denoise_last {self.denoise_last!r} is neither true nor false")
@@ -100,6 +101,9 @@ class Solver:
         # NumPy's numbers are welcome, but JSON knows only Python's.
         for name, kind in (("order", int), ("steps", int), ("lambda_min", float), ("stochasticity", float)):
             object.__setattr__(self, name, kind(getattr(self, name)))
+        # Nor does JSON know infinity.
+        limit = max(-sys.float_info.max, min(self.lambda_min, sys.float_info.max))
+        object.__setattr__(self, "lambda_min", limit)
         object.__setattr__(self, "momentum", float(self.momentum))
         object.__setattr__(self, "times", tuple(float(time) for time in self.times))
         if self.start_time is not None:
@@ -193,12 +197,25 @@ class Solver:
 
     def to_dict(self) -> dict[str, Any]:
         """The constructor's arguments, as JSON values."""
-        return {**asdict(self), "times": list(self.times), "weights": [list(row) for row in self.weights]}
+        return {
+            **asdict(self),
+            "times": list(self.times),
+            "weights": [list(row) for row in self.weights],
+        }
 
 
 def grid_intervals(method: str, steps: int) -> int:
     """How many intervals of the time grid that number of evaluations makes."""
     return heun_intervals(steps) if METHODS[method].times == "pairs" else steps
+
+
+def _fits(value: Any) -> bool:
+    """Whether a number is within float's range; Python's whole numbers need not be."""
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
 
 
 def _is(value: Any, kind: type | tuple[type, ...]) -> bool:

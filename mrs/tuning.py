@@ -131,7 +131,9 @@ def tune(
         tried = [search.attempt(replace(plain, spacing="custom", times=times)) for times in sorted(starts)]
         found[candidate] = max(tried, key=_nearness)
         report(f"{_name(candidate)}: {found[candidate].distance_db:.2f} dB")
-    finalists = sorted(found, key=lambda candidate: -_nearness(found[candidate]))[:FINALISTS]
+    # Candidates of one distance are one table.
+    apart = {found[candidate].distance_db: candidate for candidate in reversed(found)}
+    finalists = [apart[distance] for distance in sorted(apart, reverse=True)][:FINALISTS]
     descents = sum(max(1, len(finalists) >> level) for level in range(len(MOVES)))
     for part in MOVES:
         move = max(1.0, round(part * schedule.T))
@@ -150,7 +152,9 @@ def tune(
             solver = fit(
                 trial, schedule, attempt.solver, search.reference, output, deadline=begin + seconds, report=report
             )
-            found[solver] = search.attempt(solver)
+            nearer = search.attempt(solver)
+            if _nearness(nearer) > _nearness(attempt):
+                found[solver] = nearer
     attempts = tuple(sorted(found.values(), key=lambda attempt: -_nearness(attempt)))
     best = max((*attempts, published), key=_nearness)
     if best.distance_db == -math.inf:

@@ -12,6 +12,7 @@ import pytest
 from mrs.methods import METHODS
 from mrs.runtime.errors import InputError
 from mrs.solver import (
+from mrs.table import tableau
     CLAMPS,
     LAST_STEPS,
     PREDICTIONS,
@@ -332,3 +333,17 @@ def test_unknown_names_are_refused(name: str) -> None:
     assert {"ode-1", "ode-2", "ode-3", "sde-1", "posterior", "heun", "dpm++-3", "unipc-b2-2", "ghvb-4"} <= set(known)
     # What is offered can be read.
     assert all(order in METHODS[method].orders for method, order in map(parse_name, known))
+
+
+@pytest.mark.parametrize("limit", [-math.inf, math.inf])
+def test_an_infinite_limit_is_json_and_means_the_same(limit: float) -> None:
+    solver = Solver(lambda_min=limit)
+    again = Solver(**json.loads(json.dumps(solver.to_dict(), allow_nan=False)))
+    assert math.copysign(1.0, again.lambda_min) == math.copysign(1.0, limit)
+    if limit < 0:
+        assert tableau(Schedule(), again) == tableau(Schedule(), solver)
+
+
+def test_a_limit_beyond_floats_is_refused() -> None:
+    with pytest.raises(InputError, match="is not a number"):
+        Solver(lambda_min=10**400)

@@ -1,0 +1,500 @@
+"""Fitted weights: nearer to the reference than the method's own, by true derivatives, and never further."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from mrs import fitting
+from mrs.export.checkpoint import load_checkpoint
+from mrs.export.trial import Trial, of_network
+from mrs.fitting import can_be_fitted, fit, own_weights
+from mrs.gaussian import GaussianProblem
+from mrs.kernels.row import Row
+from mrs.methods import METHODS
+from mrs.reference import Denoiser, sample
+from mrs.runtime.errors import BackendError, InputError
+from mrs.schedule import CONVENTIONS, Schedule
+from mrs.solver import OUTPUTS, PREDICTIONS, Solver
+from mrs.table import Table, tableau
+from mrs.tuning import tune
+
+Array = NDArray[Any]
+SCHEDULE = Schedule()
+# Bright and dark ends are far enough for all final states to stay between 0 and 1, or nearly all.
+SHAPE, LOW, HIGH = (2, 4, 5, 3), 70, 186
+TIMES = {2: (100, 40, 0), 3: (100, 60, 25, 0), 5: (100, 80, 55, 30, 10, 0)}
+PICTURE = np.full(SHAPE, 0.5, np.float32)
+# Methods without noise and momentum, one evaluation for each time.
+TAKERS = [
+    (method, order)
+    for method, facts in METHODS.items()
+    for order in facts.orders
+    if facts.times == "grid" and not facts.stochastic and facts.option != "momentum"
+]
+each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
+each_output = pytest.mark.parametrize("output", OUTPUTS)
+each_convention = pytest.mark.parametrize("convention", CONVENTIONS)
+
+
+class FakeTrial:
+    """A `Trial` of a function instead of a network, which counts how often it is evaluated."""
+
+    def __init__(self, denoiser: Denoiser, seed: int = 0, pictures: Array | None = None) -> None:
+        random = np.random.default_rng(seed)
+        self.denoiser = denoiser
+        self.pictures = random.integers(LOW, HIGH, SHAPE, np.uint8) if pictures is None else pictures
+        self.mu = np.ascontiguousarray(self.pictures.transpose(0, 3, 1, 2)) / np.float32(255)
+        self.z = random.standard_normal(self.mu.shape, np.float32)
+        self.evaluations = 0
+
+    def start(self, sigma: float) -> tuple[Array, Array]:
+        return self.mu.copy(), self.mu + np.float32(sigma) * self.z
+
+    def predict(self, x: Array, mu: Array, t: float) -> Array:
+        self.evaluations += 1
+        return self.denoiser(x, mu, t).astype(np.float32)
+
+    def run(self, times: Sequence[float], rows: Sequence[Row], start: float, clamp: str) -> Array:
+        return self.restored(Table(tuple(times), tuple(rows), start, clamp))
+
+    def restored(self, table: Table) -> Array:
+        return sample(self.denoiser, self.mu, table, init_noise=self.z).transpose(0, 2, 3, 1)
+
+    def distance(self, solver: Solver, reference: Array, schedule: Schedule = SCHEDULE, output: str = "noise") -> float:
+        """PSNR in dB between a solver's pictures, by the reference loop, and others."""
+        error = np.mean(np.square(self.restored(tableau(schedule, solver, output)).astype(np.float64) - reference))
+        return float(-10 * np.log10(error + 1e-30))
+
+
+def mixture(schedule: Schedule = SCHEDULE, output: str = "noise", distance: float = 0.15) -> Denoiser:
+    """The best denoiser where each value of x0 - mu is one of two: far from linear in x."""
+
+    def best(x: Array, mu: Array, t: float) -> Array:
+        a, s, S = float(schedule.alpha(t)), float(schedule.sigma(t)), schedule.S
+        y0 = distance * np.tanh(a * distance * (x - mu) / s**2)
+        eps = (x - mu - a * y0) / s
+        return {"noise": eps, "data": mu + y0, "velocity": a * S * eps - s / S * y0}[output]
+
+    return best
+
+
+def solver_at(times: Sequence[float], method: str = "dpm++", order: int = 2, **more: Any) -> Solver:
+    return Solver(method, order, steps=len(times) - 1, spacing="custom", times=tuple(times), **more)
+
+
+def many_steps(trial: FakeTrial, schedule: Schedule = SCHEDULE, output: str = "noise") -> Array:
+    return trial.restored(tableau(schedule, Solver(steps=100), output))
+
+
+def exact(trial: FakeTrial, problem: GaussianProblem) -> Array:
+    """Where the flow of a Gaussian problem takes the trial's start, without any step."""
+    mu, x = trial.start(problem.schedule.S)
+    final = mu + problem.flow((x - mu).astype(np.float64), problem.schedule.T, 0)
+    return np.clip(final, 0, 1).transpose(0, 2, 3, 1).astype(np.float32)
+
+
+# How near it gets
+
+
+@pytest.mark.parametrize("method", ["dpm++", "deis", "unipc-b2", "ipndm"])
+@each_prediction
+@pytest.mark.parametrize("steps", TIMES)
+def test_a_fit_is_nearer_by_decibels_for_these_pictures_and_for_others(
+    steps: int, prediction: str, method: str
+) -> None:
+    trial, others = FakeTrial(mixture()), FakeTrial(mixture(), seed=1)
+    solver = solver_at(TIMES[steps], method, prediction=prediction, last_step="lower-order")
+    reference = many_steps(trial)
+    fitted = fit(trial, SCHEDULE, solver, reference)
+    assert trial.distance(fitted, reference) > trial.distance(solver, reference) + 3
+    assert others.distance(fitted, many_steps(others)) > others.distance(solver, many_steps(others)) + 3
+    # Nothing but the weights is changed.
+    assert replace(fitted, weights=()) == solver
+    assert len(fitted.weights) == steps
+
+
+@each_output
+@each_prediction
+@each_convention
+def test_the_exact_flow_of_a_gaussian_problem_is_found_with_three_steps(
+    convention: str, prediction: str, output: str
+) -> None:
+    schedule = Schedule(convention=convention)
+    problem = GaussianProblem(schedule, 0.05, 0.1)
+    trial = FakeTrial(problem.denoiser(output))
+    solver = solver_at(TIMES[3], prediction=prediction, last_step="lower-order")
+    assert trial.distance(solver, exact(trial, problem), schedule, output) < 35
+    fitted = fit(trial, schedule, solver, exact(trial, problem), output)
+    assert trial.distance(fitted, exact(trial, problem), schedule, output) > 100
+    # The flow is linear, so that it is found for all other pictures too.
+    others = FakeTrial(problem.denoiser(output), seed=1)
+    assert others.distance(fitted, exact(others, problem), schedule, output) > 95
+
+
+@settings(max_examples=30)
+@given(st.data())
+def test_a_fit_never_gets_further_whatever_it_starts_from(data: Any) -> None:
+    """Any times, any method, and weights that are far from every method's."""
+    inner = data.draw(st.lists(st.integers(1, 99), min_size=0, max_size=4, unique=True))
+    method, order = data.draw(st.sampled_from(TAKERS))
+    prediction = data.draw(st.sampled_from(PREDICTIONS))
+    solver = solver_at((100, *sorted(inner, reverse=True), 0), method, order, prediction=prediction)
+    trial = FakeTrial(mixture(distance=data.draw(st.sampled_from([0.05, 0.15]))))
+    if data.draw(st.booleans()):
+        random = np.random.default_rng(data.draw(st.integers(0, 99)))
+        own = own_weights(tableau(SCHEDULE, solver))
+        solver = replace(
+            solver, weights=[(np.array(row) + 0.1 * random.standard_normal(len(row))).tolist() for row in own]
+        )
+    reference = many_steps(trial)
+    fitted = fit(trial, SCHEDULE, solver, reference)
+    assert trial.distance(fitted, reference) >= trial.distance(solver, reference) - 1e-3
+
+
+def test_a_solver_that_is_the_reference_stays_there() -> None:
+    for solver in (solver_at(TIMES[3]), solver_at(TIMES[3], prediction="noise")):
+        trial = FakeTrial(mixture())
+        reference = trial.restored(tableau(SCHEDULE, solver))
+        assert trial.distance(fit(trial, SCHEDULE, solver, reference), reference) > 115
+
+
+def test_a_fit_goes_on_from_the_weights_of_the_fit_before() -> None:
+    trial = FakeTrial(mixture())
+    reference = many_steps(trial)
+    first = fit(trial, SCHEDULE, solver_at(TIMES[5]), reference)
+    assert fit(trial, SCHEDULE, first, reference, deadline=-math.inf) == first
+    second = fit(trial, SCHEDULE, first, reference)
+    assert trial.distance(second, reference) >= trial.distance(first, reference) - 1e-3
+
+
+def test_two_fits_are_the_same() -> None:
+    solver = solver_at(TIMES[5])
+    one, other = (fit(FakeTrial(mixture()), SCHEDULE, solver, many_steps(FakeTrial(mixture()))) for _ in range(2))
+    assert one == other
+
+
+def test_the_last_step_that_denoises_is_where_the_fit_starts() -> None:
+    """Its weights are then fitted like others; with `denoise_last` they would not be read."""
+    for prediction in PREDICTIONS:
+        solver = solver_at(TIMES[3], prediction=prediction, denoise_last=True)
+        trial = FakeTrial(mixture())
+        reference = many_steps(trial)
+        unmoved = fit(trial, SCHEDULE, solver, reference, deadline=-math.inf)
+        rows, own = (np.array(tableau(SCHEDULE, each).rows) for each in (unmoved, solver))
+        np.testing.assert_allclose(rows, own, rtol=1e-12, atol=1e-13)
+        fitted = fit(trial, SCHEDULE, solver, reference)
+        assert not fitted.denoise_last
+        assert trial.distance(fitted, reference) > trial.distance(solver, reference) + 3
+
+
+# By which derivatives
+
+
+@each_output
+@each_prediction
+@pytest.mark.parametrize("problem", ["gaussian", "mixture"])
+def test_the_derivatives_are_those_of_the_reference_loop(problem: str, prediction: str, output: str) -> None:
+    """J^T r and J^T J by central differences of the whole loop in float64, one weight after the other."""
+    denoiser = mixture(output=output) if problem == "mixture" else GaussianProblem(SCHEDULE, 0.05, 0.1).denoiser(output)
+    trial = FakeTrial(denoiser)
+    solver = solver_at(TIMES[5], prediction=prediction)
+    reference = many_steps(trial, output=output)
+    own = own_weights(tableau(SCHEDULE, solver, output))
+    runs = fitting._Runs(trial, SCHEDULE, solver, reference, output)
+    gradient, curvature = runs.normal_equations(own, runs.states(own))
+
+    def final(weights: Any) -> Array:
+        table = tableau(SCHEDULE, replace(solver, weights=weights), output)
+        return sample(denoiser, trial.mu.astype(np.float64), table, init_noise=trial.z, clamp=False)
+
+    inside = (final(own) >= 0) & (final(own) <= 1)
+    assert inside.mean() > 0.9
+    columns = []
+    for index, row in enumerate(own):
+        for place in range(len(row)):
+            ends = []
+            for change in (1e-5, -1e-5):
+                weights = [list(each) for each in own]
+                weights[index][place] += change
+                ends.append(final(weights))
+            columns.append(((ends[0] - ends[1]) / 2e-5 * inside).ravel()[:: fitting.STRIDE])
+    jacobian = np.array(columns)
+    missing = (reference.transpose(0, 3, 1, 2) - np.clip(final(own), 0, 1)).ravel()[:: fitting.STRIDE]
+    size = np.linalg.norm(jacobian, axis=1)
+    assert size.min() > 1e-3
+    tolerance = 0.02 if problem == "mixture" else 1e-3
+    np.testing.assert_allclose(
+        curvature / size[:, None] / size, jacobian @ jacobian.T / size[:, None] / size, atol=tolerance
+    )
+    np.testing.assert_allclose(
+        gradient / size / np.linalg.norm(missing), jacobian @ missing / size / np.linalg.norm(missing), atol=tolerance
+    )
+
+
+@each_output
+@each_prediction
+@each_convention
+def test_what_is_fitted_is_what_the_reference_loop_runs(convention: str, prediction: str, output: str) -> None:
+    schedule = Schedule(convention=convention)
+    trial = FakeTrial(GaussianProblem(schedule, 0.05, 0.1).denoiser(output))
+    solver = solver_at(TIMES[5], "ipndm", 4, prediction=prediction)
+    lines: list[str] = []
+    reference = np.clip(many_steps(trial, schedule, output) + 0.01 * np.sin(np.arange(40 * 3)).reshape(SHAPE), 0, 1)
+    fitted = fit(trial, schedule, solver, reference, output, report=lines.append)
+    runs = fitting._Runs(trial, schedule, solver, reference, output)
+    ended = np.clip(runs.states(fitted.weights)[-1][0], 0, 1).transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(ended, trial.restored(tableau(schedule, fitted, output)), rtol=0, atol=2e-5)
+    # And the distance told is that of the solver returned.
+    told = float(lines[-1].split(": ")[1].removesuffix(" dB"))
+    assert told == pytest.approx(trial.distance(fitted, reference, schedule, output), abs=0.02)
+
+
+def test_a_network_that_reads_no_state_leaves_its_last_weights_to_fit() -> None:
+    """Without noise at the end the last step keeps no state: nothing before it moves the picture."""
+    schedule = Schedule(convention="ir-sde")
+    trial = FakeTrial(lambda x, mu, t: np.float32(0.5) + 0.2 * np.sin(9 * mu))
+    solver = solver_at(TIMES[3])
+    reference = (0.8 * trial.predict(trial.mu, trial.mu, 1) + 0.2 * trial.mu).transpose(0, 2, 3, 1)
+    fitted = fit(trial, schedule, solver, reference, "data")
+    assert (
+        trial.distance(fitted, reference, schedule, "data") > 100 > trial.distance(solver, reference, schedule, "data")
+    )
+    own = own_weights(tableau(schedule, solver, "data"))
+    np.testing.assert_allclose(np.concatenate(fitted.weights[:2]), np.concatenate(own[:2]), rtol=0, atol=1e-6)
+
+
+# Pixels that are clamped
+
+
+def test_pixels_that_end_clamped_and_right_change_nothing() -> None:
+    """A picture that ends white, as it should, beside one that is fitted."""
+    means = np.array([0.0, 0.9]).reshape(2, 1, 1, 1)
+    both = FakeTrial(GaussianProblem(SCHEDULE, means, 0.05).denoiser())
+    reference = exact(both, GaussianProblem(SCHEDULE, means, 0.05))
+    assert (reference[1] == 1).all()
+    alone = FakeTrial(GaussianProblem(SCHEDULE, 0.0, 0.05).denoiser(), pictures=both.pictures[:1])
+    alone.z = both.z[:1]
+    solver = solver_at(TIMES[3], last_step="lower-order")
+    # One step, for the squared distance is a mean over more pixels, and may stop the fit elsewhere.
+    own = own_weights(tableau(SCHEDULE, solver))
+    found = []
+    for trial, target in ((both, reference), (alone, reference[:1])):
+        runs = fitting._Runs(trial, SCHEDULE, solver, target, "noise")
+        found.append(runs.normal_equations(own, runs.states(own)))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+    assert both.distance(fit(both, SCHEDULE, solver, reference), reference) > 100
+
+
+def test_pictures_of_which_many_pixels_are_clamped_get_nearer_too() -> None:
+    pictures = np.random.default_rng(5).integers(0, 256, SHAPE, np.uint8)
+    trial = FakeTrial(mixture(), pictures=pictures)
+    reference = many_steps(trial)
+    assert ((reference == 0) | (reference == 1)).mean() > 0.1
+    for prediction in PREDICTIONS:
+        solver = solver_at(TIMES[5], prediction=prediction, last_step="lower-order")
+        fitted = fit(trial, SCHEDULE, solver, reference)
+        assert trial.distance(fitted, reference) > trial.distance(solver, reference) + 3
+
+
+def test_where_all_pixels_are_clamped_the_methods_own_weights_stay() -> None:
+    trial = FakeTrial(lambda x, mu, t: np.full_like(mu, 1.5))
+    solver = solver_at(TIMES[3])
+    fitted = fit(trial, SCHEDULE, solver, np.full(SHAPE, 0.5, np.float32), "data")
+    assert fitted.weights == own_weights(tableau(SCHEDULE, solver, "data"))
+
+
+# When it ends
+
+
+def test_after_the_deadline_the_methods_own_weights_are_given() -> None:
+    for solver in (solver_at(TIMES[5], "unipc-b2", 3), solver_at(TIMES[3], "ipndm", 3, prediction="noise")):
+        trial = FakeTrial(mixture())
+        lines: list[str] = []
+        fitted = fit(trial, SCHEDULE, solver, PICTURE, deadline=-math.inf, report=lines.append)
+        assert fitted == replace(solver, weights=own_weights(tableau(SCHEDULE, solver)))
+        assert trial.evaluations == solver.steps
+        assert lines == []
+
+
+def test_a_deadline_between_two_steps_keeps_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that only the network moves."""
+    trial = FakeTrial(mixture())
+    reference = many_steps(trial)
+    monkeypatch.setattr(fitting.time, "monotonic", lambda: float(trial.evaluations))
+    solver, lines = solver_at(TIMES[5]), []
+    fitted = fit(trial, SCHEDULE, solver, reference, deadline=solver.steps + 1, report=lines.append)
+    assert len(lines) == 1
+    assert trial.distance(solver, reference) < trial.distance(fitted, reference)
+    longer = fit(trial, SCHEDULE, solver, reference)
+    assert trial.distance(fitted, reference) < trial.distance(longer, reference)
+
+
+def test_each_step_is_reported_with_its_distance() -> None:
+    trial, lines = FakeTrial(mixture()), []
+    reference = many_steps(trial)
+    fitted = fit(trial, SCHEDULE, solver_at(TIMES[3]), reference, report=lines.append)
+    matches = [re.fullmatch(r"weights fitted, step (\d): (\d+\.\d\d) dB", line) for line in lines]
+    assert [int(match[1]) for match in matches] == list(range(1, len(lines) + 1))
+    assert 1 < len(lines) <= fitting.ITERATIONS
+    distances = [float(match[2]) for match in matches]
+    assert all(one <= other for one, other in itertools.pairwise(distances))
+    assert distances[-1] == pytest.approx(trial.distance(fitted, reference), abs=0.02)
+
+
+# Networks that give no numbers
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3e38], ids=str)
+@pytest.mark.parametrize("where", ["everywhere", "in one pixel"])
+def test_a_network_that_gives_no_finite_pictures_is_refused_at_once(value: float, where: str) -> None:
+    def spoilt(x: Array, mu: Array, t: float) -> Array:
+        said = np.zeros_like(mu)
+        said[(...,) if where == "everywhere" else (0, 0, 0, 0)] = value
+        return said
+
+    trial = FakeTrial(spoilt)
+    with pytest.raises(BackendError) as caught:
+        fit(trial, SCHEDULE, solver_at(TIMES[5]), PICTURE)
+    assert caught.value.message == "the network gave infinities or NaN: no weights to fit"
+    assert caught.value.hint == "check its weights"
+    assert trial.evaluations == 5
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 3e38], ids=str)
+def test_a_network_that_gives_no_numbers_later_leaves_the_methods_own_weights(value: float) -> None:
+    """Finite for the method itself, and for nothing that is near it."""
+
+    def spoilt(x: Array, mu: Array, t: float) -> Array:
+        said = GaussianProblem(SCHEDULE, 0.05, 0.1).denoiser()(x, mu, t)
+        return said if trial.evaluations <= 3 else np.full_like(said, value, dtype=np.float32)
+
+    trial = FakeTrial(spoilt)
+    solver = solver_at(TIMES[3])
+    fitted = fit(trial, SCHEDULE, solver, PICTURE)
+    assert fitted.weights == own_weights(tableau(SCHEDULE, solver))
+    assert trial.evaluations < 100
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        Solver(), Solver("dpm++", spacing="trailing"), Solver("euler-ode", 1), Solver("posterior-published", 1),
+        solver_at(TIMES[3], "sde"), solver_at(TIMES[3], "posterior", 1), solver_at(TIMES[3], "sa", stochasticity=1.0),
+        solver_at(TIMES[3], "ghvb", momentum=0.2),
+        Solver("heun", steps=3, spacing="custom", times=(100, 40, 0)),
+    ],
+    ids=lambda solver: f"{solver.name} {solver.spacing}",
+)  # fmt: skip
+def test_solvers_that_take_no_weights_are_refused(solver: Solver) -> None:
+    assert not can_be_fitted(solver)
+    trial = FakeTrial(mixture())
+    with pytest.raises(InputError) as caught:
+        fit(trial, SCHEDULE, solver, PICTURE)
+    expected = "weights replace those of a solver without noise or momentum that visits given times"
+    assert caught.value.message == expected
+    assert trial.evaluations == 0
+
+
+@pytest.mark.parametrize("clamp", ["unit", "threshold"])
+def test_a_clamp_is_refused_for_it_would_change_what_was_fitted(clamp: str) -> None:
+    solver = solver_at(TIMES[3], clamp=clamp)
+    assert not can_be_fitted(solver)
+    assert can_be_fitted(replace(solver, clamp="none"))
+    trial = FakeTrial(mixture())
+    with pytest.raises(InputError) as caught:
+        fit(trial, SCHEDULE, solver, PICTURE)
+    assert caught.value.message == f"weights are not fitted with clamp {clamp!r}"
+    assert caught.value.hint == "use clamp='none'"
+    assert trial.evaluations == 0
+
+
+# At the end of a search
+
+
+def test_a_search_fits_the_nearest_solvers_that_take_weights() -> None:
+    """Others may be candidates too."""
+    candidates = [
+        Solver("heun"),
+        Solver("dpm++", clamp="unit"),
+        Solver("posterior", 1),
+        Solver("ipndm"),
+        Solver("deis"),
+    ]
+    trial, lines = FakeTrial(mixture()), []
+    found = tune(trial, SCHEDULE, 4, candidates=candidates, report=lines.append)
+    fitted = [attempt for attempt in found.attempts if attempt.solver.weights]
+    assert {attempt.solver.method for attempt in fitted} == {"ipndm", "deis"}
+    assert len(found.attempts) == len(candidates) + 2
+    reference = many_steps(trial)
+    for attempt in fitted:
+        before = [each for each in found.attempts if each.solver == replace(attempt.solver, weights=())]
+        assert attempt.distance_db > before[0].distance_db + 3
+        assert attempt.distance_db == pytest.approx(trial.distance(attempt.solver, reference), abs=1e-6)
+    assert found.best in fitted
+    assert sum(line.startswith("fitting the weights of ") for line in lines) == 2
+
+
+def test_a_search_among_solvers_that_take_no_weights_is_a_search_of_grids() -> None:
+    candidates = [Solver("heun"), Solver("posterior", 1)]
+    trial = FakeTrial(mixture())
+    fitted, plain = (tune(trial, SCHEDULE, 4, candidates=candidates, fitted=fit) for fit in (True, False))
+    assert fitted == plain
+
+
+def test_weights_of_a_candidate_are_not_used() -> None:
+    given = solver_at(TIMES[2], weights=((0.5, 0.5), (0.1, 0.9)))
+    one, other = (
+        tune(FakeTrial(mixture()), SCHEDULE, 3, candidates=[candidate]) for candidate in (given, Solver("dpm++"))
+    )
+    assert one.best == other.best
+
+
+def test_solvers_without_finite_pictures_are_not_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = FakeTrial(mixture())
+    restored = trial.restored
+
+    def spoilt(table: Table) -> Array:
+        if len(table.rows) < 100:
+            raise BackendError("the network gave infinities or NaN")
+        return restored(table)
+
+    monkeypatch.setattr(trial, "restored", spoilt)
+    with pytest.raises(BackendError, match="no solver gives pictures"):
+        tune(trial, SCHEDULE, 3, candidates=[Solver("dpm++")])
+    assert trial.evaluations == 0
+
+
+# With a network
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_fit_of_a_network_is_what_its_trial_then_runs(golden: Any) -> None:
+    schedule = Schedule()
+    pictures = np.random.default_rng(3).integers(LOW, HIGH, (3, 9, 14, 3), np.uint8)
+    trial = Trial(of_network(load_checkpoint(golden.weights)), pictures, "fp32", 1, batch=2)
+
+    def run(solver: Solver) -> Array:
+        table = tableau(schedule, solver)
+        return trial.run(table.times, table.rows, table.start, table.clamp)
+
+    reference = run(solver_at(range(100, -1, -5)))
+    solver, lines = solver_at(TIMES[3], last_step="lower-order"), []
+    fitted = fit(trial, schedule, solver, reference, report=lines.append)
+    before, after = (-10 * np.log10(np.mean((run(each) - reference) ** 2)) for each in (solver, fitted))
+    assert after > before + 3
+    assert float(lines[-1].split(": ")[1].removesuffix(" dB")) == pytest.approx(after, abs=0.02)
