@@ -11,8 +11,8 @@ import pytest
 
 from mrs.methods import METHODS
 from mrs.runtime.errors import InputError
+from mrs.schedule import Schedule
 from mrs.solver import (
-from mrs.table import tableau
     CLAMPS,
     LAST_STEPS,
     PREDICTIONS,
@@ -22,6 +22,7 @@ from mrs.table import tableau
     grid_intervals,
     parse_name,
 )
+from mrs.table import tableau
 
 FIVE = (100.0, 60.0, 30.0, 10.0, 2.0, 0.0)
 
