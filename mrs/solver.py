@@ -89,7 +89,7 @@ class Solver:
             )
         if not _is(self.steps, Integral) or self.steps < 1:
             raise InputError(f"steps {self.steps!r} is not a whole number of at least 1")
-        if not _is(self.lambda_min, Real) or math.isnan(self.lambda_min) or not _fits(self.lambda_min):
+        if not _is(self.lambda_min, Real) or not _fits(self.lambda_min) or math.isnan(self.lambda_min):
             raise InputError(f"lambda_min {self.lambda_min!r} is not a number", hint="-inf keeps all start times")
         if not isinstance(self.denoise_last, bool):
             raise InputError(f"denoise_last {self.denoise_last!r} is neither true nor false")
