@@ -77,7 +77,7 @@ class FakeTrial:
         return float(-10 * np.log10(error + 1e-30))
 
 
-def mixture(schedule: Schedule = SCHEDULE, output: str = "noise", distance: float = 0.15) -> Denoiser:
+def mixture(schedule: Schedule = SCHEDULE, output: str = "noise", distance: float = 0.1) -> Denoiser:
     """The best denoiser where each value of x0 - mu is one of two: far from linear in x."""
 
     def best(x: Array, mu: Array, t: float) -> Array:
