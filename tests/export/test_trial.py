@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mrs.export.modulation import modulation_table
 from mrs.export.nafnet import Architecture, ConditionalNAFNet
 from mrs.export.trial import TimedNetwork, Trial, of_network, of_plan
+from mrs.kernels.row import Row
 from mrs.reference import sample
 from mrs.runtime import backends, machine
 from mrs.runtime.chain import Chain
@@ -178,6 +179,91 @@ def test_pictures_that_are_views(network: TimedNetwork) -> None:
     )
 
 
+# Parts of a run: the start, and one evaluation
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5, 8])
+@pytest.mark.parametrize(("sigma", "seed"), [(50 / 255, 0), (0.05, 7), (0.0, 3)])
+def test_the_start_is_that_of_a_run(network: TimedNetwork, sigma: float, seed: int, batch: int) -> None:
+    """A run of one step that keeps the state, and nothing else, ends where it started."""
+    trial = Trial(network, PICTURES, "fp32", 1, batch)
+    mu, x = trial.start(sigma, seed)
+    assert (mu.shape, mu.dtype, x.shape, x.dtype) == ((5, 3, 7, 10), np.float32, (5, 3, 7, 10), np.float32)
+    np.testing.assert_array_equal(mu, PICTURES.transpose(0, 3, 1, 2) / np.float32(255))
+    ended = trial.run([50.0, 0.0], [Row(0.0, 0.0, 0.0, 1.0, 0.0, 0.0)], sigma, "none", seed)
+    np.testing.assert_allclose(np.clip(x, 0, 1).transpose(0, 2, 3, 1), ended, rtol=0, atol=1e-6)
+    if sigma:
+        # Noise of this deviation, another one in each batch.
+        noise = (x - mu) / sigma
+        assert abs(noise.mean()) < 0.15
+        assert abs(noise.std() - 1) < 0.1
+        firsts = noise[::batch]
+        assert all(np.abs(one - other).max() > 1 for one, other in itertools.combinations(firsts, 2))
+    else:
+        np.testing.assert_array_equal(x, mu)
+
+
+def test_the_start_is_that_of_seed_0_unless_another_is_given(network: TimedNetwork) -> None:
+    trial = Trial(network, PICTURES, "fp32", 1, 2)
+    np.testing.assert_array_equal(trial.start(0.1), trial.start(0.1, 0))
+    assert np.abs(trial.start(0.1)[1] - trial.start(0.1, 1)[1]).max() > 0.1
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 8])
+def test_a_prediction_is_what_the_torch_network_says(net: ConditionalNAFNet, network: TimedNetwork, batch: int) -> None:
+    """At several times by turns, between whole ones too, and of states that are no pictures."""
+    trial = Trial(network, PICTURES, "fp32", 1, batch)
+    mu, x = trial.start(1.0, 2)
+    said = []
+    for t in (80.0, 3.0, 80.0, 0.25, 100.0):
+        x = x[::-1] * np.float32(0.9)
+        with torch.no_grad():
+            expected = net(torch.from_numpy(x.copy()), torch.from_numpy(mu), t).numpy()
+        said.append(trial.predict(x, mu, t))
+        assert (said[-1].shape, said[-1].dtype) == (x.shape, np.float32)
+        np.testing.assert_allclose(said[-1], expected, rtol=0, atol=2e-5)
+        assert expected.std() > 0.02
+    # Time matters to this network, so that a time that stayed would have been seen.
+    first, second = (trial.predict(x, mu, t) for t in (80.0, 3.0))
+    assert np.abs(first - second).max() > 1e-3
+
+
+def test_a_prediction_stays_when_another_is_made_and_writes_into_nothing(network: TimedNetwork) -> None:
+    trial = Trial(network, PICTURES, "fp32", 1, 2)
+    mu, x = trial.start(0.2)
+    mu.setflags(write=False)
+    x.setflags(write=False)
+    said = trial.predict(x, mu, 40.0)
+    copy = said.copy()
+    trial.predict(mu, mu, 90.0)
+    run(trial, "ode-2")
+    np.testing.assert_array_equal(said, copy)
+    np.testing.assert_array_equal(trial.predict(x, mu, 40.0), copy)
+
+
+def test_runs_and_predictions_by_turns_do_not_affect_one_another(network: TimedNetwork) -> None:
+    fresh = run(Trial(network, PICTURES, "fp32", 1, 2), "ode-2", seed=5)
+    trial = Trial(network, PICTURES, "fp32", 1, 2)
+    mu, x = trial.start(0.2)
+    said = trial.predict(x, mu, 40.0)
+    for _ in range(2):
+        np.testing.assert_array_equal(run(trial, "ode-2", seed=5), fresh)
+        np.testing.assert_array_equal(trial.predict(x, mu, 40.0), said)
+
+
+def test_a_table_may_be_run_by_hand(network: TimedNetwork) -> None:
+    """Start, predictions and a row's weighted sums are all that there is to a run without noise."""
+    trial = Trial(network, PICTURES, "fp32", 1, 2)
+    table = table_of("ode-2")
+    mu, x = trial.start(table.start, 4)
+    older = np.zeros_like(x)
+    for t, row in zip(table.times, table.rows, strict=False):
+        newest = row.cx * x + row.cm * mu + row.cf * trial.predict(x, mu, t)
+        x = (row.ax * x + row.am * mu + row.b0 * newest + row.b1 * older).astype(np.float32)
+        older = newest
+    np.testing.assert_allclose(np.clip(x, 0, 1).transpose(0, 2, 3, 1), run(trial, "ode-2", seed=4), rtol=0, atol=2e-5)
+
+
 # What it costs
 
 
@@ -273,8 +359,11 @@ def test_a_plan_refuses_other_times(plan: Plan, time: float) -> None:
             network.modulation(times)
         assert caught.value.hint == "give the checkpoint instead"
     table = table_of("ode-2")
+    trial = Trial(network, PICTURES[:1], "fp32", 1)
     with pytest.raises(InputError, match="whole times only"):
-        Trial(network, PICTURES[:1], "fp32", 1).run([time] * 4, table.rows, table.start, "none")
+        trial.run([time] * 4, table.rows, table.start, "none")
+    with pytest.raises(InputError, match="whole times only"):
+        trial.predict(*reversed(trial.start(table.start)), time)
 
 
 def test_a_plan_without_its_timetable_is_refused(plan: Plan) -> None:

