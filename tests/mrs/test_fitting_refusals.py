@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -61,12 +62,20 @@ def solver_at(times: Sequence[float], method: str = "dpm++", order: int = 2, **m
 # Networks that give no numbers
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3e38], ids=str)
-@pytest.mark.parametrize("where", ["everywhere", "in one pixel"])
+@pytest.mark.parametrize(
+    ("value", "where"),
+    [
+        *itertools.product((math.nan, math.inf, -math.inf), ("everywhere", "in one pixel", "at the end")),
+        # Finite itself, but not what is made of it.
+        (3e38, "everywhere"),
+    ],
+)
 def test_a_network_that_gives_no_finite_pictures_is_refused_at_once(value: float, where: str) -> None:
     def spoilt(x: Array, mu: Array, t: float) -> Array:
         said = np.zeros_like(mu)
-        said[(...,) if where == "everywhere" else (0, 0, 0, 0)] = value
+        # What is infinite in the last step alone is so at the end, where a clamp would hide it.
+        if where != "at the end" or t == TIMES[5][-2]:
+            said[(0, 0, 0, 0) if where == "in one pixel" else (...,)] = value
         return said
 
     trial = FakeTrial(spoilt)
