@@ -155,12 +155,16 @@ class _Runs:
         for row, own, t in zip(self.rows[index:], weights[index:], self.times[index:], strict=False):
             q0 = row.cx * x + row.cm * self.mu + row.cf * self.trial.predict(x, self.mu, t)
             predictions = [q0, *predictions[: MOST_PREDICTIONS - 1]]
-            mean = 1 - own[0] - (sum(own[1:]) if self.data else 0.0)
-            x = np.float32(own[0]) * x + np.float32(mean) * self.mu
-            for weight, q in zip(own[1:], predictions, strict=False):
-                x += np.float32(weight) * q
+            x = self._combined(own, x, predictions)
             states.append((x, predictions))
         return states
+
+    def _combined(self, own: tuple[float, ...], x: F32, predictions: list[F32]) -> F32:
+        mean = 1 - own[0] - (sum(own[1:]) if self.data else 0.0)
+        combined = np.float32(own[0]) * x + np.float32(mean) * self.mu
+        for weight, q in zip(own[1:], predictions, strict=False):
+            combined += np.float32(weight) * q
+        return combined
 
     def error(self, x: F32) -> float:
         """Mean squared distance of a final state to the reference; infinite where it is not finite."""
@@ -181,9 +185,11 @@ class _Runs:
         columns = []
         for index, row in enumerate(weights):
             for place in range(len(row)):
-                changed = [list(other) for other in weights]
-                changed[index][place] += DIFFERENCE
-                moved = self.states(tuple(map(tuple, changed)), index, states[index])[-1][0]
+                changed = (*row[:place], row[place] + DIFFERENCE, *row[place + 1 :])
+                # The step's own prediction stays what it was, so that the network is asked from the next step on.
+                predictions = states[index + 1][1]
+                x = self._combined(changed, states[index][0], predictions)
+                moved = self.states(weights, index + 1, (x, predictions))[-1][0]
                 columns.append(((moved - final).ravel()[::STRIDE] / DIFFERENCE * inside).astype(np.float32))
         jacobian = np.stack(columns).astype(np.float64)
         return jacobian @ missing, jacobian @ jacobian.T
