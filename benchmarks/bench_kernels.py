@@ -33,7 +33,7 @@ def test_kernel(benchmark: BenchmarkFixture, record: Callable[..., None], kind: 
     call: Callable[[], None] = {
         "start": lambda: functions.start(picture, 0.2, 0, mu, x, packed, **extra),
         "finish": lambda: functions.finish(x, picture, **extra),
-    }.get(kind, lambda: functions.step(x, mu, output, q, q, row, False, 0, 1, packed, **extra))
+    }.get(kind, lambda: functions.step(x, mu, output, q, q, q, q, row, "none", 0, 1, packed, **extra))
     benchmark.group = f"{kind} at 256x256"
     benchmark.pedantic(call, rounds=100, warmup_rounds=5)
     stats = benchmark.stats.stats
