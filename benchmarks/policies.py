@@ -6,19 +6,15 @@ Pictures as in `benchmarks.solvers`. Of each setting: PSNR to the truth in float
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 from benchmarks import rows
-from benchmarks.solvers import REFERENCE, crops, distance, judge
-from mrs.builder import WEIGHTS
-from mrs.export.checkpoint import read_checkpoint
+from benchmarks.solvers import REFERENCE, distance, judge, picture_parser, prepared
 from mrs.export.trial import Trial, of_network
 from mrs.runtime import machine
-from mrs.runtime.pictures import find_pictures
 from mrs.schedule import Schedule
 from mrs.solver import CLAMPS, LAST_STEPS, Solver
 from mrs.table import tableau
@@ -28,17 +24,10 @@ STARTS = (100.0, 95.0, 90.0, 80.0, 70.0, 60.0, 50.0)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="clean pictures")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS / "rain.safetensors")
-    parser.add_argument("--degradation", default="rain")
-    parser.add_argument("--size", type=int, default=256, help="side of the crops, default 256")
-    parser.add_argument("--most", type=int, help="use only the first pictures")
+    parser = picture_parser(__doc__)
     parser.add_argument("--rows", type=Path, help="append the figures to this file")
     options = parser.parse_args()
-    source = read_checkpoint(options.weights)
-    paths = [path for path, _ in find_pictures([options.folder])][: options.most]
-    clean, degraded = crops(paths, options.size, options.degradation)
+    source, clean, degraded, about = prepared(options)
     schedule = Schedule(**source.metadata["schedule"])
     network = of_network(source.network())
     trials = {
@@ -60,10 +49,6 @@ def main() -> None:
         figures |= {f"{name} {key} db": value for key, value in line.items()}
         print(f"{name:<42}" + "".join(f"  {key} {value:6.2f}" for key, value in line.items()), flush=True)
     if options.rows is not None:
-        about = {
-            "pictures": len(paths), "folder": options.folder.name, "crop": options.size,
-            "degradation": options.degradation, "weights_sha256": source.sha256,
-        }  # fmt: skip
         rows.append(options.rows, "policies", about, figures)
 
 

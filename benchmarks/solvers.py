@@ -25,7 +25,7 @@ from skimage.metrics import structural_similarity
 from benchmarks import rows
 from mrs import degradations
 from mrs.builder import WEIGHTS
-from mrs.export.checkpoint import read_checkpoint
+from mrs.export.checkpoint import Checkpoint, read_checkpoint
 from mrs.export.trial import Trial, of_network
 from mrs.runtime import machine
 from mrs.runtime.errors import InputError
@@ -72,23 +72,13 @@ TUNED = sorted((Path(__file__).parent / "tuned").glob("*.json"))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="clean pictures")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS / "rain.safetensors")
-    parser.add_argument("--degradation", default="rain")
-    parser.add_argument("--size", type=int, default=256, help="side of the crops, default 256")
-    parser.add_argument("--most", type=int, help="use only the first pictures")
+    parser = picture_parser(__doc__)
     parser.add_argument("--only", nargs="*", metavar="NAME", help=f"of {', '.join(SOLVERS)}, tuned")
     parser.add_argument("--evaluations", nargs="*", type=int, default=EVALUATIONS)
     parser.add_argument("--rows", type=Path, default=rows.RESULTS / "solvers.jsonl", help="file of the figures")
     options = parser.parse_args()
-    source = read_checkpoint(options.weights)
-    paths = [path for path, _ in find_pictures([options.folder])][: options.most]
-    clean, degraded = crops(paths, options.size, options.degradation)
-    shared = {
-        "pictures": len(paths), "folder": options.folder.name, "crop": options.size,
-        "degradation": options.degradation, "weights_sha256": source.sha256, "precision": "fp32",
-    }  # fmt: skip
+    source, clean, degraded, about = prepared(options)
+    shared = {**about, "precision": "fp32"}
     schedule = Schedule(**source.metadata["schedule"])
     trial = Trial(of_network(source.network()), degraded, "fp32", machine.threads())
     done = {json.dumps(row["settings"], sort_keys=True): row["figures"] for row in read(options.rows)}
@@ -122,6 +112,29 @@ def main() -> None:
             rows.append(options.rows, CASE, settings, figures)
             text = "  ".join(f"{key} {value:.4f}" for key, value in figures.items())
             print(f"{name:<22}{steps:4} {text}  {time.perf_counter() - begin:.0f} s", flush=True)
+
+
+def picture_parser(description: str | None) -> argparse.ArgumentParser:
+    """The options of weights and pictures, which `benchmarks.policies` has too."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="clean pictures")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS / "rain.safetensors")
+    parser.add_argument("--degradation", default="rain")
+    parser.add_argument("--size", type=int, default=256, help="side of the crops, default 256")
+    parser.add_argument("--most", type=int, help="use only the first pictures")
+    return parser
+
+
+def prepared(options: argparse.Namespace) -> tuple[Checkpoint, Any, Any, dict[str, Any]]:
+    """What these options name: weights, clean and degraded crops, and the settings that a row says of them."""
+    source = read_checkpoint(options.weights)
+    paths = [path for path, _ in find_pictures([options.folder])][: options.most]
+    clean, degraded = crops(paths, options.size, options.degradation)
+    about = {
+        "pictures": len(paths), "folder": options.folder.name, "crop": options.size,
+        "degradation": options.degradation, "weights_sha256": source.sha256,
+    }  # fmt: skip
+    return source, clean, degraded, about
 
 
 def choose(name: str, steps: int, weights: str) -> Solver | None:

@@ -100,6 +100,7 @@ class Trial:
         count, height, width, channels = self.pictures.shape
         high, wide = (-(-side // network.multiple) * network.multiple for side in (height, width))
         self._parts = [slice(low, min(low + batch, count)) for low in range(0, count, batch)]
+        self._modulations: dict[float, F32] = {}
         unused = network.modulation([1.0])
         self._compiled = {
             size: network.backend.compile(network.graph, unused, (size, 2 * channels, high, wide), precision, threads)
@@ -118,9 +119,11 @@ class Trial:
         """The network's output at a time for the state of all pictures, (N, C, H, W)."""
         _, channels, height, width = x.shape
         output = np.empty_like(x)
-        modulation = self.network.modulation([t])
+        if t not in self._modulations:
+            # A fit asks for the same few times hundreds of times.
+            self._modulations[t] = self.network.modulation([t])
         for compiled in self._compiled.values():
-            compiled.retime(modulation)
+            compiled.retime(self._modulations[t])
         for part in self._parts:
             compiled = self._compiled[part.stop - part.start]
             compiled.packed[:, :channels, :height, :width] = x[part] - mu[part]

@@ -35,8 +35,7 @@ def deis(step: Step) -> Weights:
     ends = at_t * at_end - at_u * lagrange[0]
     moments = _moments(step, len(nodes) - 1)
     b = (ends - moments @ slopes) * (step.s_t if step.data else step.a_t)
-    kept = step.s_t / step.s_u if step.data else step.a_t / step.a_u
-    return weighted(step, kept, b.tolist())
+    return weighted(step, step.kept, b.tolist())
 
 
 def _moments(step: Step, count: int) -> np.ndarray:

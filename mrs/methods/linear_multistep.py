@@ -30,10 +30,9 @@ AGES = (
 def linear_multistep(step: Step) -> Weights:
     """One step of order 1-4, with the run's momentum."""
     m = step.run.momentum
-    kept = step.s_t / step.s_u if step.data else step.a_t / step.a_u
-    transferred = step.a_t - kept * step.a_u if step.data else step.s_t - kept * step.s_u
+    transferred = step.a_t - step.kept * step.a_u if step.data else step.s_t - step.kept * step.s_u
     b = [transferred * weight for weight in coefficients(step.order, m)]
-    return weighted(step, kept, b, momentum=m if step.index else 0.0)
+    return weighted(step, step.kept, b, momentum=m if step.index else 0.0)
 
 
 def coefficients(order: int, momentum: float = 0.0) -> list[float]:

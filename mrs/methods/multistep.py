@@ -40,9 +40,7 @@ def sa(step: Step) -> Weights:
 
 def kept_state(step: Step, tau: float = 0.0) -> float:
     """What is left of y_u in y_t."""
-    if step.data:
-        return step.s_t / step.s_u * math.exp(-(tau**2) * step.h)
-    return step.a_t / step.a_u
+    return step.kept * math.exp(-(tau**2) * step.h) if step.data else step.kept
 
 
 def noise_weight(step: Step, tau: float) -> float:

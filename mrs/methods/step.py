@@ -104,6 +104,11 @@ class Step:
         return self.run.schedule.S
 
     @property
+    def kept(self) -> float:
+        """What the probability-flow ODE's linear part leaves of y_u in y_t."""
+        return self.s_t / self.s_u if self.data else self.a_t / self.a_u
+
+    @property
     def h(self) -> float:
         """lam_t - lam_u > 0, infinite where s_t = 0."""
         return self._lam_step(0)
