@@ -1,0 +1,105 @@
+"""How a kernel is launched: what `step` and the others carry out, and what a report or an ahead-of-time build reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mrs.kernels.gpu.arrays import WIDE_BYTES, Geometry, is_wide
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One kernel on its arguments.
+
+    Attributes:
+        kernel: the jitted function.
+        grid: programs in x and y.
+        arguments: tensors and integers, in the kernel's order.
+        constants: what it is compiled for, by name.
+        warps: of a program.
+    """
+
+    kernel: Any
+    grid: tuple[int, int]
+    arguments: tuple[Any, ...]
+    constants: dict[str, Any]
+    warps: int
+
+    @property
+    def name(self) -> str:
+        """The kernel's name."""
+        return str(self.kernel.__name__)
+
+    def run(self) -> None:
+        """Launch on the current stream; nothing waits for it."""
+        self.kernel[self.grid](*self.arguments, **self.constants, **options(self.warps))
+
+
+def options(warps: int) -> dict[str, object]:
+    """For the compiler. Products and sums stay apart, so that rows give the bits of kernels/update.py anywhere."""
+    return {"num_warps": warps, "enable_fp_fusion": False}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How the pixels of a batch are cut into programs, see tile.py.
+
+    Attributes:
+        grid: tiles, then planes or pictures.
+        runs: of GROUP pixels in a line.
+        exact: whether these fill the lines.
+        constants: GROUPS and GROUP, the size of a tile.
+        warps: of a program.
+    """
+
+    grid: tuple[int, int]
+    runs: int
+    exact: bool
+    constants: dict[str, int]
+    warps: int
+
+    @classmethod
+    def of_planes(cls, geometry: Geometry, group: int) -> Shape:
+        """A tile of a plane, a run for each of 128 threads."""
+        return cls._of(geometry, group, 128 * group, geometry.images * geometry.channels, 4)
+
+    @classmethod
+    def of_pictures(cls, geometry: Geometry, group: int, each: int, warps: int = 1) -> Shape:
+        """A tile of all planes of a picture, `each` pixels for each thread.
+
+        A single warp regroups its pixels without a barrier.
+        """
+        return cls._of(geometry, group, 32 * warps * each, geometry.images, warps)
+
+    @classmethod
+    def _of(cls, geometry: Geometry, group: int, pixels: int, planes: int, warps: int) -> Shape:
+        runs, groups = -(-geometry.wide // group), pixels // group
+        tiles = -(-geometry.high * runs // groups)
+        return cls((tiles, planes), runs, runs * group == geometry.wide, {"GROUPS": groups, "GROUP": group}, warps)
+
+
+def shape_of_pictures(
+    geometry: Geometry, last: bool, picture: Tensor, network: Tensor, *others: Tensor
+) -> Shape | None:
+    """For a kernel that reads or writes interleaved pictures in accesses of 16 bytes; None where it cannot.
+
+    Args:
+        geometry: of the batch.
+        last: whether the network has its channels last.
+        picture: (N, H, W, C).
+        network: the network's array that the kernel reads or writes.
+        others: what else must begin where such accesses may begin.
+    """
+    group = WIDE_BYTES // picture.element_size()
+    run = max(group, WIDE_BYTES // network.element_size())
+    if geometry.channels != 3 or geometry.width % group or geometry.wide % run:
+        return None
+    if not is_wide(picture, network, *others):
+        return None
+    # In planes of half precision only eight neighbours are 16 bytes.
+    each = 4 if last else WIDE_BYTES // network.element_size()
+    return Shape.of_pictures(geometry, run, each)
