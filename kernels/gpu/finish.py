@@ -142,7 +142,7 @@ def launch(
         group = WIDE_BYTES // picture.element_size()
         numbers = (index, slots, geometry.height, geometry.width // group, shape.runs, geometry.high)
         return Launch(finish_pixels, shape.grid, (*arrays, *numbers), {"LAST": last, **shape.constants}, shape.warps)
-    shape = Shape.of_planes(geometry, WIDE_BYTES // output.element_size())
+    shape = Shape.of_planes(geometry, last, output)
     sizes = (geometry.channels, geometry.height, geometry.width, shape.runs, geometry.high, geometry.wide)
     constants = {"LAST": last, **shape.constants, "EXACT": shape.exact}
     return Launch(finish_planes, shape.grid, (*arrays, index, slots, *sizes), constants, shape.warps)

@@ -10,6 +10,9 @@ from mrs.kernels.gpu.arrays import WIDE_BYTES, Geometry, is_wide
 if TYPE_CHECKING:
     from torch import Tensor
 
+# Of accesses to single elements more in flight would only need more registers. Noise comes in fours.
+NARROW_GROUP = 4
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -63,8 +66,11 @@ class Shape:
     warps: int
 
     @classmethod
-    def of_planes(cls, geometry: Geometry, group: int) -> Shape:
-        """A tile of a plane, a run for each of 128 threads."""
+    def of_planes(cls, geometry: Geometry, last: bool, network: Tensor) -> Shape:
+        """A tile of a plane, a run for each of 128 threads: 16 bytes of the network's array where they lie together."""
+        group = WIDE_BYTES // network.element_size()
+        if last or geometry.wide % group:
+            group = NARROW_GROUP
         return cls._of(geometry, group, 128 * group, geometry.images * geometry.channels, 4)
 
     @classmethod

@@ -140,7 +140,7 @@ def launch(picture: Tensor, mu: Tensor, x: Tensor, packed: Tensor, records: Tens
         group = WIDE_BYTES // picture.element_size()
         numbers = (geometry.height, geometry.width // group, shape.runs, geometry.high)
         return Launch(start_pixels, shape.grid, (*arrays, *numbers), {"LAST": last, **shape.constants}, shape.warps)
-    shape = Shape.of_planes(geometry, WIDE_BYTES // packed.element_size())
+    shape = Shape.of_planes(geometry, last, packed)
     sizes = (geometry.channels, geometry.height, geometry.width, shape.runs, geometry.high, geometry.wide)
     constants = {"LAST": last, **shape.constants, "EXACT": shape.exact}
     return Launch(start_planes, shape.grid, (*arrays, *sizes), constants, shape.warps)

@@ -150,7 +150,7 @@ def launch(
         shape = Shape.of_pictures(geometry, group, each=4)
         numbers = (index, slots, geometry.height, geometry.width, shape.runs, geometry.high)
         return Launch(step_pixels, shape.grid, (*arrays, *numbers), dict(shape.constants), shape.warps)
-    shape = Shape.of_planes(geometry, group)
+    shape = Shape.of_planes(geometry, last, output)
     sizes = (geometry.channels, geometry.height, geometry.width, shape.runs, geometry.high, geometry.wide)
     constants = {"LAST": last, **shape.constants, "EXACT": shape.exact}
     return Launch(step_planes, shape.grid, (*arrays, index, slots, *sizes), constants, shape.warps)

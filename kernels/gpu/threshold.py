@@ -230,7 +230,7 @@ def launches(
         numbers: tuple[int, ...] = (index, geometry.height, geometry.width, shape.runs, geometry.high)
         kernel, constants = count_pixels, dict[str, Any](shape.constants)
     else:
-        shape = Shape.of_planes(geometry, group)
+        shape = Shape.of_planes(geometry, last, output)
         numbers = (index, geometry.channels, geometry.height, geometry.width, shape.runs, geometry.high, geometry.wide)
         kernel, constants = count_planes, {"LAST": last, **shape.constants, "EXACT": shape.exact}
     count = geometry.channels * geometry.height * geometry.width

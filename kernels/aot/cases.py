@@ -1,0 +1,141 @@
+"""Every kernel and specialisation in use: the launches that the public functions make, on arrays without memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count, product
+from typing import Any
+
+from mrs.kernels.gpu import traffic, workspace
+from mrs.kernels.gpu.finish import launch as finish_launch
+from mrs.kernels.gpu.launch import Launch
+from mrs.kernels.gpu.start import launch as start_launch
+from mrs.kernels.gpu.step import launch as step_launch
+from mrs.kernels.gpu.tables import FIELDS
+from mrs.kernels.gpu.threshold import launches as threshold_launches
+from mrs.kernels.gpu.traffic import Traffic
+from mrs.kernels.row import Row
+
+NETWORKS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+PICTURES = {"uint8": "u8", "float32": "f32"}
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "uint8": 1, "int32": 4, "uint32": 4}
+# A row with every weight, so that nothing of a kernel is left out.
+FULL = Row(*[1.0] * len(Row._fields))
+# Widths of the picture and of the state: whole groups of every type, and nothing whole.
+SIZES = {True: (256, 256), False: (250, 251)}
+_addresses = count(2**20, 2**40)
+
+
+@dataclass(frozen=True)
+class Array:
+    """Shape, type and layout of a tensor, as far as launches ask for them."""
+
+    shape: tuple[int, ...]
+    dtype: str  # as torch prints it
+    last: bool = False
+    device: str = "cuda:0"
+    address: int = field(default_factory=lambda: next(_addresses))
+
+    @classmethod
+    def of(cls, kind: str, *shape: int, last: bool = False) -> Any:
+        """An array of a type named as NumPy names it; `last` puts the second of four dimensions last.
+
+        To the type checker it passes for any tensor.
+        """
+        return cls(shape, f"torch.{kind}", last)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def numel(self) -> int:
+        """Number of elements."""
+        total = 1
+        for size in self.shape:
+            total *= size
+        return total
+
+    def element_size(self) -> int:
+        """Bytes of an element."""
+        return BYTES[self.dtype.removeprefix("torch.")]
+
+    def data_ptr(self) -> int:
+        """An address that no other array comes near, as aligned as those of an allocator."""
+        return self.address
+
+    def stride(self) -> tuple[int, ...]:
+        """Strides in elements."""
+        order = (0, 2, 3, 1) if self.last else tuple(range(len(self.shape)))
+        strides, step = [0] * len(self.shape), 1
+        for dimension in reversed(order):
+            strides[dimension], step = step, step * self.shape[dimension]
+        return tuple(strides)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One specialisation.
+
+    Attributes:
+        name: kernel and types, unique.
+        launch: on a picture of about 256x256 with three channels; the compiled code serves any size.
+        traffic: what a full row moves; None for kernels that work on counts, not on pixels.
+        wide: whether the layout allows accesses of 16 bytes throughout.
+    """
+
+    name: str
+    launch: Launch
+    traffic: Traffic | None
+    wide: bool
+
+    @property
+    def elements(self) -> int:
+        """Elements of a state in a program's tile."""
+        constants = self.launch.constants
+        planes = 3 if self.launch.name.endswith("pixels") else 1
+        return int(constants["GROUPS"] * constants["GROUP"] * planes)
+
+
+def cases() -> list[Case]:
+    """All of them, the wide ones first."""
+    found = [case for wide in (True, False) for case in _cases(wide)]
+    one = threshold_launches(*_arrays("float32", False, 256), _counts(), _bounds(), 0, (256, 256))
+    return [*found, *(Case(launch.name, launch, None, False) for launch in (one[1], one[3]))]
+
+
+def _cases(wide: bool) -> Iterator[Case]:
+    width, padded = SIZES[wide]
+    size = (256, width)
+    for kind, last in product(NETWORKS, (False, True)):
+        network, tail = BYTES[kind], f"{NETWORKS[kind]}{'_last' if last else ''}{'' if wide else '_any'}"
+        x, mu, output, records = _arrays(kind, last, padded)
+        tables = (records, Array.of("uint32", 4))
+        history, packed = Array.of("float32", 3, *x.shape), Array.of(kind, 1, 6, *x.shape[2:], last=last)
+        launch = step_launch(x, mu, output, history, packed, *tables, _bounds(), 0, size)
+        yield Case(
+            f"{launch.name}_{tail}", launch, traffic.of_step(FULL, True, network, launch.name == "step_pixels"), wide
+        )
+        for picture_kind, short in PICTURES.items():
+            picture, bytes_ = Array.of(picture_kind, 1, 256, width, 3), BYTES[picture_kind]
+            launch = start_launch(picture, mu, x, packed, *tables)
+            yield Case(f"{launch.name}_{short}_{tail}", launch, traffic.of_start(network, last, bytes_), wide)
+            launch = finish_launch(x, mu, output, history, picture, *tables, _bounds(), 0)
+            yield Case(f"{launch.name}_{short}_{tail}", launch, traffic.of_finish(FULL, network, last, bytes_), wide)
+        coarse, _, fine, _ = threshold_launches(x, mu, output, records, _counts(), _bounds(), 0, size)
+        yield Case(f"{coarse.name}_coarse_{tail}", coarse, traffic.of_count(network, last), wide)
+        yield Case(f"{fine.name}_fine_{tail}", fine, traffic.of_count(network, last), wide)
+
+
+def _arrays(kind: str, last: bool, wide: int) -> tuple[Any, Any, Any, Any]:
+    """x, mu, the network's output, the records."""
+    shape = (1, 3, 256, wide)
+    state = Array.of("float32", *shape), Array.of("float32", *shape)
+    return *state, Array.of(kind, *shape, last=last), Array.of("float32", 2, FIELDS)
+
+
+def _counts() -> Any:
+    return Array.of("int32", *workspace(1))
+
+
+def _bounds() -> Any:
+    return Array.of("float32", 1)
