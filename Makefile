@@ -6,7 +6,7 @@ STAMP := .venv/installed
 INPUTS := setup.py pyproject.toml constraints.txt mrs/_version.py $(wildcard kernels/*.c)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench clean
+.PHONY: help install demo test check bench gpu clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,9 @@ $(STAMP): $(INPUTS) | $(BIN)/pip
 	@# torch for CUDA insists on a triton of its own (torch for CPUs on none), so pip must not see another pin beside it.
 	@sed '/^triton==/d' constraints.txt > .venv/constraints.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-input -c .venv/constraints.txt -e '.[dev]'
+	@# The kernels for GPUs are tested on CPUs as well. There are wheels for Linux only, elsewhere these tests are skipped.
+	@[ "$$(uname)" != Linux ] || $(BIN)/python -c 'import triton' 2>/dev/null || \
+		$(BIN)/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt triton
 	@touch $@
 
 demo: $(STAMP) ## degrade a photograph with rain, restore it with the weights that ship, print the figures
@@ -46,6 +49,11 @@ check: $(STAMP) ## run the linter, the formatter's check, the type checker and t
 
 bench: $(STAMP) ## measure; the machine should do nothing else meanwhile
 	@$(BIN)/python -m pytest benchmarks --rows benchmarks/results/cpu.jsonl
+
+# Needs nothing of .venv: on a machine with a GPU the Python that has torch for CUDA will do, without an install.
+GPU_PYTHON ?= $(PYTHON)
+gpu: ## test and time the kernels on an NVIDIA GPU, four minutes (PARTS=tests or kernels; GPU_PYTHON=python3.12; COMMIT=)
+	@PYTHONPATH=.$${PYTHONPATH:+:$$PYTHONPATH} $(GPU_PYTHON) -m benchmarks.gpu --commit '$(COMMIT)' $(PARTS)
 
 clean: ## remove all that the other targets made, .venv included
 	@rm -rf .venv build dist demo mrs_trt.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache

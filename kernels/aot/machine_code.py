@@ -18,8 +18,10 @@ from mrs.kernels.aot.binary import Binary
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 RESOURCES = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)")
-# An access with its suffixes, such as LDG.E.EL.128.SYS; LDGSTS copies to shared memory, ATOMG and RED are atomic.
-ACCESS = re.compile(r"\b(LDGSTS|LDG|STG|LDL|STL|ATOMG|REDG?|ATOM)((?:\.[A-Z0-9_]+)*)\b")
+# An access with its suffixes, such as LDG.E.EL.128.SYS. LD and ST find out at run time which memory they mean, LDGSTS
+# copies to shared memory, ATOMG and RED are atomic.
+ACCESS = re.compile(r"\b(LDGSTS|LDG?|STG?|LDL|STL|ATOMG?|REDG?)((?:\.[A-Z0-9_]+)*)\b")
+END = re.compile(r"\bEXIT\b")
 WIDTHS = {"256": 32, "128": 16, "64": 8, "U16": 2, "S16": 2, "U8": 1, "S8": 1}
 # Loads that every program makes of a few shared numbers carry Triton's hint evict_last; pixels never do.
 SHARED_NUMBER = "EL"
@@ -58,7 +60,7 @@ def read(binary: Binary) -> MachineCode:
     """Disassemble.
 
     Raises:
-        RuntimeError: where the disassembler prints what is not understood.
+        RuntimeError: where the disassembler fails or prints what is not understood.
     """
     with _file(binary.cubin) as path:
         usage = _run("cuobjdump", "--dump-resource-usage", path)
@@ -66,6 +68,8 @@ def read(binary: Binary) -> MachineCode:
     found = RESOURCES.search(usage)
     if found is None:
         raise RuntimeError(f"no resource usage of {binary.symbol}: {usage.strip()[:200]}")
+    if END.search(code) is None:
+        raise RuntimeError(f"no code of {binary.symbol}: {code.strip()[:200]}")
     registers, stack, local = map(int, found.groups())
     return parse(code, registers, stack + local)
 
@@ -80,11 +84,11 @@ def parse(code: str, registers: int, local: int) -> MachineCode:
         width = next((WIDTHS[part] for part in parts if part in WIDTHS), 4)
         if name in ("LDL", "STL"):
             local += width
-        elif name == "LDG" and SHARED_NUMBER in parts:
+        elif name in ("LDG", "LD") and SHARED_NUMBER in parts:
             shared += 1
-        elif name in ("LDG", "LDGSTS"):
+        elif name in ("LDG", "LD", "LDGSTS"):
             loads[width] += 1
-        elif name == "STG":
+        elif name in ("STG", "ST"):
             stores[width] += 1
         else:
             atomics += 1
@@ -92,7 +96,10 @@ def parse(code: str, registers: int, local: int) -> MachineCode:
 
 
 def _run(tool: str, *arguments: str) -> str:
-    return subprocess.run([TOOLS / tool, *arguments], capture_output=True, text=True, check=True).stdout
+    done = subprocess.run([TOOLS / tool, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{tool} failed: {done.stderr.strip()[:200]}")
+    return done.stdout
 
 
 @contextmanager

@@ -61,14 +61,31 @@ def measure(case: Case, capability: int) -> Figures:
 
 def table(figures: Iterable[Figures]) -> str:
     """A Markdown table for one GPU."""
-    rows = [HEAD, *(_cells(each) for each in figures)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
-    lines = [_line(row, widths) for row in rows]
-    return "\n".join([lines[0], _line(["-" * width for width in widths], widths), *lines[1:]])
+    return _markdown([HEAD, *(_cells(each) for each in figures)])
+
+
+def summary(figures: Iterable[Figures]) -> str:
+    """A Markdown table over all GPUs: a line for each kernel, with the registers of a thread on each."""
+    by_name: dict[str, list[Figures]] = {}
+    for each in figures:
+        by_name.setdefault(each.case.name, []).append(each)
+    targets = sorted({each.binary.capability for same in by_name.values() for each in same})
+    rows = [("kernel", "bytes/element", "minimum", "narrowest", "spilled", *(f"sm_{target}" for target in targets))]
+    for name, same in by_name.items():
+        registers = {each.binary.capability: str(each.code.registers) for each in same}
+        rows.append((
+            name,
+            " or ".join(dict.fromkeys(_moved(each) for each in same)),
+            _minimum(same[0].case),
+            str(min(each.code.narrowest for each in same)),
+            str(max(each.code.spilled for each in same)),
+            *(registers.get(target, "") for target in targets),
+        ))  # fmt: skip
+    return _markdown(rows)
 
 
 def _cells(figures: Figures) -> tuple[str, ...]:
-    code, traffic = figures.code, figures.case.traffic
+    code = figures.code
     return (
         figures.case.name,
         str(code.registers),
@@ -76,13 +93,27 @@ def _cells(figures: Figures) -> tuple[str, ...]:
         str(figures.binary.shared),
         _widths(code.loads),
         _widths(code.stores),
-        "" if figures.moved is None else f"{figures.moved:g}",
-        "" if traffic is None else f"{traffic.moved:g}",
+        _moved(figures),
+        _minimum(figures.case),
     )
+
+
+def _moved(figures: Figures) -> str:
+    return "" if figures.moved is None else f"{figures.moved:g}"
+
+
+def _minimum(case: Case) -> str:
+    return "" if case.traffic is None else f"{case.traffic.moved:g}"
 
 
 def _widths(counts: dict[int, int]) -> str:
     return " ".join(f"{counts[width]}x{width}" for width in sorted(counts, reverse=True)) or "none"
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [_line(row, widths) for row in rows]
+    return "\n".join([lines[0], _line(["-" * width for width in widths], widths), *lines[1:]])
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 
 from mrs.kernels.aot.binary import Binary
 from mrs.kernels.aot.cases import cases
@@ -13,8 +16,19 @@ from mrs.kernels.aot.report import Figures, measure
 def measure_all(pool: Executor, names: list[str], capability: int) -> list[Figures]:
     """Figures of the cases of these names, in their order."""
     by_name = {case.name: case for case in cases()}
-    found = pool.map(_compile, names, [capability] * len(names))
+    with _no_interrupt():
+        found = pool.map(_compile, names, [capability] * len(names))
     return [Figures(by_name[name], *parts) for name, parts in zip(names, found, strict=True)]
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Processes begun in here never see Ctrl-C, which is for their parent; itself it reaches afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _compile(name: str, capability: int) -> tuple[Binary, MachineCode]:

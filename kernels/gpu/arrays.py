@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FLOATS = ("torch.float32", "torch.float16", "torch.bfloat16")
 PICTURES = ("torch.uint8", "torch.float32")
+PLANES = 65535  # the most that the second dimension of a grid can hold
 WIDE_BYTES = 16  # of the widest access that one thread makes
 
 
@@ -52,6 +53,10 @@ class Geometry:
         # Offsets within the planes of a picture are 32 bits.
         if 2 * channels * high * wide >= 2**31:
             raise ValueError(f"{2 * channels} planes of {high}x{wide} have more than 2^31 elements; use tiles")
+        if images * channels > PLANES:
+            raise ValueError(
+                f"{images} pictures of {channels} channels are more than {PLANES} planes; use smaller batches"
+            )
         return cls(images, channels, height, width, high, wide)
 
     @property

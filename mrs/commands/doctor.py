@@ -21,6 +21,7 @@ LIBRARIES = (
     ("torch", "building plans, training"),
     ("onnx", "building plans"),
     ("safetensors", "building plans from .safetensors, training"),
+    ("triton", "the sampler's kernels for NVIDIA GPUs"),
 )
 
 
