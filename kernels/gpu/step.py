@@ -116,7 +116,8 @@ def step(
             zero outside H x W. Of mu's channels nothing is changed.
         records: (1 + steps, 16) float32, see `tables.records`.
         key: (4,) uint32, see `tables.key`.
-        bounds: (N,) float32 from `threshold`, read where the record's clamp is `threshold`; otherwise may be None.
+        bounds: (N,) float32 from `threshold`, read where the record's clamp is `threshold`; otherwise may be None. Where
+            it is None all the same, the prediction is NaN.
         index: of the row, from 0.
         size: (H, W).
 
@@ -143,7 +144,7 @@ def launch(
     """`step`, checked and ready to run."""
     geometry = Geometry.of(x, size)
     last = check_step(geometry, x, mu, output, history, records, key, bounds, index, packed=packed)
-    arrays = (x, mu, output, history, packed, records, key, x if bounds is None else bounds)
+    arrays = (x, mu, output, history, packed, records, key, bounds)
     slots = max(1, len(history))
     group = WIDE_BYTES // output.element_size()
     if last and geometry.channels == 3 and geometry.wide % group == 0 and is_wide(x, mu, output, history, packed):
