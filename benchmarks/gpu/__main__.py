@@ -1,0 +1,87 @@
+"""Tests and measurements on this machine's NVIDIA GPU: `make gpu`, or `python -m benchmarks.gpu [tests] [kernels]`.
+
+`tests` runs the kernels' tests on the device; `kernels` times every kernel and appends a row per case to
+benchmarks/results/gpu.jsonl. Without a name, both. docs/benchmarks.md says what the rows hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu import device, suite
+from benchmarks.gpu.budget import Budget
+from mrs.cli import Parser, guarded
+from mrs.runtime.errors import InputError
+
+PARTS = ("tests", "kernels")
+ROWS = Path(__file__).resolve().parents[1] / "results" / "gpu.jsonl"
+SECONDS = 220.0
+# Of the whole, where the kernels are measured afterwards.
+TESTS_SHARE = 0.55
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the parts; returns 0, 1 where a result is wrong, 2 where nothing can be measured."""
+    parser = Parser(
+        prog="python -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {' and '.join(PARTS)}; both by default")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"to end within, default {SECONDS:g}")
+    parser.add_argument("--rows", type=Path, default=ROWS, help="file that the rows are appended to")
+    parser.add_argument("--commit", default="", help="what the rows call the checkout, where git cannot tell")
+    options = parser.parse_args(arguments)
+    return guarded(lambda: run(options))
+
+
+def run(options: argparse.Namespace) -> int:
+    """The parts, one after the other, within the seconds there are."""
+    end = time.monotonic() + options.seconds
+    for part in options.parts:
+        if part not in PARTS:
+            raise InputError(f"part {part!r} is unknown", hint=f"use {' or '.join(PARTS)}")
+    device.need()
+    from benchmarks import rows
+
+    keep = partial(rows.append, options.rows, where=device.about(options.commit))
+    parts = options.parts or PARTS
+    wrong = False
+    if "tests" in parts:
+        left = end - time.monotonic()
+        wrong |= run_tests(TESTS_SHARE * left if "kernels" in parts else left, keep)
+    if "kernels" in parts:
+        wrong |= run_kernels(end - time.monotonic(), keep)
+    return int(wrong)
+
+
+def run_tests(seconds: float, keep: Any) -> bool:
+    """Whether something failed."""
+    begin = time.monotonic()
+    outcomes = suite.run(seconds)
+    print("\n".join(suite.shown(outcomes)), flush=True)
+    totals = {name: sum(getattr(outcome, name) for outcome in outcomes) for name in ("passed", "failed", "skipped")}
+    trouble = [outcome.file for outcome in outcomes if outcome.trouble]
+    figures = {**totals, "trouble": trouble, "seconds": time.monotonic() - begin}
+    keep("gpu tests", {"files": [outcome.file for outcome in outcomes]}, figures)
+    return bool(trouble) or not outcomes
+
+
+def run_kernels(seconds: float, keep: Any) -> bool:
+    """Whether a result was wrong."""
+    from benchmarks.gpu import report
+    from benchmarks.gpu.kernels import Bench, clock_of
+
+    # The first compilation by torch loads half of torch.
+    budget = Budget(seconds, {"rivals": 20.0})
+    found = Bench(clock_of(), budget, keep).run()
+    print("\n".join(report.lines(found, keep.keywords["where"])), flush=True)
+    return bool(found.wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""Every kernel timed against the device's own copy, an empty kernel, and the same update in torch."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from benchmarks.gpu import gate, rivals
+from benchmarks.gpu.budget import Budget
+from benchmarks.gpu.cases import Arrays, Case, bar_cases, bytes_of, launches, other_cases, rival_cases
+from benchmarks.gpu.clock import Clock, Spread, Work
+
+Keep = Callable[[str, dict[str, Any], dict[str, Any]], None]
+
+COPY_BYTES = 1 << 31  # read and written by the copy that stands for the device's bandwidth
+MOST_WRONG = 3  # after as many failures the others would only repeat them
+
+
+@dataclass
+class Findings:
+    """What a run has measured; figures as in the rows of results.
+
+    Attributes:
+        copy: figures of the large copy and the empty kernel.
+        kernels, rivals: by case.
+        left_out: names of what there was no time or memory for.
+        wrong: one line for everything that failed.
+    """
+
+    copy: dict[str, Any] = field(default_factory=dict)
+    kernels: dict[Case, dict[str, Any]] = field(default_factory=dict)
+    rivals: dict[Case, dict[str, Any]] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+
+@triton.jit
+def nothing():
+    """An empty kernel."""
+    tl.static_assert(True)
+
+
+def clock_of(cuda: Any = torch.cuda, device: str = "cuda") -> Clock:
+    """A clock whose flush reads four times what the device's cache holds: then nothing waits to be written back."""
+    size = 4 * cuda.get_device_properties(device).L2_cache_size
+    buffer = torch.zeros(max(1, size // 4), device=device)
+    return Clock(cuda, buffer.sum)
+
+
+@dataclass
+class Bench:
+    """The measurements of one run.
+
+    Attributes:
+        clock, budget: to measure with.
+        keep: called with case, settings and figures of each row.
+        device: where the arrays are.
+        compiler: of the rivals, see `rivals.rivals`.
+        copy_bytes: of the large copy.
+        rounds: samples of each work.
+    """
+
+    clock: Clock
+    budget: Budget
+    keep: Keep
+    device: str = "cuda"
+    compiler: Callable[[Any], Any] | None = None
+    copy_bytes: int = COPY_BYTES
+    rounds: int = 50
+    findings: Findings = field(default_factory=Findings)
+    _passed: set[str] = field(default_factory=set)
+
+    def run(
+        self, first: list[Case] | None = None, compared: list[Case] | None = None, rest: list[Case] | None = None
+    ) -> Findings:
+        """Measure, what matters most first: the bars' cases, those compared with torch, the rest."""
+        found = self.findings
+        self.measure_copy()
+        for kind, cases, measure in (
+            ("kernel", bar_cases() if first is None else first, self.measure_kernel),
+            ("rivals", rival_cases() if compared is None else compared, self.measure_rivals),
+            ("kernel", other_cases() if rest is None else rest, self.measure_kernel),
+        ):
+            before = len(found.wrong)
+            for case in cases:
+                if len(found.wrong) - before < MOST_WRONG:
+                    name = f"{case.name}, {case.shape}" + (" against torch" if kind == "rivals" else "")
+                    self.budget.spend(kind, name, lambda: self._guarded(name, measure, case))  # noqa: B023  # at once
+        found.left_out += self.budget.left_out
+        return found
+
+    def measure_copy(self) -> None:
+        """The device's bandwidth and an empty kernel's time."""
+        works = {"copy": self._copy(self.copy_bytes), "empty": _empty()}
+        # The first time wakes the device's clocks.
+        _, samples = (self.clock.compare(works, self.rounds) for _ in range(2))
+        copy, empty = Spread.of(samples["copy"]), Spread.of(samples["empty"])
+        self.findings.copy = {
+            **_named("copy", copy), "bytes": self.copy_bytes, "gb_per_s": _rate(self.copy_bytes, copy.median),
+            **_named("empty", empty),
+        }  # fmt: skip
+        self.keep("gpu copy", {"bytes": self.copy_bytes, **self._how()}, self.findings.copy)
+
+    def measure_kernel(self, case: Case) -> None:
+        """One kernel, beside a copy of as many bytes and an empty kernel."""
+        self._pass(case)
+        arrays = Arrays(case, self.device)
+        ready = launches(case, arrays)
+        read, written = bytes_of(case, ready[0])
+        works = {"kernel": _work(case, arrays, ready), "copy": self._copy(read + written), "empty": _empty()}
+        samples = self.clock.compare(works, self.rounds)
+        kernel, copy, empty = (Spread.of(samples[name]) for name in works)
+        above = Spread.of([one - other for one, other in zip(samples["kernel"], samples["empty"], strict=True)])
+        rate = _rate(read + written, kernel.median)
+        figures = {
+            **_named("kernel", kernel), "samples": len(samples["kernel"]), "launches": len(ready),
+            "read_bytes": read, "written_bytes": written, "gb_per_s": rate,
+            "percent_of_copy": 100 * rate / self.findings.copy["gb_per_s"],
+            **_named("copy", copy), "percent_of_copy_of_as_many_bytes": 100 * copy.median / kernel.median,
+            "empty_us": empty.median, **_named("above_empty", above),
+        }  # fmt: skip
+        self.findings.kernels[case] = figures
+        self.keep(f"gpu {case.name}", {**case.settings, **self._how()}, figures)
+
+    def measure_rivals(self, case: Case) -> None:
+        """One kernel and the same update in torch, eager and compiled, by turns."""
+        self._pass(case)
+        arrays = Arrays(case, self.device)
+        kernel = _work(case, arrays, launches(case, arrays))
+        works = {"kernel": kernel}
+        for name, update in rivals.rivals(case, arrays, self.compiler).items():
+            kernel.prepare()
+            rivals.check(name, case, arrays, kernel.run, update)
+            works[name] = Work(update, kernel.prepare)
+        samples = self.clock.compare(works, self.rounds)
+        figures: dict[str, Any] = {"samples": len(samples["kernel"])}
+        for name in works:
+            figures |= _named(name, Spread.of(samples[name]))
+            if name != "kernel":
+                pairs = zip(samples[name], samples["kernel"], strict=True)
+                ratios = Spread.of([other / one for other, one in pairs])
+                figures |= {
+                    f"times_{name}": ratios.median,
+                    f"times_{name}_q1": ratios.q1,
+                    f"times_{name}_q3": ratios.q3,
+                }
+        self.findings.rivals[case] = figures
+        self.keep(f"gpu {case.name} against torch", {**case.settings, **self._how()}, figures)
+
+    def _pass(self, case: Case) -> None:
+        """The gate, once for the same compiled kernels."""
+        if case.name not in self._passed:
+            gate.check(case, self.device)
+            self._passed.add(case.name)
+
+    def _guarded(self, name: str, measure: Callable[[Case], None], case: Case) -> None:
+        try:
+            measure(case)
+        except torch.OutOfMemoryError:
+            self.findings.left_out.append(f"{name} (memory)")
+        except gate.GateError as error:
+            self.findings.wrong.append(str(error))
+        except Exception as error:  # noqa: BLE001  # shown in full; the other cases are still worth the machine's time
+            traceback.print_exc()
+            self.findings.wrong.append(f"{name}: {type(error).__name__}")
+
+    def _copy(self, size: int) -> Work:
+        """A copy on the device that reads and writes `size` bytes together."""
+        source = torch.ones(max(1, size // 8), device=self.device)
+        target = torch.empty_like(source)
+        return Work(lambda: target.copy_(source))
+
+    def _how(self) -> dict[str, Any]:
+        return {"cache": "cold", "time": "between events on the device"}
+
+
+def _work(case: Case, arrays: Arrays, ready: list[Any]) -> Work:
+    def run() -> None:
+        for launch in ready:
+            launch.run()
+
+    # Step by step the state would leave its range.
+    return Work(run, lambda: arrays.x.copy_(arrays.first)) if case.kernel == "step" else Work(run)
+
+
+def _empty() -> Work:
+    return Work(lambda: nothing[1,]())
+
+
+def _named(name: str, spread: Spread) -> dict[str, float]:
+    return {f"{name}_us": spread.median, f"{name}_q1_us": spread.q1, f"{name}_q3_us": spread.q3}
+
+
+def _rate(size: int, microseconds: float) -> float:
+    """GB/s."""
+    return size / microseconds / 1e3
