@@ -22,8 +22,8 @@ PICTURES = {"uint8": "u8", "float32": "f32"}
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "uint8": 1, "int32": 4, "uint32": 4}
 # A row with every weight, so that nothing of a kernel is left out.
 FULL = Row(*[1.0] * len(Row._fields))
-# Channels, width of the picture, width of the state: whole groups of every type, as a picture that was padded to them or
-# has another number of channels, and nothing whole.
+# Channels, width of the picture, width of the state: whole groups of every type; a picture that was padded to them,
+# which is as one of another number of channels; and nothing whole.
 LAYOUTS = {"wide": (3, 256, 256), "padded": (4, 250, 256), "any": (3, 250, 251)}
 _addresses = count(2**20, 2**40)
 

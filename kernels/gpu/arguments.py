@@ -74,6 +74,6 @@ def check_tables(records: Tensor, key: Tensor | None, device: object) -> None:
     Raises:
         ValueError: for another shape or type.
     """
-    check_dense("records", records, (max(1, records.shape[0]), FIELDS), F32, device)
+    check_dense("records", records, (max((1, *records.shape[:1])), FIELDS), F32, device)
     if key is not None:
         check_dense("key", key, (4,), ("torch.uint32",), device)

@@ -135,7 +135,7 @@ def launch(
     geometry = Geometry.of(x, (picture.shape[1], picture.shape[2]))
     check_dense("picture", picture, geometry.picture, PICTURES, x.device)
     last = check_step(geometry, x, mu, output, history, records, key, bounds, index, picture=picture)
-    arrays = (x, mu, output, history, picture, records, key, bounds)
+    arrays = (x, mu, output, history, picture, records, key, x if bounds is None else bounds)
     slots = max(1, len(history))
     shape = shape_of_pictures(geometry, last, picture, output, x, mu, history)
     if shape is not None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
-from mrs.kernels.gpu.arguments import F32, check_input, check_tables
-from mrs.kernels.gpu.arrays import FLOATS, PICTURES, WIDE_BYTES, Geometry, check_apart, check_dense, is_last
+from mrs.kernels.gpu.arguments import F32, check_tables
+from mrs.kernels.gpu.arrays import FLOATS, PICTURES, WIDE_BYTES, Geometry, check, check_apart, check_dense, is_last
 from mrs.kernels.gpu.launch import Launch, Shape, shape_of_pictures
 from mrs.kernels.gpu.network import store_input
 from mrs.kernels.gpu.noise import normals
@@ -128,10 +128,9 @@ def launch(picture: Tensor, mu: Tensor, x: Tensor, packed: Tensor, records: Tens
     check_dense("picture", picture, geometry.picture, PICTURES, x.device)
     check_dense("mu", mu, geometry.state, F32, x.device)
     check_dense("x", x, geometry.state, F32, x.device)
+    images, channels, high, wide = geometry.state
+    check("packed", packed, (images, 2 * channels, high, wide), FLOATS, x.device)
     last = is_last("packed", packed)
-    if str(packed.dtype) not in FLOATS:
-        raise ValueError(f"packed is {packed.dtype}; expected {' or '.join(FLOATS)}".replace("torch.", ""))
-    check_input(geometry, packed, str(packed.dtype), last, x.device)
     check_tables(records, key, x.device)
     check_apart({"picture": picture, "mu": mu, "x": x, "packed": packed, "records": records, "key": key})
     arrays = (picture, mu, x, packed, records, key)

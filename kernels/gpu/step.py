@@ -33,8 +33,9 @@ def step_planes(
     at = plane * area + offset
     size = tl.num_programs(1) * area
     if LAST:
-        from_output = (image * area + offset) * channels + channel
-        to_packed = (image * area + offset) * (2 * channels) + channel
+        # Within a picture 32 bits suffice; with more there are not enough registers.
+        from_output = image * area * channels + (offset * channels + channel)
+        to_packed = image * area * (2 * channels) + (offset * (2 * channels) + channel)
     else:
         from_output = at
         to_packed = (image * channels + plane) * area + offset
@@ -116,8 +117,8 @@ def step(
             zero outside H x W. Of mu's channels nothing is changed.
         records: (1 + steps, 16) float32, see `tables.records`.
         key: (4,) uint32, see `tables.key`.
-        bounds: (N,) float32 from `threshold`, read where the record's clamp is `threshold`; otherwise may be None. Where
-            it is None all the same, the prediction is NaN.
+        bounds: (N,) float32 from `threshold`, read where the record's clamp is `threshold`; otherwise may be None.
+            Where it is None all the same, the prediction is NaN.
         index: of the row, from 0.
         size: (H, W).
 
@@ -144,7 +145,7 @@ def launch(
     """`step`, checked and ready to run."""
     geometry = Geometry.of(x, size)
     last = check_step(geometry, x, mu, output, history, records, key, bounds, index, packed=packed)
-    arrays = (x, mu, output, history, packed, records, key, bounds)
+    arrays = (x, mu, output, history, packed, records, key, x if bounds is None else bounds)
     slots = max(1, len(history))
     group = WIDE_BYTES // output.element_size()
     if last and geometry.channels == 3 and geometry.wide % group == 0 and is_wide(x, mu, output, history, packed):

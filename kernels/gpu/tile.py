@@ -90,11 +90,10 @@ def advance(
     if clamp == 1.0:
         q0 = tl.where(q0 < 0.0, 0.0, tl.where(q0 > 1.0, 1.0, q0))
     if clamp == 2.0:
-        if bounds is None:
-            # Nobody computed it: NaN is found at the end, a guess would not be.
-            bound = tl.full((), float("nan"), tl.float32)
-        else:
-            bound = tl.load(bounds + image, eviction_policy="evict_last")
+        # Where nobody computed it x stands in its place: NaN is found at the end, a guess would not be. A missing
+        # argument would mean a second kernel.
+        given = bounds.to(tl.int64) != x_pointer.to(tl.int64)
+        bound = tl.load(bounds + image, mask=given, other=float("nan"), eviction_policy="evict_last")
         q0 = tl.div_rn(tl.where(q0 < -bound, -bound, tl.where(q0 > bound, bound, q0)), bound)
     if m != 0.0:
         q0 += m * (q1 - q0)

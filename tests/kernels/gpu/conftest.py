@@ -76,7 +76,7 @@ def restore(device: str) -> Callable[..., Restore]:
 def rounded(tensor: Any, dtype: Any) -> Any:
     """One rounding of float32 to a type of the network."""
     if dtype == torch.bfloat16 and tensor.device.type == "cpu":
-        # The interpreter cuts off the bits that the GPU's instruction rounds to nearest; nothing of the kernels differs.
+        # The interpreter cuts off the bits that the GPU's instruction rounds to nearest; the kernels are the same.
         tensor = (tensor.contiguous().view(torch.int32) & -0x10000).view(torch.float32)
     return tensor.to(dtype)
 
@@ -196,10 +196,11 @@ class Restore:
         from mrs.kernels.gpu import finish, start, step, threshold  # noqa: F401  # loads the modules of these names
 
         function = getattr(sys.modules[f"mrs.kernels.gpu.{kernel}"], "launches" if kernel == "threshold" else "launch")
-        made = function(*self._arguments(kernel, index))
+        made = function(*self.arguments(kernel, index))
         return made[0] if kernel == "threshold" else made
 
-    def _arguments(self, kernel: str, index: int) -> tuple[Any, ...]:
+    def arguments(self, kernel: str, index: int = 0) -> tuple[Any, ...]:
+        """Of a kernel, in its order."""
         state, key = (self.x, self.mu, self.output), self.memory["key"]
         if kernel == "start":
             return self.source, self.mu, self.x, self.packed, self.records, key
@@ -217,7 +218,7 @@ class Restore:
 
         self.records.fill_(float("nan"))
         self.records[index + 1] = torch.from_numpy(self.table[index + 1])
-        arguments = self._arguments(kernel, index)
+        arguments = self.arguments(kernel, index)
         expected = tuple(numpy(value) if isinstance(value, torch.Tensor) else value for value in arguments)
         before = {name: memory.clone() for name, memory in self.memory.items()}
         getattr(gpu, kernel)(*arguments)

@@ -101,9 +101,7 @@ def test_a_restore_is_the_reference_loops(restore: Any, method: str, last: bool,
     """Counted and drawn as anywhere: one seed gives one image."""
     table = made(method, METHODS[method].orders[-1], "data", clamp=clamp)
     outputs = np.random.default_rng(1).normal(0.5, 0.4, (len(table.rows), 1, 3, 4, 16)).astype(np.float32)
-    made_by = restore(
-        **of(table), size=(4, 16), last=last, picture="float32", key={"seed": 11}, outputs=iter(outputs)
-    )
+    made_by = restore(**of(table), size=(4, 16), last=last, picture="float32", key={"seed": 11}, outputs=iter(outputs))
     later = iter(outputs)
     expected = sample(lambda x, mu, t: next(later), made_by.given.transpose(0, 3, 1, 2), table, seed=11)
     made_by.run()

@@ -52,8 +52,8 @@ def test_rows(restore: Any, name: str, path: str) -> None:
     assert made.x.isfinite().all()
 
 
-# (N, C, H, W), (H', W'), dtype, channels last, and whether pixels are moved whole. A block of planes has 512 elements of
-# float32 and 1024 of half precision, one of pixels 128.
+# (N, C, H, W), (H', W'), dtype, channels last, and whether pixels are moved whole. A block of planes has 512 elements
+# of float32 and 1024 of half precision, one of pixels 128.
 SIZES = {
     "a single element": ((1, 1, 1, 1), (1, 1), "float32", False, False),
     "a single element of half precision": ((1, 1, 1, 1), (1, 1), "float16", False, False),

@@ -1,0 +1,98 @@
+"""A run of the measurements on a CPU: kernels through triton's interpreter, a double in place of CUDA's events.
+
+Started by test_rehearsal.py in a process of its own, as the interpreter is chosen when triton is loaded. Writes what it
+found to standard output as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from benchmarks.gpu import kernels, report
+from benchmarks.gpu.budget import Budget
+from benchmarks.gpu.cases import Case
+from mrs.kernels.gpu import reference
+
+ABOUT = {"device": "CPU", "driver": "", "commit": "", "versions": {"cuda": "none", "torch": "any", "triton": "any"}}
+FIRST = [
+    Case("start", "posterior", "bfloat16", "last", 16, 1),
+    Case("step", "order 3", "float16", "planes", 16, 1),
+    Case("step", "posterior", "bfloat16", "last", 16, 2),
+    Case("threshold", "order 2", "bfloat16", "last", 16, 1),
+]
+COMPARED = [
+    Case("step", "order 2", "bfloat16", "planes", 16, 1),
+    Case("step", "posterior", "bfloat16", "planes", 16, 1),
+]
+REST = [Case("finish", "posterior", "bfloat16", "planes", 16, 1), Case("finish", "order 2", "float32", "last", 16, 1)]
+
+
+class Event:
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self) -> None:
+        self.at = time.perf_counter()
+
+    def query(self) -> bool:
+        return False
+
+    def synchronize(self) -> None:
+        pass
+
+    def elapsed_time(self, other: Any) -> float:
+        return 1e3 * (other.at - self.at)
+
+
+CUDA = SimpleNamespace(
+    Event=Event,
+    _sleep=lambda cycles: None,
+    synchronize=lambda: None,
+    get_device_properties=lambda device: SimpleNamespace(L2_cache_size=4096),
+)
+
+
+def run(first: list[Case], compared: list[Case], rest: list[Case], seconds: float = 300.0) -> dict[str, Any]:
+    rows: list[Any] = []
+    bench = kernels.Bench(
+        kernels.clock_of(CUDA, "cpu"), Budget(seconds), lambda *row: rows.append(row),
+        device="cpu", compiler=lambda function: function, copy_bytes=1 << 16, rounds=1,
+    )  # fmt: skip
+    found = bench.run(first, compared, rest)
+    return {
+        "rows": rows,
+        "left_out": found.left_out,
+        "wrong": found.wrong,
+        "lines": report.lines(found, ABOUT),
+    }
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    right = run(FIRST, COMPARED, REST)
+    hasty = run(FIRST, [], REST, seconds=0.0)
+    finish = reference.finish
+
+    def spoiled(*arguments: Any) -> None:
+        finish(*arguments)
+        arguments[4][0, 3, 5] += 40
+
+    reference.finish = spoiled
+    wrong = run(FIRST[:1], [], REST)
+
+    def broken(*arguments: Any) -> None:
+        raise RuntimeError("a bug")
+
+    reference.step = broken
+    failing = run([*FIRST[1:3], *COMPARED], [], FIRST[:1])
+    json.dump({"right": right, "hasty": hasty, "wrong": wrong, "failing": failing}, sys.stdout)
+
+
+main()

@@ -1,0 +1,98 @@
+"""The command: which parts run, for how long, and what it ends with."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.gpu import __main__ as command
+from benchmarks.gpu.suite import Outcome
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """Seconds that each part was given, on a machine that has a GPU; both go well."""
+    given: dict[str, float] = {}
+
+    def part(name: str) -> Callable[..., bool]:
+        def run(seconds: float, keep: Any) -> bool:
+            given[name] = seconds
+            return False
+
+        return run
+
+    monkeypatch.setattr(command.device, "need", lambda: None)
+    monkeypatch.setattr(command.device, "about", lambda commit: {"device": "A GPU", "commit": commit})
+    for name in ("run_tests", "run_kernels"):
+        monkeypatch.setattr(command, name, part(name))
+    return given
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ([], {"run_tests": 110, "run_kernels": 200}),
+        (["tests", "kernels"], {"run_tests": 110, "run_kernels": 200}),
+        (["tests"], {"run_tests": 200}),
+        (["kernels"], {"run_kernels": 200}),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_parts_share_the_time(ran: dict[str, float], arguments: list[str], parts: dict[str, float]) -> None:
+    assert command.main([*arguments, "--seconds", "200"]) == 0
+    assert ran == pytest.approx(parts, abs=1)
+
+
+def test_the_kernels_have_what_the_tests_left(ran: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 10.0, 70.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    assert command.main(["--seconds", "200"]) == 0
+    assert ran == {"run_tests": pytest.approx(0.55 * 190), "run_kernels": 130}
+
+
+def test_all_of_it_ends_within_four_minutes() -> None:
+    assert command.SECONDS <= 225
+
+
+@pytest.mark.parametrize("part", ["run_tests", "run_kernels"])
+def test_a_wrong_result_ends_with_code_1(ran: dict[str, float], monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    monkeypatch.setattr(command, part, lambda *_: True)
+    assert command.main([]) == 1
+    # The other part is still run.
+    assert len(ran) == 1
+
+
+def test_an_unknown_part_is_refused(ran: dict[str, float], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["kernel"]) == 2
+    assert capsys.readouterr().err == "error: part 'kernel' is unknown; hint: use tests or kernels\n"
+    assert ran == {}
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "wrong"),
+    [
+        ([Outcome("a.py", 5, 0, 1, 2.0, "", "")], False),
+        ([Outcome("a.py", 5, 0, 1, 2.0, "", ""), Outcome("b.py", 1, 2, 0, 1.0, "pytest ended with code 1", "E")], True),
+        ([], True),
+    ],
+    ids=["passed", "failed", "none"],
+)
+def test_tests_leave_a_row(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, outcomes: Any, wrong: bool
+) -> None:
+    monkeypatch.setattr(command.device, "need", lambda: None)
+    monkeypatch.setattr(command.device, "about", lambda commit: {"device": "A GPU", "commit": commit})
+    monkeypatch.setattr(command.suite, "run", lambda seconds: outcomes)
+    rows = tmp_path / "rows.jsonl"
+    assert command.main(["tests", "--rows", str(rows), "--commit", "abc"]) == int(wrong)
+    row = json.loads(rows.read_text())
+    assert (row["case"], row["device"], row["commit"]) == ("gpu tests", "A GPU", "abc")
+    assert row["figures"]["passed"] == sum(outcome.passed for outcome in outcomes)
+    assert row["figures"]["trouble"] == [outcome.file for outcome in outcomes if outcome.trouble]
+    printed = capsys.readouterr().out
+    assert all(str(outcome) in printed for outcome in outcomes)
