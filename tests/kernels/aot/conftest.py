@@ -20,7 +20,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 TARGETS = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 # With --wide, six kernels of half precision: both kinds of step, start in both layouts, finish, a count.
-HALF = ("step_planes_bf16", "step_pixels_bf16", "start_pixels_u8_bf16", "finish_pixels_u8_bf16_last", "coarse_bf16")
+HALF = (
+    "step_planes_bf16",
+    "step_pixels_bf16",
+    "start_pixels_u8_bf16",
+    "finish_pixels_u8_bf16_last",
+    "planes_coarse_bf16",
+)
 # All that the two other reports leave out is represented, and what works on counts alone.
 REST = ("find", "choose", "step_planes_bf16_last", "start_planes_u8_bf16_last", "finish_planes_u8_fp32")
 HEAD = ["kernel", "registers", "spilled", "shared", "loads x bytes", "stores x bytes", "bytes/element", "minimum"]
@@ -65,7 +71,8 @@ def environment(_triton: None, tmp_path_factory: pytest.TempPathFactory) -> dict
     """Of a process that compiles; what it compiles is kept for this session alone."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TRITON_")}
     cache = tmp_path_factory.mktemp("triton")
-    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "TRITON_CACHE_DIR": str(cache)}
+    path = os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")]))
+    return {**kept, "PYTHONPATH": path, "PYTHONWARNINGS": "error", "TRITON_CACHE_DIR": str(cache)}
 
 
 @pytest.fixture(scope="session")

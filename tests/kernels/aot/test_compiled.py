@@ -7,10 +7,13 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import pytest
 
-pytest.importorskip("triton", reason="Triton has wheels for Linux only")
+# Loading Triton here would load it before the tests beside these have asked for its interpreter.
+if find_spec("triton") is None:
+    pytest.skip("Triton has wheels for Linux only", allow_module_level=True)
 
 # What a subprocess prints of figures that were spoilt on purpose: their faults, as JSON.
 SPOILT = """
