@@ -13,7 +13,7 @@ import triton.language as tl
 
 from benchmarks.gpu import gate, rivals
 from benchmarks.gpu.budget import Budget
-from benchmarks.gpu.cases import Arrays, Case, bar_cases, bytes_of, launches, other_cases, rival_cases
+from benchmarks.gpu.cases import Arrays, Case, bytes_of, launches
 from benchmarks.gpu.clock import Clock, Spread, Work
 
 Keep = Callable[[str, dict[str, Any], dict[str, Any]], None]
@@ -76,16 +76,14 @@ class Bench:
     findings: Findings = field(default_factory=Findings)
     _passed: set[str] = field(default_factory=set)
 
-    def run(
-        self, first: list[Case] | None = None, compared: list[Case] | None = None, rest: list[Case] | None = None
-    ) -> Findings:
-        """Measure, what matters most first: the bars' cases, those compared with torch, the rest."""
+    def run(self, first: list[Case], compared: list[Case], rest: list[Case]) -> Findings:
+        """Time the first cases, compare others with torch, then time the rest, as far as the budget goes."""
         found = self.findings
         self.measure_copy()
         for kind, cases, measure in (
-            ("kernel", bar_cases() if first is None else first, self.measure_kernel),
-            ("rivals", rival_cases() if compared is None else compared, self.measure_rivals),
-            ("kernel", other_cases() if rest is None else rest, self.measure_kernel),
+            ("kernel", first, self.measure_kernel),
+            ("rivals", compared, self.measure_rivals),
+            ("kernel", rest, self.measure_kernel),
         ):
             before = len(found.wrong)
             for case in cases:

@@ -24,11 +24,9 @@ TOP = """\
  *
  * N pictures of C channels and H x W pixels lie in states of H' x W'. Every pointer is a multiple of 16. runs is
  * ceil(W' / group); picture_groups is W / 16 for bytes and W / 4 for floats; x stands for bounds where nothing is
- * clamped
- * by a threshold. What the arrays hold, and which kernel serves which layout, is said in kernels/gpu/ and
+ * clamped by a threshold. What the arrays hold, and which kernel serves which layout, is said in kernels/gpu/ and
  * docs/kernels.md. A name tells the kernel, the picture's type (u8, f32), the network's (fp32, fp16, bf16), `last`
- * where
- * its channels lie last, `any` where W' is no multiple of group.
+ * where its channels lie last, `any` where W' is no multiple of group.
  */
 #ifndef MRS_KERNELS_H
 #define MRS_KERNELS_H

@@ -44,7 +44,7 @@ def check_step(
         check_dense("history", history, (len(history), *geometry.state), F32, device)
     last = is_last("output", output)
     if "packed" in written:
-        check_input(geometry, written["packed"], str(output.dtype), last, device)
+        last = check_input(geometry, written["packed"], str(output.dtype), last, device)
     check_tables(records, key, device)
     if not 0 <= index < len(records) - 1:
         raise ValueError(f"row {index} is not one of {len(records) - 1}")
@@ -55,17 +55,21 @@ def check_step(
     return last
 
 
-def check_input(geometry: Geometry, packed: Tensor, dtype: str, last: bool, device: object) -> None:
-    """Check the network's input.
+def check_input(geometry: Geometry, packed: Tensor, dtype: str, last: bool, device: object) -> bool:
+    """Check the network's input; `last` is the output's layout.
+
+    Returns:
+        Whether the network has its channels last. A single channel lies in both layouts alike: then the input tells.
 
     Raises:
         ValueError: for another shape, type or layout.
     """
     images, channels, high, wide = geometry.state
     check("packed", packed, (images, 2 * channels, high, wide), (dtype,), device)
-    # With one channel the output's layout says nothing, and the input has its own.
-    if is_last("packed", packed) != last:
+    input_last = is_last("packed", packed)
+    if input_last != last and channels > 1:
         raise ValueError("packed and output must have the same layout, both as planes or both with channels last")
+    return input_last
 
 
 def check_tables(records: Tensor, key: Tensor | None, device: object) -> None:

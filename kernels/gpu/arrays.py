@@ -18,7 +18,6 @@ FLOATS = ("torch.float32", "torch.float16", "torch.bfloat16")
 PICTURES = ("torch.uint8", "torch.float32")
 PLANES = 65535  # the most that the second dimension of a grid can hold
 WIDE_BYTES = 16  # of the widest access that one thread makes
-MOST_PLANES = 2**16 - 1  # a grid's second dimension
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,8 @@ class Geometry:
         # Offsets within the planes of a picture are 32 bits.
         if 2 * channels * high * wide >= 2**31:
             raise ValueError(f"{2 * channels} planes of {high}x{wide} have more than 2^31 elements; use tiles")
-        if images * channels > MOST_PLANES:
-            raise ValueError(f"{images * channels} planes are more than {MOST_PLANES}; use smaller batches")
         if images * channels > PLANES:
-            raise ValueError(
-                f"{images} pictures of {channels} channels are more than {PLANES} planes; use smaller batches"
-            )
+            raise ValueError(f"{images * channels} planes are more than {PLANES}; use smaller batches")
         return cls(images, channels, height, width, high, wide)
 
     @property

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu import kernels, report
+from benchmarks.gpu import gate, kernels, report
 from benchmarks.gpu.budget import Budget
 from benchmarks.gpu.cases import Case
 from mrs.kernels.gpu import reference
@@ -26,10 +26,7 @@ FIRST = [
     Case("step", "posterior", "bfloat16", "last", 16, 2),
     Case("threshold", "order 2", "bfloat16", "last", 16, 1),
 ]
-COMPARED = [
-    Case("step", "order 2", "bfloat16", "planes", 16, 1),
-    Case("step", "posterior", "bfloat16", "planes", 16, 1),
-]
+COMPARED = [Case("step", "order 2", "bfloat16", "planes", 16, 1)]
 REST = [Case("finish", "posterior", "bfloat16", "planes", 16, 1), Case("finish", "order 2", "float32", "last", 16, 1)]
 
 
@@ -75,6 +72,8 @@ def run(first: list[Case], compared: list[Case], rest: list[Case], seconds: floa
 
 def main() -> None:
     torch.set_num_threads(1)
+    # The interpreter takes a second for each draw of noise on larger ones.
+    gate.small = lambda case: case
     torch.manual_seed(0)
     right = run(FIRST, COMPARED, REST)
     hasty = run(FIRST, [], REST, seconds=0.0)
@@ -91,7 +90,7 @@ def main() -> None:
         raise RuntimeError("a bug")
 
     reference.step = broken
-    failing = run([*FIRST[1:3], *COMPARED], [], FIRST[:1])
+    failing = run([*FIRST[1:3], *COMPARED, FIRST[1]], [], FIRST[:1])
     json.dump({"right": right, "hasty": hasty, "wrong": wrong, "failing": failing}, sys.stdout)
 
 

@@ -20,7 +20,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     given: dict[str, float] = {}
 
     def part(name: str) -> Callable[..., bool]:
-        def run(seconds: float, keep: Any) -> bool:
+        def run(seconds: float, *_: Any) -> bool:
             given[name] = seconds
             return False
 
@@ -96,3 +96,31 @@ def test_tests_leave_a_row(
     assert row["figures"]["trouble"] == [outcome.file for outcome in outcomes if outcome.trouble]
     printed = capsys.readouterr().out
     assert all(str(outcome) in printed for outcome in outcomes)
+
+
+@pytest.mark.parametrize("wrong", [[], ["start: x is wrong"]], ids=["right", "wrong"])
+def test_kernels_are_measured_in_order_and_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wrong: list[str]
+) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("triton")
+    from benchmarks.gpu import cases, kernels
+
+    asked: list[Any] = []
+
+    class Bench:
+        def __init__(self, clock: Any, budget: Any, keep: Any) -> None:
+            asked.extend([clock, round(budget.left), keep])
+
+        def run(self, *groups: Any) -> Any:
+            asked.extend(groups)
+            return kernels.Findings(wrong=wrong)
+
+    monkeypatch.setattr(kernels, "clock_of", lambda: "a clock")
+    monkeypatch.setattr(kernels, "Bench", Bench)
+    about = {"device": "A GPU", "driver": "", "commit": "", "versions": {"cuda": "", "torch": "", "triton": ""}}
+    assert command.run_kernels(77, "a keep", about) == bool(wrong)
+    assert asked == ["a clock", 77, "a keep", cases.bar_cases(), cases.rival_cases(), cases.other_cases()]
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("A GPU, driver unknown")
+    assert [line for line in printed if "WRONG" in line] == [f"WRONG: {line}" for line in wrong]

@@ -42,7 +42,6 @@ def test_every_case_leaves_a_row(rehearsal: dict[str, Any]) -> None:
         "gpu step posterior, bfloat16 last",
         "gpu threshold, bfloat16 last",
         "gpu step order 2, bfloat16 planes against torch",
-        "gpu step posterior, bfloat16 planes against torch",
         "gpu finish posterior uint8, bfloat16 planes",
         "gpu finish order 2 uint8, float32 last",
     ]

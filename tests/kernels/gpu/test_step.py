@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mrs.kernels.row import Row
 
@@ -52,8 +50,8 @@ def test_rows(restore: Any, name: str, path: str) -> None:
     assert made.x.isfinite().all()
 
 
-# (N, C, H, W), (H', W'), dtype, channels last, and whether pixels are moved whole. A block of planes has 512 elements
-# of float32 and 1024 of half precision, one of pixels 128.
+# (N, C, H, W), (H', W'), the network's type, channels last, and whether pixels are moved whole. A block of planes has
+# 512 elements, of half precision 1024; one of pixels 128.
 SIZES = {
     "a single element": ((1, 1, 1, 1), (1, 1), "float32", False, False),
     "a single element of half precision": ((1, 1, 1, 1), (1, 1), "float16", False, False),
@@ -74,6 +72,7 @@ SIZES = {
     "a multiple of 4 but not 8": ((1, 3, 3, 12), (3, 12), "float16", True, False),
     "a multiple of 4 in float32": ((1, 3, 3, 12), (3, 12), "float32", True, True),
     "a multiple of 8": ((1, 3, 3, 24), (3, 24), "float16", True, True),
+    "one channel last": ((2, 1, 5, 7), (8, 8), "float16", True, False),
     "two channels last": ((3, 2, 5, 7), (8, 8), "float32", True, False),
     "four channels last": ((1, 4, 4, 8), (4, 8), "float16", True, False),
     "four channels": ((2, 4, 3, 5), (4, 8), "bfloat16", False, False),
@@ -192,21 +191,18 @@ def test_noise_of_a_window_is_that_of_the_whole(restore: Any, path: str) -> None
     assert torch.equal(part.x, whole.x[window])
 
 
-weights = st.floats(-2, 2, width=32)
-
-
-@given(st.lists(weights, min_size=5, max_size=5), weights, weights, st.floats(0, 0.75), st.integers(0, 3))
-@settings(max_examples=20)
-def test_a_clean_picture_is_a_fixed_point(
-    restore: Any, free: list[float], cx: float, cm: float, m: float, random: int
-) -> None:
+@pytest.mark.parametrize("seed", range(15))
+def test_a_clean_picture_is_a_fixed_point(restore: Any, seed: int) -> None:
     """Where state, picture and all predictions are one picture, weights whose sum is 1 give it again."""
-    row = Row(cx, cm, 1 - cx - cm, *free[:2], 1 - sum(free), *free[2:], m=m)
+    random = np.random.default_rng(seed)
+    cx, cm, ax, am, b1, b2, b3 = random.uniform(-2, 2, 7) * random.integers(0, 2, 7)
+    m = random.choice([0.0, 0.3, 0.75])
+    row = Row(cx, cm, 1 - cx - cm, ax, am, 1 - ax - am - b1 - b2 - b3, b1, b2, b3, m=m)
     made = midway(restore, row, channels=1, size=(3, 8))
-    clean = torch.from_numpy(np.random.default_rng(random).random((1, 1, 3, 8), dtype=np.float32))
-    for array in (made.x, made.mu, made.output):
+    clean = torch.from_numpy(random.random((1, 1, 3, 8), dtype=np.float32))
+    for array in (made.x, made.mu, made.output, made.history):
         array.copy_(clean)
-    made.history.copy_(clean)
     made.step(INDEX)
-    largest = 1 + abs(row.b0) * sum(map(abs, row[:3])) + sum(map(abs, row))
-    np.testing.assert_allclose(made.x.cpu().numpy(), clean.numpy(), rtol=0, atol=1e-6 * largest)
+    largest = sum(map(abs, row)) + abs(row.b0) * sum(map(abs, row[:3]))
+    np.testing.assert_allclose(made.x.cpu().numpy(), clean.numpy(), rtol=0, atol=5e-7 * largest)
+    assert sum(row[3:9]) == pytest.approx(1)
