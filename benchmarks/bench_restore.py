@@ -67,7 +67,8 @@ def test_against_eager(
 
     with mrs.load(tmp_path / "refusion.mrsplan") as restorer:
         restorer.restore_into(picture, out)
-        inside = _timed(restorer._chains[1, *SIZE].network)
+        with restorer.chain((1, *SIZE)) as chain:
+            inside = _timed(chain.network)
 
         def eager_turn() -> tuple[tuple[()], dict[str, Any]]:
             begin = time.perf_counter()

@@ -19,11 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrs.export.graph import GraphShape
-from mrs.kernels.row import Row
 from mrs.runtime import backends
 from mrs.runtime.backends import Backend
-from mrs.runtime.chain import Chain
-from mrs.runtime.errors import BackendError
+from mrs.runtime.chains import Loop, device_of, make_chain
+from mrs.runtime.errors import BackendError, InputError
 from mrs.runtime.psnr import psnr
 
 MARGIN = 6.0
@@ -35,16 +34,6 @@ SECONDS = 20.0
 
 F32 = NDArray[np.float32]
 Report = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Loop:
-    """A solver's table with the network's time-dependent vectors: all that a chain needs besides an engine."""
-
-    rows: tuple[Row, ...]
-    start: float
-    clamp: str
-    modulation: F32
 
 
 @dataclass(frozen=True)
@@ -100,6 +89,7 @@ def select(
     backend: str = "auto",
     precision: str = "auto",
     report: Report = lambda line: None,
+    device: str = "auto",
 ) -> Selection:
     """Measure and choose.
 
@@ -111,14 +101,15 @@ def select(
         shape: (N, H, W) at which latency is measured.
         threads: most threads to use.
         backend: a backend's name, or `auto` for all that run here.
-        precision: `fp32`, `bf16`, or `auto` for all that the processor has. One that is asked for by name is used
+        precision: `fp32`, `bf16`, `fp16`, or `auto` for all that the device has. One that is asked for by name is used
             even where it fails parity, and says so.
         report: called with a line of progress now and then.
+        device: `cpu`, `cuda`, or `auto` for the backends of both.
 
     Raises:
         BackendError: where nothing can run, or nothing that was asked for.
     """
-    exact = _float32_backend(backend)
+    exact = _float32_backend(backend, device)
     report(f"float32 reference on {exact.name}, 100 steps")
     graph = _graph(graphs, exact)
     at_steps = [_run(exact, graph, "fp32", loop, pair, threads) for pair in pairs]
@@ -126,8 +117,8 @@ def select(
     discretisation = _mean_psnr(at_steps, at_100)
 
     measured: list[Candidate] = []
-    chains: dict[int, tuple[Chain, NDArray[np.uint8]]] = {}
-    for candidate in _candidates(backend, precision):
+    chains: dict[int, tuple[Any, NDArray[np.uint8]]] = {}
+    for candidate in _candidates(backend, precision, device):
         engine = backends.get(candidate.backend)
         report(f"parity of {candidate.backend} {candidate.precision}")
         try:
@@ -150,14 +141,20 @@ def select(
     return Selection(tuple(measured), chosen, discretisation)
 
 
-def check_choice(backend: str, precision: str) -> None:
+def check_choice(backend: str, precision: str, device: str = "auto") -> None:
     """Refuse what `select` could not choose from.
 
     Raises:
         BackendError: where nothing can run, or nothing that was asked for.
+        InputError: for a backend that runs on another device than the one that was asked for.
     """
-    _float32_backend(backend)
-    _candidates(backend, precision)
+    if backend != "auto" and device not in ("auto", backends.get(backend).device):
+        raise InputError(
+            f"backend {backend} runs on {backends.get(backend).device}, not on {device}",
+            hint="leave out --backend or --device",
+        )
+    _float32_backend(backend, device)
+    _candidates(backend, precision, device)
 
 
 def judge(
@@ -188,7 +185,7 @@ def judge(
     return replace(candidate, passed=True, reason=how)
 
 
-def time_interleaved(chains: Mapping[int, tuple[Chain, NDArray[np.uint8]]]) -> dict[int, list[float]]:
+def time_interleaved(chains: Mapping[int, tuple[Any, NDArray[np.uint8]]]) -> dict[int, list[float]]:
     """Milliseconds of whole restores of warm chains, by turns, so that a drifting machine hits all alike."""
     times: dict[int, list[float]] = {index: [] for index in chains}
     end = time.perf_counter() + SECONDS
@@ -203,8 +200,8 @@ def time_interleaved(chains: Mapping[int, tuple[Chain, NDArray[np.uint8]]]) -> d
     return times
 
 
-def _candidates(backend: str, precision: str) -> list[Candidate]:
-    asked = backends.available() if backend == "auto" else [backends.get(backend)]
+def _candidates(backend: str, precision: str, device: str) -> list[Candidate]:
+    asked = _available(device) if backend == "auto" else [backends.get(backend)]
     found = [
         Candidate(entry.name, one)
         for entry in asked
@@ -213,7 +210,7 @@ def _candidates(backend: str, precision: str) -> list[Candidate]:
         if precision in ("auto", one)
     ]
     if not found:
-        reasons = [f"{entry.name}: {entry.missing() or 'no ' + precision + ' on this processor'}" for entry in asked]
+        reasons = [f"{entry.name}: {entry.missing() or 'no ' + precision + ' here'}" for entry in asked]
         raise BackendError(
             f"nothing can run {precision} here" if precision != "auto" else "no backend can run here",
             hint="; ".join(reasons) or "pip install openvino",
@@ -221,16 +218,24 @@ def _candidates(backend: str, precision: str) -> list[Candidate]:
     return found
 
 
-def _float32_backend(asked: str) -> Backend:
+def _available(device: str) -> list[Backend]:
+    return [entry for entry in backends.available() if device in ("auto", entry.device)]
+
+
+def _float32_backend(asked: str, device: str) -> Backend:
     if asked != "auto":
         backend = backends.get(asked)
         reason = backend.missing()
         if reason is not None:
             raise BackendError(f"backend {asked} cannot run here: {reason}")
         return backend
-    usable = backends.available()
+    usable = _available(device)
     if not usable:
-        raise BackendError("no backend can run here", hint="pip install openvino")
+        reasons = [f"{e.name}: {e.missing()}" for e in backends.BACKENDS.values() if device in ("auto", e.device)]
+        raise BackendError(
+            "no backend can run here" if device == "auto" else f"no backend can run on {device} here",
+            hint="; ".join(reasons),
+        )
     return usable[0]
 
 
@@ -248,14 +253,33 @@ def _fastest(measured: Sequence[Candidate], precision: str) -> Candidate:
 def _run(backend: Backend, graph: bytes, precision: str, loop: Loop, pair: Pair, threads: int) -> F32:
     picture = pair.degraded[None]
     out = np.empty(picture.shape, np.float32)
-    _chain(backend, graph, precision, loop, picture.shape, threads).restore_into(picture, out, seed=0)
+    # Launched once: a capture would cost more than it saves.
+    chain = _chain(backend, graph, precision, loop, picture.shape, threads, ("uint8", "float32"), graphs=False)
+    chain.restore_into(picture, out, seed=0)
     return out[0]
 
 
-def _chain(backend: Backend, graph: bytes, precision: str, loop: Loop, shape: tuple[int, ...], threads: int) -> Chain:
+def _chain(
+    backend: Backend,
+    graph: bytes,
+    precision: str,
+    loop: Loop,
+    shape: tuple[int, ...],
+    threads: int,
+    kinds: tuple[str, str] = ("uint8", "uint8"),
+    graphs: bool = True,
+) -> Any:
     count, height, width, channels = shape
-    network = backend.compile(graph, loop.modulation, (count, 2 * channels, height, width), precision, threads)
-    return Chain(network, loop.rows, loop.start, loop.clamp, (count, channels, height, width), threads)
+    packed = (count, 2 * channels, height, width)
+    return make_chain(
+        device_of(backend),
+        lambda: backend.compile(graph, loop.modulation, packed, precision, threads),
+        loop,
+        (count, channels, height, width),
+        threads,
+        kinds=kinds,
+        graphs=graphs,
+    )
 
 
 def _graph(graphs: Mapping[GraphShape, bytes], backend: Backend) -> bytes:

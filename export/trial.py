@@ -45,23 +45,22 @@ def of_network(net: ConditionalNAFNet) -> TimedNetwork:
     Raises:
         BackendError: where none does.
     """
-    usable = backends.available()
-    if not usable:
-        raise BackendError("no backend can run here", hint="pip install openvino")
-    engine = usable[0]
+    engine = _on_cpu()
     state = {key: value.numpy() for key, value in net.state_dict().items()}
     graph = build_graph(state, net.arch, shape=GraphShape(engine.norm, engine.gate)).SerializeToString()
     return TimedNetwork(engine, graph, lambda times: modulation_table(net, times), net.arch.multiple)
 
 
 def of_plan(plan: Plan) -> TimedNetwork:
-    """A plan's network on the plan's backend, at whole times.
+    """A plan's network on the plan's backend, at whole times; of a plan for a GPU, on the CPU.
 
     Raises:
         BackendError: where that backend does not run here.
         InputError: for a plan without its network's modulation at all whole times.
     """
     engine = backends.get(plan.manifest["backend"])
+    if engine.device != "cpu":
+        engine = _on_cpu()
     reason = engine.missing()
     if reason is not None:
         raise BackendError(f"the plan's backend cannot run here: {reason}")
@@ -75,6 +74,14 @@ def of_plan(plan: Plan) -> TimedNetwork:
         return timetable[np.array(times, dtype=np.int64)]
 
     return TimedNetwork(engine, plan.graph, modulation, int(plan.manifest["network"]["multiple"]))
+
+
+def _on_cpu() -> Backend:
+    """The first backend that runs here on the CPU, where states are compared and fitted."""
+    usable = [entry for entry in backends.available() if entry.device == "cpu"]
+    if not usable:
+        raise BackendError("no backend can run here", hint="pip install openvino")
+    return usable[0]
 
 
 class Trial:

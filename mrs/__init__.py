@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mrs.export.checkpoint import load_checkpoint as load_checkpoint
     from mrs.reference import sample as sample
     from mrs.runtime.errors import MrsError as MrsError
+    from mrs.runtime.pool import Cancellation as Cancellation
     from mrs.runtime.session import Restorer as Restorer
     from mrs.runtime.session import load as load
     from mrs.schedule import Schedule as Schedule
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mrs.tuning import tune as tune
 
 _HOMES = {
+    "Cancellation": "mrs.runtime.pool",
     "MrsError": "mrs.runtime.errors",
     "Restorer": "mrs.runtime.session",
     "Schedule": "mrs.schedule",

@@ -19,8 +19,10 @@ from mrs.export.checkpoint import Checkpoint, read_checkpoint
 from mrs.export.graph import GraphShape, build_graph
 from mrs.export.modulation import modulation_table
 from mrs.export.nafnet import Architecture, ConditionalNAFNet
-from mrs.export.selection import Loop, Pair, Selection, check_choice, select
+from mrs.export.selection import Pair, Selection, check_choice, select
 from mrs.runtime import backends, machine
+from mrs.runtime.backends import Network
+from mrs.runtime.chains import Loop
 from mrs.runtime.errors import BackendError, CheckpointError, InputError
 from mrs.runtime.plan import Plan
 from mrs.schedule import Schedule
@@ -31,7 +33,8 @@ WEIGHTS = Path(__file__).parent / "weights"
 REFERENCE_STEPS = 100
 # A tenth of a network's own size at the published 100 steps.
 LONGEST_TIMETABLE = 200
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+DEVICES = ("auto", "cpu", "cuda")
 # Largest error of a float32 engine beside torch, relative to the largest output: far above round-off, far below
 # what a wrong graph would give.
 GRAPH_TOLERANCE = 1e-3
@@ -50,6 +53,7 @@ def build(
     output: str | None = None,
     backend: str = "auto",
     precision: str = "auto",
+    device: str = "auto",
     calibration: str | Path | None = None,
     threads: int | None = None,
     report: Callable[[str], None] = lambda line: None,
@@ -64,8 +68,9 @@ def build(
         solver: by default `mrs.solver.RECOMMENDED`.
         schedule: the process the network was trained on; by default what the checkpoint says, else Refusion's.
         output: what the network predicts; by default what the checkpoint says, else `noise`.
-        backend: `openvino`, `onnxruntime`, or `auto` to measure all that run here.
-        precision: `fp32`, `bf16`, or `auto` to measure all that the processor has.
+        backend: `openvino`, `onnxruntime`, `torch`, `torch-eager`, or `auto` to measure all that run here.
+        precision: `fp32`, `bf16`, `fp16`, or `auto` to measure all that the device has.
+        device: `cpu`, `cuda` for an NVIDIA GPU, or `auto` for both.
         calibration: a folder of degraded pictures on which to measure parity; by default the bundled ones.
         threads: most threads to use; all processors of this process by default.
         report: called with lines of progress.
@@ -81,11 +86,13 @@ def build(
     solver = solver or RECOMMENDED
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} is unknown", hint=f"use one of {', '.join(PRECISIONS)}")
+    if device not in DEVICES:
+        raise InputError(f"device {device!r} is unknown", hint=f"use one of {', '.join(DEVICES)}")
     if len(tuple(size)) != 2 or min(size) < 1 or batch < 1:
         raise InputError(f"size {size} or batch {batch} is not positive", hint="size is (height, width) in pixels")
     if backend != "auto":
         backends.get(backend)
-    check_choice(backend, precision)
+    check_choice(backend, precision, device)
     threads = threads or machine.threads()
     plan = Path(plan)
     if not plan.parent.is_dir():
@@ -101,11 +108,11 @@ def build(
     report(f"read {path}")
 
     graphs = _graphs(net)
-    _check_graphs(net, graphs, _loop(net, table), table.times[0], pairs[0], threads, backend)
+    _check_graphs(net, graphs, _loop(net, table), table.times[0], pairs[0], threads, backend, device)
     padded = (-(-size[0] // arch.multiple) * arch.multiple, -(-size[1] // arch.multiple) * arch.multiple)
     shape = (batch, *padded)
     loop = _loop(net, table)
-    selection = select(graphs, loop, _loop(net, reference), pairs, shape, threads, backend, precision, report)
+    selection = select(graphs, loop, _loop(net, reference), pairs, shape, threads, backend, precision, report, device)
     chosen = backends.get(selection.chosen.backend)
     report(f"compiling for {chosen.name} {selection.chosen.precision}")
     graph = graphs[GraphShape(chosen.norm, chosen.gate)]
@@ -208,6 +215,7 @@ def _check_graphs(
     pair: Pair,
     threads: int,
     backend: str,
+    device: str,
 ) -> None:
     """Compare one float32 evaluation of every engine with torch's."""
     mu = np.ascontiguousarray(pair.degraded[None].transpose(0, 3, 1, 2)).astype(np.float32) / 255
@@ -218,15 +226,24 @@ def _check_graphs(
         raise CheckpointError("the network gives infinities or NaN in float32", hint="check its weights")
     packed = np.concatenate([x - mu, mu], axis=1)
     for engine in backends.available():
-        if backend not in ("auto", engine.name):
+        if backend not in ("auto", engine.name) or device not in ("auto", engine.device):
             continue
         graph = graphs[GraphShape(engine.norm, engine.gate)]
         network = engine.compile(graph, loop.modulation, packed.shape, "fp32", threads)
-        network.packed[:] = packed
-        network.evaluate(0)
-        error = float(np.abs(network.output - expected).max() / max(float(np.abs(expected).max()), 1e-12))
+        error = float(np.abs(_evaluated(network, packed) - expected).max() / max(float(np.abs(expected).max()), 1e-12))
         if not error <= GRAPH_TOLERANCE:
             raise BackendError(f"{engine.name} differs from torch by {error:.1e} of the largest output")
+
+
+def _evaluated(network: Network, packed: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The output of a network anywhere for an input on the host."""
+    if isinstance(network.packed, torch.Tensor):
+        network.packed.copy_(torch.from_numpy(packed))
+        network.evaluate(0)
+        return np.asarray(network.output.float().cpu().numpy())
+    network.packed[:] = packed
+    network.evaluate(0)
+    return np.asarray(network.output)
 
 
 def _manifest(
@@ -242,7 +259,7 @@ def _manifest(
     threads: int,
 ) -> dict[str, Any]:
     chosen = selection.chosen
-    version = backends.get(chosen.backend).version()
+    engine = backends.get(chosen.backend)
     return {
         "made_by": f"mrs-trt {_version.__version__}",
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -261,7 +278,7 @@ def _manifest(
         "backend": chosen.backend,
         "precision": chosen.precision,
         "threads": threads,
-        "fingerprint": machine.fingerprint(chosen.backend, version),
+        "fingerprint": machine.fingerprint(engine.name, engine.version(), engine.device),
         "selection": {
             "calibration_pictures": pictures,
             "discretisation_db": selection.discretisation_db,

@@ -13,10 +13,10 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from mrs._version import __version__
-from mrs.commands import build, doctor, inspect, restore, train, tune
+from mrs.commands import bench, build, doctor, inspect, restore, train, tune
 from mrs.runtime.errors import InputError, MrsError
 
-COMMANDS = (build, restore, inspect, tune, doctor, train)
+COMMANDS = (build, restore, bench, inspect, tune, doctor, train)
 # What the system refuses is no bug of ours, wherever it happens: full disks, permissions, impossible names.
 REFUSALS = frozenset(
     getattr(errno, name)

@@ -126,7 +126,11 @@ def _outdated(plan: Path, weights: str, size: tuple[int, int]) -> str | None:
         ("another version", manifest.get("made_by"), f"mrs-trt {mrs.__version__}"),
         ("another size", manifest["shape"], [1, *size]),
         ("another number of threads", manifest.get("threads"), machine.threads()),
-        ("another machine", manifest["fingerprint"], machine.fingerprint(backend.name, backend.version())),
+        (
+            "another machine",
+            manifest["fingerprint"],
+            machine.fingerprint(backend.name, backend.version(), backend.device),
+        ),
     ):
         if old != new:
             return f"the old one is for {what}"

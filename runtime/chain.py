@@ -47,16 +47,29 @@ class Chain:
         depth = max(1, *(row.history for row in rows))
         self._predictions = [np.zeros(shape, np.float32) for _ in range(depth)]
 
+    def warm_up(self, tensors: bool) -> None:
+        """Restore an empty picture: the first restore is slower than the others. There are no tensors on a CPU."""
+        count, channels, height, width = self.shape
+        self.restore_into(np.zeros((count, height, width, channels), np.uint8), None, 0)
+
+    def evaluate_all(self) -> None:
+        """The network's part of a restore alone, on whatever its input holds; to be timed."""
+        for step in range(len(self.rows)):
+            self.network.evaluate(step)
+
     def restore_into(
-        self, picture: NDArray[Any], out: NDArray[Any], seed: int, origin: tuple[int, int] = (0, 0)
-    ) -> None:
+        self, picture: NDArray[Any], out: NDArray[Any] | None, seed: int, origin: tuple[int, int] = (0, 0)
+    ) -> NDArray[Any]:
         """Restore dense pictures (N, H, W, C), uint8 or float32 in [0, 1], into `out` of the same shape.
 
         Args:
             picture: the degraded pictures.
-            out: uint8 or float32, dense, written.
+            out: uint8 or float32, dense, written; None for a new array of the picture's type.
             seed: of the noise.
             origin: (y, x) of these pictures in the whole pictures whose noise they share.
+
+        Returns:
+            `out`, or the new array.
 
         Raises:
             BackendError: where the engine fails, or the state ends with infinities or NaN (a clamp hides infinities).
@@ -81,4 +94,6 @@ class Chain:
             raise BackendError(
                 "the network gave infinities or NaN", hint="build the plan with --precision fp32, or check its weights"
             )
-        cpu.finish(x, out, threads=self.threads)
+        result = np.empty_like(picture) if out is None else out
+        cpu.finish(x, result, threads=self.threads)
+        return result

@@ -42,3 +42,27 @@ class PlanError(InputError):
 
 class BackendError(MrsError, RuntimeError):
     """A backend is not installed, or failed to compile or run a graph."""
+
+
+class DeviceMemoryError(BackendError, MemoryError):
+    """A GPU has not enough memory for pictures of this size."""
+
+
+class DeviceError(BackendError):
+    """A GPU failed during a restore."""
+
+
+class CaptureError(BackendError):
+    """A restore could not be captured as one CUDA graph."""
+
+
+class BusyError(MrsError, RuntimeError):
+    """As many calls as may wait for a worker are waiting already."""
+
+
+class DeadlineError(MrsError, TimeoutError):
+    """The time that a call gave itself was over before its restore was launched."""
+
+
+class CancelledError(MrsError, RuntimeError):
+    """A call was cancelled before its restore was launched."""

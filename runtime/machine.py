@@ -40,13 +40,30 @@ def free_memory() -> int | None:
     return int(kilobytes[0]) * 1024 if kilobytes else None
 
 
-def fingerprint(backend: str, version: str) -> dict[str, str]:
-    """What a compiled engine depends on; a plan's engine is used only where all of it is equal."""
+@cache
+def gpu() -> str:
+    """Name and compute capability of the current NVIDIA GPU, such as `NVIDIA H200 9.0`; "" without one, or torch."""
+    try:
+        import torch
+    except (ImportError, OSError):
+        return ""
+    if not torch.cuda.is_available():
+        return ""
+    return "{} {}.{}".format(torch.cuda.get_device_name(), *torch.cuda.get_device_capability())
+
+
+def fingerprint(backend: str, version: str, device: str = "cpu") -> dict[str, str]:
+    """What a compiled engine depends on; a plan's engine is used only where all of it is equal.
+
+    Args:
+        backend, version: of the engine.
+        device: `cpu` or `cuda`.
+    """
     return {
         "system": platform.system(),
         "machine": platform.machine(),
-        "processor": processor(),
-        "instructions": " ".join(instructions()),
+        "processor": gpu() if device == "cuda" else processor(),
+        "instructions": "" if device == "cuda" else " ".join(instructions()),
         "backend": f"{backend} {version}",
     }
 

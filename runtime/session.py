@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
-import threading
-from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,64 +15,105 @@ from numpy.typing import NDArray
 from mrs.kernels.noise import SEEDS
 from mrs.runtime import backends, machine, tiling
 from mrs.runtime.backends import Backend
-from mrs.runtime.chain import Chain
-from mrs.runtime.errors import BackendError, InputError
+from mrs.runtime.chains import device_of
+from mrs.runtime.errors import BackendError, DeviceMemoryError, InputError
 from mrs.runtime.plan import Plan, read_plan
+from mrs.runtime.pool import Cancellation, Pool, Request
+from mrs.runtime.worker import Worker
 
 log = logging.getLogger("mrs")
 
 # Memory for the network's activations; larger pictures are cut into tiles. Half of what is free counts where less is.
 MEMORY = 2 << 30
-# Compiled sizes kept at once; the least recently used one goes first.
-CHAINS_KEPT = 4
+# Calls that may wait for a worker.
+QUEUE = 64
 
 
 def load(
-    path: str | Path, *, backend: str | None = None, threads: int | None = None, memory: int | None = None
+    path: str | Path,
+    *,
+    backend: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+    memory: int | None = None,
+    workers: int = 1,
+    queue: int = QUEUE,
+    graphs: bool = True,
 ) -> Restorer:
     """Load a plan.
 
     Args:
         path: the plan file.
         backend: run on this backend instead of the plan's own.
-        threads: most threads to use; all processors of this process by default.
-        memory: bytes for the network's activations, above which pictures are cut into tiles; by default 2 GiB, or
-            half of the free memory where that is less.
+        precision: run at this precision instead of the plan's own, `fp32` for example where rounding gave NaN.
+        threads: most threads to use on a CPU; all processors of this process by default.
+        memory: bytes for the network's activations, above which pictures are cut into tiles; by default 2 GiB, on a
+            GPU as many as are free, or half of the free memory where that is less.
+        workers: how many restores may run at a time; each has its own network, on a GPU its own stream and graphs.
+            They share threads and memory.
+        queue: how many calls may wait for a worker.
+        graphs: on a GPU, capture each restore as one CUDA graph; otherwise launch by launch, with the same result.
 
     Raises:
         PlanError: for a file that is no plan, or is damaged.
         BackendError: where no backend can run here.
-        InputError: for an unknown backend or numbers out of range.
+        CaptureError: where a restore cannot be captured.
+        InputError: for an unknown backend or precision, or numbers out of range.
     """
-    return Restorer(read_plan(path), backend=backend, threads=threads, memory=memory)
+    return Restorer(
+        read_plan(path), backend=backend, precision=precision, threads=threads, memory=memory, workers=workers,
+        queue=queue, graphs=graphs,
+    )  # fmt: skip
 
 
 class Restorer:
     """Restores pictures with a plan; a context manager.
 
-    One restore runs at a time: calls from several threads wait for each other. `backend` and `precision` say what is
-    really used, which may differ from the plan on another machine.
+    Threads may share it: as many restores run at a time as there are workers, the other calls wait in the order in
+    which they came. `backend` and `precision` say what is really used, which may differ from the plan on another
+    machine.
     """
 
     def __init__(
-        self, plan: Plan, *, backend: str | None = None, threads: int | None = None, memory: int | None = None
+        self,
+        plan: Plan,
+        *,
+        backend: str | None = None,
+        precision: str | None = None,
+        threads: int | None = None,
+        memory: int | None = None,
+        workers: int = 1,
+        queue: int = QUEUE,
+        graphs: bool = True,
+        device: Any = None,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise InputError(f"threads {threads} is not positive")
-        if memory is not None and memory < 1:
-            raise InputError(f"memory {memory} is not positive", hint="it counts bytes")
+        for name, number, least in (("threads", threads, 1), ("memory", memory, 1), ("workers", workers, 1),
+                                    ("queue", queue, 0)):  # fmt: skip
+            if number is not None and (not _is_whole(number) or number < least):
+                raise InputError(f"{name} {number} is not a whole number of at least {least}")
         self.plan = plan
         self.threads = threads or machine.threads()
-        network, table = plan.manifest["network"], plan.manifest["table"]
+        network = plan.manifest["network"]
         self.multiple: int = network["multiple"]
         self.channels: int = network["channels"]
-        self._rows = plan.rows
-        self._start, self._clamp = float(table["start"]), str(table["clamp"])
-        self._pixels = (memory or _default_memory()) // int(network["bytes_per_pixel"])
-        self._backend, self.precision = _choose(plan, backend)
-        self._chains: OrderedDict[tuple[int, int, int], Chain] = OrderedDict()
-        self._lock = threading.Lock()
-        self._closed = False
+        self._backend, self.precision = choose(plan, backend, precision)
+        self._device = device or device_of(self._backend)
+        self._pixels = max(1, (memory or _default_memory(self._device)) // int(network["bytes_per_pixel"]) // workers)
+        each = max(1, self.threads // workers)
+        self._workers = [
+            Worker(plan, self._backend, self.precision, each, self._pixels, self._device, graphs)
+            for _ in range(workers)
+        ]
+        self._pool = Pool(self._workers, queue)
+        if self._device is not None:
+            # What cannot be captured is told now, not at the first picture.
+            for worker in self._workers:
+                worker.chain(tuple(plan.manifest["shape"]), ("uint8", "uint8"))
+
+    @property
+    def device(self) -> str:
+        """`cpu` or `cuda`."""
+        return self._backend.device
 
     @property
     def backend(self) -> str:
@@ -82,75 +122,150 @@ class Restorer:
 
     def restore(
         self,
-        image: NDArray[Any],
+        image: Any,
         seed: int = 0,
         *,
         tile: int | None = None,
         overlap: int | None = None,
-    ) -> NDArray[Any]:
+        timeout: float | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> Any:
         """Restore a picture, or a batch of equal size.
 
         Args:
-            image: (H, W, C) or (N, H, W, C), uint8, or float in [0, 1]; any size.
+            image: (H, W, C) or (N, H, W, C), uint8, or float in [0, 1]; any size. An array of NumPy, or on a GPU a
+                tensor there, of torch or any other library that speaks DLPack.
             seed: of the noise, 0 to 2^32 - 1; the same seed gives the same noise, whatever the tiles. A picture's
                 number in its batch counts too: pictures of one batch draw different noise.
             tile: cut into tiles of this side, a multiple of the network's; 0 never cuts; by default memory decides.
                 Tiling changes the result a little, because the network looks at averages over what it sees.
             overlap: pixels shared by neighbouring tiles, blended; by default an eighth of the tile, at most 64.
+            timeout: seconds to wait for a worker.
+            cancellation: may end the call until its restore is launched.
 
         Returns:
-            A new array of the same shape; uint8 for uint8, float32 for float.
+            A new array of the same shape; uint8 for uint8, float32 for float. For a tensor a new tensor of torch,
+            complete for whatever the caller's current stream is given next; the host does not wait for it.
 
         Raises:
             InputError: for another shape or dtype, values outside [0, 1], or tiles that cannot be.
             BackendError: where the engine fails.
+            BusyError, DeadlineError, CancelledError: where the restore was not launched.
         """
-        image = np.asarray(image)
-        out = np.empty(image.shape, np.uint8 if image.dtype == np.uint8 else np.float32)
-        self.restore_into(image, out, seed, tile=tile, overlap=overlap)
+        tensor = self._tensor(image)
+        if tensor is not None:
+            given, out = tensor, self._device.empty(tensor.shape, "uint8" if _kind(tensor) == "uint8" else "float32")
+        else:
+            given = _array(image)
+            out = np.empty(given.shape, np.uint8 if given.dtype == np.uint8 else np.float32)
+        self.restore_into(given, out, seed, tile=tile, overlap=overlap, timeout=timeout, cancellation=cancellation)
         return out
 
     def restore_into(
         self,
-        image: NDArray[Any],
-        out: NDArray[Any],
+        image: Any,
+        out: Any,
         seed: int = 0,
         *,
         tile: int | None = None,
         overlap: int | None = None,
+        timeout: float | None = None,
+        cancellation: Cancellation | None = None,
+        bound: bool = False,
     ) -> None:
-        """`restore` into an array of the caller's, of the same shape, uint8 or float32.
+        """`restore` into an array of the caller's, of the same shape, uint8 or float32; both arrays or both tensors.
 
         Nothing is allocated for a dense uint8 or float32 picture of a size seen before that is not tiled. `image` and
         `out` may be the same array.
-        """
-        pictures = self._check(image, out, seed)
-        if not out.flags.c_contiguous:
-            # The kernels write dense arrays; a strided one is filled from a dense copy.
-            dense = np.empty(out.shape, out.dtype)
-            self.restore_into(pictures if image.ndim == 4 else pictures[0], dense, seed, tile=tile, overlap=overlap)
-            out[...] = dense
-            return
-        target = out if out.ndim == 4 else out[None]
-        with self._lock:
-            if self._closed:
-                raise InputError("this restorer is closed", hint="load the plan again")
-            side = self._tile(pictures.shape, tile, overlap)
-            if side is None:
-                self._chain(pictures.shape[:3]).restore_into(pictures, target, int(seed))
-            else:
-                self._restore_tiles(pictures, target, int(seed), side, overlap)
 
-    def warm_up(self, height: int, width: int, batch: int = 1) -> None:
-        """Compile for one size ahead of the first picture."""
-        image = np.zeros((batch, height, width, self.channels), np.uint8)
-        self.restore(image)
+        Args:
+            image, seed, tile, overlap, timeout, cancellation: as in `restore`.
+            out: written.
+            bound: for tensors, read and write these very two without a copy: their addresses are captured, once, and
+                kept as sizes are. For a product that restores from the same memory again and again.
+        """
+        tensor, target = self._tensor(image), self._tensor(out)
+        if (tensor is None) != (target is None):
+            raise InputError(
+                "image and out lie on different devices", hint="give two arrays, or two tensors of the GPU"
+            )
+        request = Request(timeout, cancellation)
+        if tensor is not None:
+            self._restore_tensor(tensor, target, seed, tile, overlap, request, bound)
+            return
+        if bound:
+            raise InputError("arrays of the host cannot be bound", hint="give tensors of the GPU, or bound=False")
+        self._restore_array(_array(image), out, seed, tile, overlap, request)
+
+    @contextmanager
+    def lend(
+        self,
+        image: Any,
+        seed: int = 0,
+        *,
+        timeout: float | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> Iterator[Any]:
+        """`restore`, with the result where the runtime has it, not in a copy; never in tiles.
+
+        It is valid inside the `with` alone: the worker is kept that long, and the next restore writes there again.
+        What the caller's stream was given inside is waited for.
+        """
+        tensor = self._tensor(image)
+        pictures = self._check_tensor(tensor) if tensor is not None else self._check(_array(image))
+        self._check_seed(seed)
+        with self._pool.worker(Request(timeout, cancellation)) as worker, _dropping(worker):
+            kind = _kind(pictures)
+            chain = worker.chain(tuple(pictures.shape[:3]), (kind, kind))
+            if tensor is not None:
+                caller = self._device.current()
+                result = chain.restore_tensor(pictures, None, int(seed), caller)
+            else:
+                result = chain.restore_into(pictures, None, int(seed))
+            yield result if len(image.shape) == 4 else result[0]
+            if tensor is not None:
+                chain.returned(caller)
+
+    @contextmanager
+    def chain(self, size: tuple[int, int, int], kinds: tuple[str, str] = ("uint8", "uint8")) -> Iterator[Any]:
+        """What restores pictures of a size (N, H, W), for measurements; kept from other calls inside the `with`."""
+        with self._pool.worker(Request()) as worker, _dropping(worker):
+            yield worker.chain(size, kinds)
+
+    def synchronize(self) -> None:
+        """Wait for all restores of tensors, and complain about what went wrong since the last time.
+
+        Raises:
+            BackendError: where the GPU failed, or a result was not finite; names the step.
+        """
+        with self._pool.every_worker() as workers:
+            for worker in workers:
+                with _dropping(worker):
+                    worker.check()
+
+    def warm_up(self, height: int, width: int, batch: int = 1, *, dtype: str = "uint8", tensors: bool = False) -> None:
+        """Compile, and on a GPU capture, for one size ahead of the first picture; on every worker.
+
+        Args:
+            height, width, batch: of the pictures.
+            dtype: of pictures and results, `uint8` or `float32`.
+            tensors: whether the pictures will be tensors of the GPU.
+
+        Raises:
+            InputError: for a size or a type that no picture has.
+            BackendError: where it cannot be done.
+        """
+        if min(height, width, batch) < 1 or dtype not in ("uint8", "float32"):
+            raise InputError(f"cannot warm up for {batch} x {height}x{width} of {dtype}")
+        with self._pool.every_worker() as workers:
+            for worker in workers:
+                with _dropping(worker):
+                    worker.chain((batch, height, width), (dtype, dtype)).warm_up(tensors)
 
     def close(self) -> None:
-        """Release engines and buffers; may be called again."""
-        with self._lock:
-            self._closed = True
-            self._chains.clear()
+        """Release engines and buffers, when the restores that run have ended; may be called again."""
+        for worker in self._pool.close():
+            worker.clear()
 
     def __enter__(self) -> Restorer:
         return self
@@ -160,16 +275,91 @@ class Restorer:
     ) -> None:
         self.close()
 
-    def _check(self, image: NDArray[Any], out: NDArray[Any], seed: int) -> NDArray[Any]:
-        """The picture as dense (N, H, W, C) uint8 or float32; a view where it is that already."""
-        if image.ndim not in (3, 4) or image.shape[-1] != self.channels or 0 in image.shape:
+    def _restore_array(
+        self,
+        image: NDArray[Any],
+        out: NDArray[Any],
+        seed: int,
+        tile: int | None,
+        overlap: int | None,
+        request: Request,
+    ) -> None:
+        pictures = self._check(image)
+        _check_out(image, out)
+        self._check_seed(seed)
+        if not out.flags.c_contiguous:
+            # Dense arrays are written; a strided one is filled from a dense copy.
+            dense = np.empty(out.shape, out.dtype)
+            self._restore_array(image, dense, seed, tile, overlap, request)
+            out[...] = dense
+            return
+        target = out if out.ndim == 4 else out[None]
+        with self._pool.worker(request) as worker, _dropping(worker):
+            side = self._tile(pictures.shape, tile, overlap)
+            if side is None:
+                try:
+                    chain = worker.chain(tuple(pictures.shape[:3]), (_kind(pictures), _kind(target)))
+                    chain.restore_into(pictures, target, int(seed))
+                    return
+                except DeviceMemoryError as error:
+                    if tile == 0:
+                        raise
+                    side = self._smaller(pictures.shape[1:3], error)
+            while side is not None:
+                try:
+                    self._restore_tiles(worker, pictures, target, int(seed), side, overlap, request)
+                    return
+                except DeviceMemoryError as error:
+                    if tile is not None:
+                        raise
+                    side = self._smaller((side, side), error)
+
+    def _restore_tensor(
+        self,
+        image: Any,
+        out: Any,
+        seed: int,
+        tile: int | None,
+        overlap: int | None,
+        request: Request,
+        bound: bool,
+    ) -> None:
+        pictures = self._check_tensor(image)
+        self._check_seed(seed)
+        if out.shape != image.shape or _kind(out) not in ("uint8", "float32"):
             raise InputError(
-                f"picture of shape {image.shape} is not (H, W, {self.channels}) or (N, H, W, {self.channels})"
+                f"out is {_kind(out)}{tuple(out.shape)}", hint=f"give uint8 or float32 {tuple(image.shape)}"
             )
-        if out.shape != image.shape or out.dtype not in (np.uint8, np.float32) or not out.flags.writeable:
-            raise InputError(f"out is {out.dtype}{out.shape}", hint=f"give writeable uint8 or float32 {image.shape}")
-        if not _is_whole(seed) or not 0 <= seed < SEEDS:
-            raise InputError(f"seed {seed} is not a whole number from 0 to {SEEDS - 1}")
+        target = out if len(out.shape) == 4 else out[None]
+        if bound and not (target.is_contiguous() and pictures.data_ptr() == image.data_ptr()):
+            raise InputError("only dense tensors of uint8 or float32 can be bound", hint="give such, or bound=False")
+        if self._tile(pictures.shape, tile, overlap) is not None:
+            # Tiles are cut and blended on the host.
+            array = np.empty(tuple(target.shape), _kind(target))
+            self._restore_array(self._device.to_host(pictures), array, seed, tile, overlap, request)
+            self._device.from_host(target, array)
+            return
+        with self._pool.worker(request) as worker, _dropping(worker):
+            kinds = (_kind(pictures), _kind(target))
+            chain = worker.chain(tuple(pictures.shape[:3]), kinds, (pictures, target) if bound else None)
+            chain.restore_tensor(pictures, target, int(seed), self._device.current())
+
+    def _tensor(self, image: Any) -> Any:
+        """A picture as a tensor on the GPU that restores; None for all others."""
+        return None if self._device is None or isinstance(image, np.ndarray) else self._device.tensor(image)
+
+    def _check_tensor(self, image: Any) -> Any:
+        """The picture as dense (N, H, W, C) uint8 or float32; a view where it is that already."""
+        self._check_shape(tuple(image.shape))
+        if _kind(image) != "uint8":
+            if not image.is_floating_point():
+                raise InputError(f"picture of dtype {_kind(image)} is neither uint8 nor float in [0, 1]")
+            image = image.float()
+        return (image if len(image.shape) == 4 else image[None]).contiguous()
+
+    def _check(self, image: NDArray[Any]) -> NDArray[Any]:
+        """The picture as dense (N, H, W, C) uint8 or float32; a view where it is that already."""
+        self._check_shape(image.shape)
         if image.dtype != np.uint8:
             if image.dtype.kind != "f":
                 raise InputError(f"picture of dtype {image.dtype} is neither uint8 nor float in [0, 1]")
@@ -178,6 +368,27 @@ class Restorer:
                 raise InputError("picture of floats is not within [0, 1]", hint="divide by the largest value, or clip")
             image = image.astype(np.float32, copy=False)
         return np.ascontiguousarray(image if image.ndim == 4 else image[None])
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        if len(shape) not in (3, 4) or shape[-1] != self.channels or 0 in shape:
+            raise InputError(f"picture of shape {shape} is not (H, W, {self.channels}) or (N, H, W, {self.channels})")
+
+    @staticmethod
+    def _check_seed(seed: int) -> None:
+        if not _is_whole(seed) or not 0 <= seed < SEEDS:
+            raise InputError(f"seed {seed} is not a whole number from 0 to {SEEDS - 1}")
+
+    def _smaller(self, size: tuple[int, int], error: DeviceMemoryError) -> int:
+        """Side of tiles of a quarter of what did not fit.
+
+        Raises:
+            DeviceMemoryError: where nothing smaller is left.
+        """
+        side = min(size) // 2 // self.multiple * self.multiple
+        if side == 0:
+            raise error
+        log.warning("%s: restoring in tiles of %d", error.message, side)
+        return side
 
     def _tile(self, shape: tuple[int, ...], tile: int | None, overlap: int | None) -> int | None:
         """Side of the tiles, or None for the whole picture at once."""
@@ -193,7 +404,14 @@ class Restorer:
         return None if height <= tile and width <= tile else tile
 
     def _restore_tiles(
-        self, pictures: NDArray[Any], out: NDArray[Any], seed: int, tile: int, overlap: int | None
+        self,
+        worker: Worker,
+        pictures: NDArray[Any],
+        out: NDArray[Any],
+        seed: int,
+        tile: int,
+        overlap: int | None,
+        request: Request,
     ) -> None:
         overlap = tiling.default_overlap(tile) if overlap is None else overlap
         tiling.check_tiles(tile, overlap, self.multiple)
@@ -204,7 +422,9 @@ class Restorer:
         for rows, columns in tiling.tiles(height, width, tile, overlap):
             part = np.ascontiguousarray(pictures[:, rows, columns])
             restored = np.empty(part.shape, np.float32) if restored is None else restored
-            self._chain(part.shape[:3]).restore_into(part, restored, seed, (rows.start, columns.start))
+            request.check()
+            chain = worker.chain(part.shape[:3], (_kind(part), "float32"))
+            chain.restore_into(part, restored, seed, (rows.start, columns.start))
             blend = np.outer(
                 tiling.blend_weights(height, rows, overlap), tiling.blend_weights(width, columns, overlap)
             )[:, :, None]
@@ -216,42 +436,24 @@ class Restorer:
                 band = total[k, y : y + tile] / weight[y : y + tile]
                 out[k, y : y + tile] = np.rint(band * np.float32(255)) if out.dtype == np.uint8 else band
 
-    def _chain(self, shape: tuple[int, ...]) -> Chain:
-        key = (shape[0], shape[1], shape[2])
-        if key in self._chains:
-            self._chains.move_to_end(key)
-            return self._chains[key]
-        count, height, width = key
-        # Room first: the sizes kept share the memory that one alone may take.
-        while self._chains and (
-            len(self._chains) >= CHAINS_KEPT or sum(map(math.prod, (*self._chains, key))) > self._pixels
-        ):
-            self._chains.popitem(last=False)
-        padded = [-(-side // self.multiple) * self.multiple for side in (height, width)]
-        network = self._network((count, 2 * self.channels, padded[0], padded[1]))
-        chain = Chain(
-            network, self._rows, self._start, self._clamp, (count, self.channels, height, width), self.threads
-        )
-        self._chains[key] = chain
-        return chain
 
-    def _network(self, shape: tuple[int, int, int, int]) -> backends.Network:
-        """The plan's engine where it was compiled for this shape on such a machine, else compiled now."""
-        manifest, backend = self.plan.manifest, self._backend
-        engine_shape = (manifest["shape"][0], 2 * self.channels, *manifest["shape"][1:])
-        made_for = (manifest["backend"], manifest["precision"], manifest["fingerprint"])
-        here = (backend.name, self.precision, machine.fingerprint(backend.name, backend.version()))
-        arguments = (self.plan.modulation, shape, self.precision, self.threads)
-        if self.plan.engine is not None and shape == engine_shape and made_for == here:
-            try:
-                return backend.restore(self.plan.engine, *arguments)
-            except BackendError as error:
-                log.warning("the plan's engine does not load, compiling from its graph: %s", error)
-        return backend.compile(self.plan.graph, *arguments)
+@contextmanager
+def _dropping(worker: Worker) -> Iterator[None]:
+    """Let a worker forget what an error may have spoilt."""
+    try:
+        yield
+    except BackendError as error:
+        worker.failed(error)
+        raise
 
 
-def _choose(plan: Plan, asked: str | None) -> tuple[Backend, str]:
-    """Backend and precision to run a plan with here; says so where they are not the plan's."""
+def choose(plan: Plan, asked: str | None, asked_precision: str | None = None) -> tuple[Backend, str]:
+    """Backend and precision to run a plan with here; says so where they are not the plan's.
+
+    Raises:
+        InputError: for a backend that is unknown, or a precision that it does not run.
+        BackendError: where nothing can run here.
+    """
     manifest = plan.manifest
     if asked is not None:
         backend = backends.get(asked)
@@ -266,8 +468,13 @@ def _choose(plan: Plan, asked: str | None) -> tuple[Backend, str]:
             reasons = "; ".join(str(entry.missing()) for entry in ordered)
             raise BackendError(f"no backend can run here: {reasons}")
         backend = usable
+    if asked_precision is not None:
+        if asked_precision not in backend.precisions():
+            known = ", ".join(backend.precisions())
+            raise InputError(f"{backend.name} runs no {asked_precision!r} here", hint=f"use one of {known}")
+        return backend, asked_precision
     precision = manifest["precision"] if manifest["precision"] in backend.precisions() else "fp32"
-    made_for = machine.fingerprint(manifest["backend"], backend.version())
+    made_for = machine.fingerprint(manifest["backend"], backend.version(), backend.device)
     if precision != manifest["precision"] or (asked is None and backend.name != manifest["backend"]):
         log.warning(
             "plan is for %s %s, which this machine does not run: using %s %s",
@@ -278,10 +485,33 @@ def _choose(plan: Plan, asked: str | None) -> tuple[Backend, str]:
     return backend, precision
 
 
+def _array(image: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(image)
+    except (TypeError, ValueError, RuntimeError) as error:
+        # Such as a tensor on a GPU for a plan that runs on the CPU.
+        reason = " ".join(str(error).split())
+        raise InputError(f"picture of type {type(image).__name__} is no array here: {reason}") from None
+
+
+def _check_out(image: NDArray[Any], out: NDArray[Any]) -> None:
+    if not isinstance(out, np.ndarray):
+        raise InputError(f"out is a {type(out).__name__}", hint="give an array of NumPy")
+    if out.shape != image.shape or out.dtype not in (np.uint8, np.float32) or not out.flags.writeable:
+        raise InputError(f"out is {out.dtype}{out.shape}", hint=f"give writeable uint8 or float32 {image.shape}")
+
+
+def _kind(image: Any) -> str:
+    """Name of an element's type, as NumPy has it."""
+    return str(image.dtype).removeprefix("torch.")
+
+
 def _is_whole(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def _default_memory() -> int:
+def _default_memory(device: Any) -> int:
+    if device is not None:
+        return max(1 << 20, int(device.free_memory()) // 2)
     free = machine.free_memory()
     return MEMORY if free is None else max(1 << 20, min(MEMORY, free // 2))

@@ -18,7 +18,7 @@ LAYERS = ("kernels", "runtime", "export", "mrs")  # a layer may import itself an
 OUTSIDE = {"tests", "benchmarks", "conftest"}
 HEAVY = {"torch", "triton", "tensorrt", "onnx"}
 # Folders of kernels/ and runtime/ that a restore on a CPU never loads, and which may therefore load HEAVY themselves.
-MAY_LOAD_HEAVY = ("kernels/gpu/", "kernels/aot/")
+MAY_LOAD_HEAVY = ("kernels/gpu/", "kernels/aot/", "runtime/cuda/")
 
 
 class Import(NamedTuple):

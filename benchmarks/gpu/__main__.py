@@ -1,7 +1,7 @@
-"""Tests and measurements on this machine's NVIDIA GPU: `make gpu`, or `python -m benchmarks.gpu [tests] [kernels]`.
+"""Tests and measurements on this machine's NVIDIA GPU: `make gpu`, or `python -m benchmarks.gpu [PART ...]`.
 
-`tests` runs the kernels' tests on the device; `kernels` times every kernel and appends a row per case to
-benchmarks/results/gpu.jsonl. Without a name, both. docs/benchmarks.md says what the rows hold.
+`tests` runs the kernels' tests on the device, `kernels` times every kernel, `restores` checks and times whole restores.
+Rows are appended to benchmarks/results/gpu.jsonl. Without a name, all. docs/benchmarks.md says what the rows hold.
 """
 
 from __future__ import annotations
@@ -19,11 +19,9 @@ from benchmarks.gpu.budget import Budget
 from mrs.cli import Parser, guarded
 from mrs.runtime.errors import InputError
 
-PARTS = ("tests", "kernels")
+# Seconds of each part, in their order.
+PARTS = {"tests": 120.0, "kernels": 100.0, "restores": 300.0}
 ROWS = Path(__file__).resolve().parents[1] / "results" / "gpu.jsonl"
-SECONDS = 220.0
-# Of the whole, where the kernels are measured afterwards.
-TESTS_SHARE = 0.55
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,8 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(
         prog="python -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {' and '.join(PARTS)}; both by default")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"to end within, default {SECONDS:g}")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
+    shown = ", ".join(f"{name} {seconds:g}" for name, seconds in PARTS.items())
+    parser.add_argument("--seconds", type=float, help=f"to end within, default {shown}")
     parser.add_argument("--rows", type=Path, default=ROWS, help="file that the rows are appended to")
     parser.add_argument("--commit", default="", help="what the rows call the checkout, where git cannot tell")
     options = parser.parse_args(arguments)
@@ -41,26 +40,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """The parts, one after the other, within the seconds there are."""
-    end = time.monotonic() + options.seconds
+    begin = time.monotonic()
     for part in options.parts:
         if part not in PARTS:
-            raise InputError(f"part {part!r} is unknown", hint=f"use {' or '.join(PARTS)}")
+            raise InputError(f"part {part!r} is unknown", hint=f"use {', '.join(PARTS)}")
+    asked = [part for part in PARTS if part in options.parts or not options.parts]
+    planned = sum(PARTS[part] for part in asked)
+    end = begin + (planned if options.seconds is None else options.seconds)
     device.need()
     from benchmarks import rows
 
     about = device.about(options.commit)
     keep = partial(rows.append, options.rows, where=about)
-    parts = options.parts or PARTS
     wrong = False
-    if "tests" in parts:
-        left = end - time.monotonic()
-        wrong |= run_tests(TESTS_SHARE * left if "kernels" in parts else left, keep)
-    if "kernels" in parts:
-        wrong |= run_kernels(end - time.monotonic(), keep, about)
+    for part in asked:
+        # Each gets its share of what is left.
+        seconds = (end - time.monotonic()) * PARTS[part] / planned
+        planned -= PARTS[part]
+        wrong |= globals()[f"run_{part}"](seconds, keep, about)
     return int(wrong)
 
 
-def run_tests(seconds: float, keep: Any) -> bool:
+def run_tests(seconds: float, keep: Any, about: dict[str, Any]) -> bool:
     """Whether something failed."""
     begin = time.monotonic()
     outcomes = suite.run(seconds)
@@ -82,6 +83,16 @@ def run_kernels(seconds: float, keep: Any, about: dict[str, Any]) -> bool:
     # What the bars are about first: on a slow machine the time may be over before the end.
     found = bench.run(cases.bar_cases(), cases.rival_cases(), cases.other_cases())
     print("\n".join(report.lines(found, about)), flush=True)
+    return bool(found.wrong)
+
+
+def run_restores(seconds: float, keep: Any, about: dict[str, Any]) -> bool:
+    """Whether a result was wrong."""
+    from benchmarks.gpu import restores
+
+    # torch.compile takes a minute for the published network.
+    found = restores.Bench(Budget(seconds, {"restore": 60.0}), keep).run()
+    print("\n".join(restores.lines(found, about)), flush=True)
     return bool(found.wrong)
 
 

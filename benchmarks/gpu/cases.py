@@ -12,6 +12,7 @@ import torch
 from mrs import Schedule, Solver, Table, tableau
 from mrs.kernels import gpu
 from mrs.kernels.gpu import tables, traffic
+from mrs.kernels.gpu.audit import launch as audit_launch
 from mrs.kernels.gpu.finish import launch as finish_launch
 from mrs.kernels.gpu.launch import Launch
 from mrs.kernels.gpu.start import launch as start_launch
@@ -35,6 +36,8 @@ KERNELS = (
     ("finish", "order 2"),
     ("threshold", "order 2"),
 )
+# Neither row nor layout concern it.
+AUDIT = ("audit", "posterior")
 LAYOUTS = ("planes", "last")
 # Side and batch. The bars are about the first two.
 SHAPES = ((256, 1), (1024, 8), (1024, 1), (2048, 8), (256, 8), (512, 1), (512, 8), (2048, 1))
@@ -45,7 +48,7 @@ class Case:
     """One kernel on one kind of batch.
 
     Attributes:
-        kernel: `start`, `step`, `finish` or `threshold`.
+        kernel: `start`, `step`, `finish`, `threshold` or `audit`.
         row: of SOLVERS: the middle row of its table, for `finish` the last.
         dtype, layout: of the network's arrays; layout `planes` or `last`.
         side, batch: of the square pictures.
@@ -63,7 +66,7 @@ class Case:
     @property
     def name(self) -> str:
         """Without its shape."""
-        row = "" if self.kernel in ("start", "threshold") else f" {self.row}"
+        row = "" if self.kernel in ("start", "threshold", "audit") else f" {self.row}"
         picture = f" {self.picture}" if self.kernel in ("start", "finish") else ""
         return f"{self.kernel}{row}{picture}, {self.dtype} {self.layout}"
 
@@ -84,19 +87,20 @@ class Case:
 
 
 def bar_cases() -> list[Case]:
-    """Every kernel in bfloat16 at the shapes that the bars are about."""
+    """Every kernel that has bars, in bfloat16 at the shapes that these are about; and `threshold`."""
     return _at(SHAPES[:2])
 
 
 def other_cases() -> list[Case]:
-    """Every kernel in bfloat16 at the other shapes, then other types at one shape."""
+    """Every kernel in bfloat16 at the other shapes, other types at one shape, and `audit` at every shape."""
     side, batch = SHAPES[1]
     types = [
         *(Case("step", "order 2", dtype, layout, side, batch)
           for dtype, layout in product(("float16", "float32"), LAYOUTS)),
         *(Case(kernel, "posterior", "bfloat16", "planes", side, batch, "float32") for kernel in ("start", "finish")),
     ]  # fmt: skip
-    return [*_at(SHAPES[2:4]), *types, *_at(SHAPES[4:])]
+    audits = [Case(*AUDIT, "bfloat16", "planes", *shape) for shape in SHAPES]
+    return [*_at(SHAPES[2:4]), *types, *audits, *_at(SHAPES[4:])]
 
 
 def rival_cases() -> list[Case]:
@@ -125,7 +129,7 @@ class Arrays:
         picture, result: (N, H, W, C).
         mu, x, first: (N, C, H, W); first is what x was in the beginning.
         output, packed: of the network.
-        history, counts, bounds, records, key: as the kernels take them.
+        history, counts, bounds, status, records, key: as the kernels take them.
     """
 
     def __init__(self, case: Case, device: str) -> None:
@@ -153,6 +157,7 @@ class Arrays:
         self.result = torch.zeros_like(self.picture)
         self.counts = torch.zeros(gpu.workspace(case.batch), dtype=torch.int32, device=device)
         self.bounds = torch.zeros(case.batch, device=device)
+        self.status = torch.zeros(1, dtype=torch.int32, device=device)
         self.records = torch.from_numpy(tables.records(table.rows, table.start, table.clamp)).to(device)
         self.key = torch.from_numpy(tables.key(SEED)).to(device)
 
@@ -167,6 +172,8 @@ def arguments(case: Case, arrays: Arrays) -> tuple[Any, ...]:
             return a.x, a.mu, a.output, a.history, a.packed, a.records, a.key, None, case.index, size
         case "finish":
             return a.x, a.mu, a.output, a.history, a.result, a.records, a.key, None, case.index
+        case "audit":
+            return a.output, a.status
     return a.x, a.mu, a.output, a.records, a.counts, a.bounds, case.index, size
 
 
@@ -175,7 +182,8 @@ def launches(case: Case, arrays: Arrays) -> list[Launch]:
     given = arguments(case, arrays)
     if case.kernel == "threshold":
         return threshold_launches(*given)
-    return [{"start": start_launch, "step": step_launch, "finish": finish_launch}[case.kernel](*given)]
+    made = {"start": start_launch, "step": step_launch, "finish": finish_launch, "audit": audit_launch}
+    return [made[case.kernel](*given)]
 
 
 def bytes_of(case: Case, launch: Launch) -> tuple[int, int]:
@@ -190,6 +198,8 @@ def bytes_of(case: Case, launch: Launch) -> tuple[int, int]:
             each, times = traffic.of_step(row, keep, network, launch.name == "step_pixels"), 1
         case "finish":
             each, times = traffic.of_finish(row, network, last, picture), 1
+        case "audit":
+            each, times = traffic.of_audit(network), 1
         case _:
             each, times = traffic.of_count(network, last), 2
     elements = times * case.batch * CHANNELS * case.side**2

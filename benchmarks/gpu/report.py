@@ -11,6 +11,7 @@ from benchmarks.gpu.kernels import Findings
 
 COLUMNS = ("256x1", "1024x1", "1024x8", "2048x8")
 COPY_PERCENT, ABOVE_EMPTY, TIMES_EAGER, TIMES_COMPILED = 80.0, 1.5, 4.0, 1.3
+WITHOUT_BARS = ("threshold", "audit")
 # Numbers of a batch of 1024x1024, 8 pictures: from here on a kernel must keep up with the memory.
 LARGE = 8 * 1024 * 1024
 
@@ -42,7 +43,7 @@ class Bar:
 
 def bars(found: Findings) -> list[Bar]:
     """All bars."""
-    kernels = {case: figures for case, figures in found.kernels.items() if case.kernel != "threshold"}
+    kernels = {case: figures for case, figures in found.kernels.items() if case.kernel not in WITHOUT_BARS}
     large = {case: figures for case, figures in kernels.items() if case.batch * case.side**2 >= LARGE}
     small = {case: figures for case, figures in kernels.items() if (case.side, case.batch) == (256, 1)}
     return [
@@ -76,14 +77,14 @@ def _head(found: Findings, about: dict[str, Any]) -> Iterator[str]:
     )
     if found.copy:
         copy = found.copy
-        yield f"copy {copy['gb_per_s']:.0f} GB/s read and written; an empty kernel {copy['empty_us']:.2f} us"
+        speed = f"copy {copy['gb_per_s']:.0f} GB/s read and written; an empty kernel {copy['empty_us']:.2f} us"
+        yield f"{speed}; medians, cold cache"
 
 
 def _kernels(found: Findings) -> Iterator[str]:
     if not found.kernels:
         return
-    yield "us, and percent of the copy's bandwidth or (256x1) us above an empty kernel; medians, cold cache"
-    yield f"{'':<42}" + "".join(f"{column:>16}" for column in COLUMNS)
+    yield f"{'us, % of the copy or + us above an empty':<42}" + "".join(f"{column:>16}" for column in COLUMNS)
     for name in dict.fromkeys(case.name for case in found.kernels):
         cells = {case.shape: _cell(case, figures) for case, figures in found.kernels.items() if case.name == name}
         yield f"{name:<42}" + "".join(f"{cells.get(column, '-'):>16}" for column in COLUMNS)

@@ -8,6 +8,7 @@ from itertools import count, product
 from typing import Any
 
 from mrs.kernels.gpu import traffic, workspace
+from mrs.kernels.gpu.audit import launch as audit_launch
 from mrs.kernels.gpu.finish import launch as finish_launch
 from mrs.kernels.gpu.launch import Launch
 from mrs.kernels.gpu.start import launch as start_launch
@@ -126,6 +127,12 @@ def _cases(layout: str) -> Iterator[Case]:
             yield Case(f"{launch.name}_{short}_{tail}", launch, traffic.of_start(network, last, bytes_), wide)
             launch = finish_launch(x, mu, output, history, picture, *tables, _bounds(), 0)
             yield Case(f"{launch.name}_{short}_{tail}", launch, traffic.of_finish(FULL, network, last, bytes_), wide)
+        # One value more than whole groups.
+        values = output if layout != "any" else Array.of(kind, 1, 1, 1, 257)
+        launch = audit_launch(values, Array.of("int32", 1))
+        # Its layout does not concern it.
+        name = f"{launch.name}_{NETWORKS[kind]}{'_any' if layout == 'any' else ''}"
+        yield Case(name, launch, traffic.of_audit(network), wide)
         coarse, _, fine, _ = threshold_launches(x, mu, output, records, _counts(), _bounds(), 0, size)
         yield Case(f"{coarse.name}_coarse_{tail}", coarse, traffic.of_count(network, last), wide)
         yield Case(f"{fine.name}_fine_{tail}", fine, traffic.of_count(network, last), wide)

@@ -16,17 +16,17 @@ TOP = """\
 /* The kernels of mrs-trt for use without Python: load sm_XY/NAME.cubin with cuModuleLoadData, find `symbol` with
  * cuModuleGetFunction, and launch with cuLaunchKernel:
  *
- *   gridDimX   ceil(H' * ceil(W' / group) / groups), 1 for find and choose
- *   gridDimY   N * C where planes is 1, otherwise N; for find and choose gridDimX is N and gridDimY 1
+ *   gridDimX   ceil(H' * ceil(W' / group) / groups); N for find and choose; ceil(runs / groups) for audit_values
+ *   gridDimY   N * C where planes is 1, otherwise N; 1 for find, choose and audit_values
  *   blockDimX  threads
  *   sharedMemBytes  shared
  *   kernelParams    the addresses of `parameters` in their order; the two last are null pointers
  *
  * N pictures of C channels and H x W pixels lie in states of H' x W'. Every pointer is a multiple of 16. runs is
- * ceil(W' / group); picture_groups is W / 16 for bytes and W / 4 for floats; x stands for bounds where nothing is
- * clamped by a threshold. What the arrays hold, and which kernel serves which layout, is said in kernels/gpu/ and
- * docs/kernels.md. A name tells the kernel, the picture's type (u8, f32), the network's (fp32, fp16, bf16), `last`
- * where its channels lie last, `any` where W' is no multiple of group.
+ * ceil(W' / group), for audit_values N * C * H' * W' / group; picture_groups is W / 16 for bytes and W / 4 for floats;
+ * x stands for bounds where nothing is clamped by a threshold. What the arrays hold, and which kernel serves which
+ * layout, is said in kernels/gpu/ and docs/kernels.md. A name tells the kernel, the picture's type (u8, f32), the
+ * network's (fp32, fp16, bf16), `last` where its channels lie last, `any` where W' is no multiple of group.
  */
 #ifndef MRS_KERNELS_H
 #define MRS_KERNELS_H

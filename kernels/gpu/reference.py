@@ -83,6 +83,12 @@ def threshold(
     bounds[...] = update.threshold(update.prediction(x, mu, output, _weights(records, index)))
 
 
+def audit(values: F32, status: NDArray[np.int32]) -> None:
+    """As `mrs.kernels.gpu.audit`."""
+    if not np.isfinite(values).all():
+        status[...] = 1
+
+
 def _row(
     x: F32, mu: F32, output: F32, history: F32, records: F32, key: U32, index: int, size: tuple[int, int]
 ) -> tuple[F32, F32]:

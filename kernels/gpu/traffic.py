@@ -69,6 +69,11 @@ def of_count(network: int, last: bool) -> Traffic:
     return Traffic(2 * FLOAT + network, 0.0, (network,) if last else ())
 
 
+def of_audit(network: int) -> Traffic:
+    """What `audit` moves: the network's output."""
+    return Traffic(float(network), 0.0)
+
+
 def _read(row: Row, network: int) -> float:
     older = sum(weight != 0 for weight in (row.b1 or row.m, row.b2, row.b3))
     return 2 * FLOAT + network + FLOAT * older

@@ -47,8 +47,11 @@ def add_parser(commands: arguments.SubParsers) -> None:
         help="size to compile ahead for, default 256x256; every other size works too and is compiled when first met",
     )  # fmt: skip
     parser.add_argument("--batch", type=arguments.positive, default=1, metavar="N", help="pictures at once, default 1")
-    parser.add_argument("--backend", default="auto", metavar="NAME", help="auto (default), openvino, onnxruntime")
-    parser.add_argument("--precision", default="auto", metavar="P", help="auto (default), fp32, bf16")
+    parser.add_argument(
+        "--backend", default="auto", metavar="NAME", help="auto (default), openvino, onnxruntime, torch, torch-eager"
+    )
+    parser.add_argument("--precision", default="auto", metavar="P", help="auto (default), fp32, bf16, fp16")
+    parser.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu, cuda (an NVIDIA GPU)")
     parser.add_argument("--network-output", metavar="Q", help="what the network predicts: noise, data, velocity")
     parser.add_argument("--calibration", metavar="FOLDER", help="degraded pictures to measure rounding on")
     parser.add_argument("--threads", type=arguments.threads, metavar="N", help="at most, default all processors")
@@ -105,6 +108,7 @@ def run(options: argparse.Namespace) -> int:
         output=options.network_output,
         backend=options.backend,
         precision=options.precision,
+        device=options.device,
         calibration=options.calibration,
         threads=options.threads,
         report=(lambda line: None) if options.quiet else _report,

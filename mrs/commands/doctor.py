@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the report; 0 where at least one backend can run, else 1."""
     print(f"mrs-trt      {__version__}, Python {platform.python_version()} at {sys.executable}")
     print(f"system       {_safely(platform.platform)}")
-    for label, probe in (("processor", _processor), ("memory", _memory), ("kernels", _kernels)):
+    for label, probe in (("processor", _processor), ("memory", _memory), ("kernels", _kernels), ("gpu", _gpu)):
         print(f"{label:<12} {_safely(probe)}")
     print("\nlibraries")
     for name, purpose in LIBRARIES:
@@ -63,6 +63,12 @@ def _memory() -> str:
 
     free = machine.free_memory()
     return "unknown" if free is None else f"{free / 2**30:.1f} GiB free"
+
+
+def _gpu() -> str:
+    from mrs.runtime import machine
+
+    return machine.gpu() or "none for torch"
 
 
 def _kernels() -> str:

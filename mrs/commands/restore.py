@@ -52,6 +52,8 @@ def add_parser(commands: arguments.SubParsers) -> None:
         "--overlap", type=arguments.natural, metavar="N", help="pixels shared by tiles, default tile/8, at most 64"
     )
     parser.add_argument("--backend", metavar="NAME", help="run on this backend instead of the plan's")
+    parser.add_argument("--precision", metavar="P", help="fp32, bf16 or fp16 instead of the plan's")
+    parser.add_argument("--no-graphs", action="store_true", help="on a GPU: launch by launch, without a CUDA graph")
     parser.add_argument("--threads", type=arguments.threads, metavar="N", help="at most, default all processors")
     parser.add_argument("--memory", type=arguments.megabytes, metavar="MIB", help="for activations, default 2048")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress and no summary on stderr")
@@ -66,7 +68,10 @@ def run(options: argparse.Namespace) -> int:
         raise InputError("--overlap is of no use without tiles", hint="leave out --overlap, or --tile 0")
     jobs, single = _jobs(options.inputs, options.output, options.overwrite)
     begin = time.perf_counter()
-    with load(options.plan, backend=options.backend, threads=options.threads, memory=options.memory) as restorer:
+    with load(
+        options.plan, backend=options.backend, precision=options.precision, threads=options.threads,
+        memory=options.memory, graphs=not options.no_graphs,
+    ) as restorer:  # fmt: skip
         if options.tile:
             from mrs.runtime.tiling import check_tiles, default_overlap
 

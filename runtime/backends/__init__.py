@@ -5,10 +5,15 @@ from __future__ import annotations
 from mrs.runtime.backends.onnxruntime import OnnxRuntime
 from mrs.runtime.backends.openvino import OpenVino
 from mrs.runtime.backends.protocol import Backend, Network
+from mrs.runtime.backends.torch import Torch
 from mrs.runtime.errors import InputError
 
 # In the order in which a plan falls back from one to another.
-BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (OpenVino(), OnnxRuntime())}
+# A plan for CPUs must not fall back on a GPU and load torch while another can run.
+BACKENDS: dict[str, Backend] = {
+    backend.name: backend
+    for backend in (OpenVino(), OnnxRuntime(), Torch("torch", compiled=True), Torch("torch-eager", compiled=False))
+}
 
 
 def get(name: str) -> Backend:

@@ -52,6 +52,7 @@ class OnnxRuntime:
     """See `protocol.Backend`."""
 
     name = "onnxruntime"
+    device = "cpu"
     norm = "moments"
     gate = "weights"
 

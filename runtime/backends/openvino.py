@@ -55,6 +55,7 @@ class OpenVino:
     """See `protocol.Backend`."""
 
     name = "openvino"
+    device = "cpu"
     # Measured: a permuted LayerNormalization and a split output are each slower here (docs/export.md).
     norm = "moments"
     gate = "weights"

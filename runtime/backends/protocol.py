@@ -1,8 +1,8 @@
-"""What the runtime asks of an engine: two small classes."""
+"""What the runtime asks of an engine: two small classes. docs/backends.md tells how to add one."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +15,20 @@ class Network(Protocol):
     """A compiled network for one shape, with buffers of its own that live as long as it does.
 
     Attributes:
-        packed: (N, 2C, H, W) float32, dense, zero at first: the caller writes x - mu and mu here.
-        output: (N, C, H, W) float32, dense: `evaluate` writes here.
+        packed: (N, 2C, H, W), zero at first: the caller writes x - mu and mu here. NumPy float32, dense, where the
+            backend's `device` is `cpu`; on a GPU a tensor of torch, float32, float16 or bfloat16, as planes or with
+            channels last.
+        output: (N, C, H, W), of the same type and layout: `evaluate` writes here.
     """
 
-    packed: F32
-    output: F32
+    packed: Any
+    output: Any
 
     def evaluate(self, step: int) -> None:
         """Run the network on `packed` with the modulation of row `step`; copies and allocates nothing.
+
+        On a GPU: give the work to the current stream and return. It is called once or twice before it is captured, so
+        that what happens only the first time has happened, and must not wait for the device.
 
         Raises:
             BackendError: where the engine fails.
@@ -41,10 +46,12 @@ class Backend(Protocol):
 
     Attributes:
         name: as in plans and options.
+        device: `cpu`, or `cuda` for an NVIDIA GPU.
         norm, gate: the graph shape (see mrs.export.graph) that this engine runs fastest.
     """
 
     name: str
+    device: str
     norm: str
     gate: str
 
@@ -55,7 +62,7 @@ class Backend(Protocol):
         """Version of the engine's library, or "" where it is not installed."""
 
     def precisions(self) -> tuple[str, ...]:
-        """Of `fp32` and `bf16`, those that this processor computes natively."""
+        """Of `fp32`, `bf16` and `fp16`, those that this device computes natively."""
 
     def compile(self, graph: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> Network:
         """Compile a graph for one shape.

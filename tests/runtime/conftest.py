@@ -128,6 +128,7 @@ class FakeBackend:
     """
 
     name = "fake"
+    device = "cpu"
     norm = "moments"
     gate = "weights"
 

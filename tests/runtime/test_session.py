@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +24,26 @@ from mrs.kernels.row import Row
 from mrs.reference import sample
 from mrs.runtime import backends, machine
 from mrs.runtime import session as module
-from mrs.runtime.errors import BackendError, InputError, PlanError
+from mrs.runtime.errors import (
+    BackendError,
+    BusyError,
+    CancelledError,
+    DeadlineError,
+    DeviceMemoryError,
+    InputError,
+    MrsError,
+    PlanError,
+)
 from mrs.runtime.plan import Plan
+from mrs.runtime.pool import Cancellation
 from mrs.runtime.session import Restorer, load
+from mrs.runtime.worker import CHAINS_KEPT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROOT = Path(__file__).resolve().parents[2]
+# Longer than anything here takes: what waits as long has failed.
+LIMIT = 10.0
 
 
 def bytes_of(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.uint8]:
@@ -339,7 +355,7 @@ def test_a_size_is_compiled_once(restorer: Restorer, fake, picture) -> None:
 def test_the_least_recently_used_size_is_dropped(restorer: Restorer, fake, picture) -> None:
     for height in (4, 5, 6, 7, 4, 8, 4):
         restorer.restore(picture[:height])
-    assert len(restorer._chains) == module.CHAINS_KEPT
+    assert CHAINS_KEPT == 4
     assert len(fake.compiled) == 5
     restorer.restore(picture[:5])
     assert len(fake.compiled) == 6
@@ -349,9 +365,13 @@ def test_sizes_kept_share_the_memory(fake, fake_plan: Plan, picture) -> None:
     with Restorer(fake_plan, memory=160 * 16 * 24) as restorer:
         restorer.restore(picture[:4])
         restorer.restore(picture[:8])
-        assert len(restorer._chains) == 2
+        restorer.restore(picture[:4])
+        assert len(fake.compiled) == 2
+        # As large as both together and more: it takes the place of both.
         restorer.restore(picture)
-        assert list(restorer._chains) == [(1, 16, 24)]
+        for height in (4, 8):
+            restorer.restore(picture[:height])
+    assert [shape[2] for shape in fake.compiled] == [4, 8, 4, 8]
 
 
 # Engines
@@ -436,6 +456,23 @@ def test_a_precision_that_the_processor_lacks(fake, fake_plan: Plan, picture, ca
     assert len(fake.restored) == 1
 
 
+def test_a_precision_that_is_asked_for(fake, fake_plan: Plan, tmp_path: Path, picture, caplog) -> None:
+    caplog.set_level(logging.WARNING, "mrs")
+    fake.native = ("fp32", "bf16")
+    changed(fake_plan, precision="bf16").save(tmp_path / "a.mrsplan")
+    for asked, precision, restored in (("fp32", "fp32", 0), ("bf16", "bf16", 1), (None, "bf16", 2)):
+        with load(tmp_path / "a.mrsplan", precision=asked) as restorer:
+            assert restorer.precision == precision
+            restorer.restore(picture)
+        # The plan's engine is for its own precision alone.
+        assert len(fake.restored) == restored
+    # Whoever asks needs no telling.
+    assert caplog.messages == []
+    for backend in (None, "fake"):
+        with pytest.raises(InputError, match=r"fake runs no 'fp16' here \(use one of fp32, bf16\)"):
+            load(tmp_path / "a.mrsplan", precision="fp16", backend=backend)
+
+
 # Backends
 
 
@@ -512,10 +549,14 @@ def test_a_network_that_fails_leaves_the_restorer_usable(restorer: Restorer, fak
 # The restorer itself
 
 
-@pytest.mark.parametrize("numbers", [{"threads": 0}, {"threads": -1}, {"memory": 0}, {"memory": -5}], ids=str)
-def test_numbers_out_of_range(fake_plan: Plan, numbers: dict[str, int]) -> None:
-    with pytest.raises(InputError, match="is not positive"):
-        Restorer(fake_plan, **numbers)  # type: ignore[arg-type]
+@pytest.mark.parametrize("value", [-1, 0, 1.0, True, "2", float("nan")], ids=repr)
+@pytest.mark.parametrize("name", ["threads", "memory", "workers", "queue"])
+def test_numbers_out_of_range(fake_plan: Plan, name: str, value: Any) -> None:
+    least = 0 if name == "queue" else 1
+    if value == 0 == least:
+        value = -7
+    with pytest.raises(InputError, match=f"{name} {value} is not a whole number of at least {least}"):
+        Restorer(fake_plan, **{name: value})
 
 
 def test_a_file_that_is_no_plan(tmp_path: Path) -> None:
@@ -527,11 +568,38 @@ def test_a_file_that_is_no_plan(tmp_path: Path) -> None:
 def test_a_closed_restorer(fake_plan: Plan, picture) -> None:
     with Restorer(fake_plan) as restorer:
         restorer.restore(picture)
-    assert not restorer._chains
-    for _ in range(2):
-        with pytest.raises(InputError, match=r"this restorer is closed \(load the plan again\)"):
-            restorer.restore(picture)
+    for call in (restorer.restore, restorer.lend, lambda _: restorer.warm_up(8, 8), lambda _: restorer.synchronize()):
+        for _ in range(2):
+            with (
+                pytest.raises(InputError, match=r"this restorer is closed \(load the plan again\)"),
+                entered(call(picture)),
+            ):
+                pytest.fail("went on")
         restorer.close()
+
+
+def test_closing_lets_go_of_networks_and_buffers(fake, fake_plan: Plan, picture) -> None:
+    restorer = Restorer(fake_plan, workers=2)
+    restorer.warm_up(8, 8)
+    known = [weakref.ref(network) for network in fake.networks]
+    fake.networks.clear()
+    assert len(known) == 2
+    restorer.close()
+    gc.collect()
+    assert [network() for network in known] == [None, None]
+
+
+def test_closing_waits_for_the_restores_that_run(restorer: Restorer, picture) -> None:
+    with restorer.lend(picture) as lent:
+        closing, found = in_thread(restorer.close)
+        before = lent.copy()
+        with pytest.raises(InputError, match="from within its own restore"):
+            restorer.close()
+        closing.join(0.02)
+        assert (closing.is_alive(), found) == (True, [])
+        np.testing.assert_array_equal(lent, before)
+    closing.join(LIMIT)
+    assert found == [None]
 
 
 def test_threads_wait_for_each_other(restorer: Restorer, fake) -> None:
@@ -563,6 +631,316 @@ def test_threads_wait_for_each_other(restorer: Restorer, fake) -> None:
     assert most == 1
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+# Workers
+
+
+@pytest.fixture
+def pair(fake_plan: Plan):
+    with Restorer(fake_plan, threads=1, workers=2, queue=4) as restorer:
+        yield restorer
+
+
+def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
+    """Run on another thread; the list gets what it returned, or its error."""
+    found: list[Any] = []
+
+    def work() -> None:
+        try:
+            found.append(call())
+        except MrsError as error:
+            found.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread, found
+
+
+def elsewhere(call: Callable[[], Any]) -> Any:
+    """What a call on another thread gives, or its error."""
+    thread, found = in_thread(call)
+    thread.join(LIMIT)
+    assert not thread.is_alive()
+    return found[0]
+
+
+def entered(result: Any) -> Any:
+    """What a call gave as a context."""
+    return result if hasattr(result, "__enter__") else nullcontext(result)
+
+
+def test_as_many_restores_run_at_a_time_as_there_are_workers(pair: Restorer, fake) -> None:
+    pictures = [bytes_of((8, 8, 3), seed) for seed in range(2)]
+    alone = [pair.restore(picture, seed=seed) for seed, picture in enumerate(pictures)]
+    both = threading.Barrier(2)
+
+    class Meeting(fake.make):  # type: ignore[misc]
+        def evaluate(self, step: int) -> None:
+            # Neither goes on before the other has begun.
+            both.wait(LIMIT)
+            super().evaluate(step)
+
+    fake.make = Meeting
+    with Restorer(pair.plan, threads=1, workers=2) as meeting:
+        running = [in_thread(lambda k=k: meeting.restore(pictures[k], seed=k)) for k in range(2)]
+        for (thread, found), expected in zip(running, alone, strict=True):
+            thread.join(LIMIT)
+            np.testing.assert_array_equal(found[0], expected)
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_many_threads_give_the_pictures_of_one(tiny, name: str) -> None:
+    pictures = [bytes_of((15, 22, 3), seed) for seed in range(6)]
+    with Restorer(tiny.plan(name), threads=1) as restorer:
+        alone = [restorer.restore(picture, seed=seed) for seed, picture in enumerate(pictures)]
+    with Restorer(tiny.plan(name), threads=1, workers=2) as restorer:
+        running = [in_thread(lambda k=k: [restorer.restore(pictures[k], seed=k) for _ in range(3)]) for k in range(6)]
+        for (thread, found), expected in zip(running, alone, strict=True):
+            thread.join(LIMIT)
+            for restored in found[0]:
+                np.testing.assert_array_equal(restored, expected)
+
+
+@pytest.mark.parametrize(("threads", "workers", "each"), [(5, 2, 2), (4, 1, 4), (1, 3, 1)])
+def test_workers_share_the_threads(
+    fake, fake_plan: Plan, monkeypatch: pytest.MonkeyPatch, threads: int, workers: int, each: int
+) -> None:
+    asked: list[int] = []
+    compile_ = fake.compile
+    monkeypatch.setattr(fake, "compile", lambda *given: (asked.append(given[-1]), compile_(*given))[1])
+    with Restorer(fake_plan, threads=threads, workers=workers) as restorer:
+        restorer.warm_up(8, 8)
+    assert asked == [each] * workers
+
+
+def test_workers_share_the_memory(fake, fake_plan: Plan, picture) -> None:
+    for workers, shape in ((1, (1, 6, 16, 24)), (2, (1, 6, 12, 12))):
+        with Restorer(changed(fake_plan, engine=None), memory=160 * 16 * 24, workers=workers) as restorer:
+            restorer.restore(picture)
+        assert fake.compiled[-1] == shape
+
+
+def test_warming_up_compiles_and_runs_on_every_worker(pair: Restorer, fake) -> None:
+    pair.warm_up(7, 12, batch=2, dtype="float32", tensors=True)
+    assert fake.compiled == [(2, 6, 8, 12)] * 2
+    assert [network.evaluated for network in fake.networks] == [[0, 1, 2]] * 2
+    with pair.lend(bytes_of((2, 7, 12, 3))):
+        elsewhere(lambda: pair.restore(bytes_of((2, 7, 12, 3))))
+    assert len(fake.compiled) == 2
+
+
+@pytest.mark.parametrize("size", [(0, 8), (8, -1), (8, 8, 0)], ids=str)
+def test_no_picture_has_such_a_size(restorer: Restorer, fake, size: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="cannot warm up for"):
+        restorer.warm_up(*size)
+    assert fake.compiled == []
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16", "", np.uint8], ids=repr)
+def test_no_picture_is_kept_in_such_a_type(restorer: Restorer, dtype: Any) -> None:
+    with pytest.raises(InputError, match="cannot warm up for 1 x 8x8 of"):
+        restorer.warm_up(8, 8, dtype=dtype)
+
+
+# Calls that wait
+
+
+def test_a_deadline_reaches_the_queue(restorer: Restorer, picture) -> None:
+    out = np.full_like(picture, 7)
+    calls = [
+        lambda: restorer.restore(picture, timeout=0.01),
+        lambda: restorer.restore_into(picture, out, timeout=0.01),
+        lambda: restorer.lend(picture, timeout=0.01).__enter__(),
+        lambda: restorer.restore(picture, tile=8, timeout=0),
+    ]
+    with restorer.lend(picture):
+        for call in calls:
+            assert isinstance(elsewhere(call), DeadlineError)
+    assert (out == 7).all()
+    # With a free worker there is nothing to wait for.
+    restorer.restore(picture, timeout=0)
+    restorer.restore(picture, tile=8, timeout=0)
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan")])
+def test_a_timeout_that_is_none(restorer: Restorer, picture, timeout: float) -> None:
+    for call in (restorer.restore, restorer.lend):
+        with pytest.raises(InputError, match="timeout"), entered(call(picture, timeout=timeout)):
+            pytest.fail("went on")
+
+
+def test_a_cancellation_reaches_the_queue(restorer: Restorer, fake, picture) -> None:
+    cancellation = Cancellation()
+    with restorer.lend(picture):
+        waiting = [
+            in_thread(lambda: restorer.restore(picture, cancellation=cancellation)),
+            in_thread(lambda: restorer.lend(picture, cancellation=cancellation).__enter__()),
+        ]
+        cancellation.cancel()
+        for thread, found in waiting:
+            thread.join(LIMIT)
+            assert isinstance(found[0], CancelledError)
+    with pytest.raises(CancelledError):
+        restorer.restore_into(picture, picture, cancellation=cancellation)
+    assert len(fake.networks) == 1
+    restorer.restore(picture)
+
+
+def test_a_cancellation_ends_a_restore_between_two_tiles(fake, fake_plan: Plan, picture) -> None:
+    cancellation = Cancellation()
+
+    class Cancelling(fake.make):  # type: ignore[misc]
+        def evaluate(self, step: int) -> None:
+            super().evaluate(step)
+            cancellation.cancel()
+
+    fake.make = Cancelling
+    out = np.full_like(picture, 7)
+    with Restorer(fake_plan) as restorer:
+        with pytest.raises(CancelledError):
+            restorer.restore_into(picture, out, tile=8, cancellation=cancellation)
+        # One tile of three steps.
+        assert fake.networks[0].evaluated == [0, 1, 2]
+        assert (out == 7).all()
+        restorer.restore(picture, tile=8)
+
+
+@pytest.mark.parametrize("queue", [0, 1])
+def test_the_queue_has_the_length_that_was_asked_for(fake_plan: Plan, tmp_path: Path, picture, queue: int) -> None:
+    fake_plan.save(tmp_path / "a.mrsplan")
+    with load(tmp_path / "a.mrsplan", threads=1, queue=queue) as restorer:
+        with restorer.lend(picture):
+            answer = elsewhere(lambda: restorer.restore(picture, timeout=0.01))
+        assert isinstance(answer, DeadlineError if queue else BusyError)
+
+
+def test_wrong_pictures_are_told_without_waiting(fake_plan: Plan, picture) -> None:
+    with Restorer(fake_plan, queue=0) as restorer, restorer.lend(picture):
+        for wrong in (lambda: restorer.restore(picture[0]), lambda: restorer.restore(picture, seed=-1)):
+            assert isinstance(elsewhere(wrong), InputError)
+
+
+# Lent results
+
+
+@pytest.mark.parametrize("shape", [(16, 24, 3), (1, 16, 24, 3), (2, 9, 5, 3)], ids=str)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_lent_result_is_the_restored_picture(restorer: Restorer, shape: tuple[int, ...], dtype: type) -> None:
+    picture = bytes_of(shape) if dtype == np.uint8 else bytes_of(shape) / np.float32(255)
+    with restorer.lend(picture, 3) as lent:
+        assert (lent.shape, lent.dtype) == (shape, dtype)
+        kept = lent.copy()
+    np.testing.assert_array_equal(kept, restorer.restore(picture, 3))
+
+
+def test_a_list_of_floats_is_lent_too(restorer: Restorer) -> None:
+    listed: Any = [[[0.25, 0.5, 0.75]] * 4] * 4
+    with restorer.lend(listed) as lent:
+        kept = lent.copy()
+    np.testing.assert_array_equal(kept, restorer.restore(listed))
+
+
+def test_what_is_lent_keeps_its_worker(restorer: Restorer, picture) -> None:
+    with restorer.lend(picture):
+        for call in (
+            restorer.restore,
+            restorer.lend,
+            lambda _: restorer.warm_up(8, 8),
+            lambda _: restorer.synchronize(),
+        ):
+            with pytest.raises(InputError, match="from within its own restore"), entered(call(picture)):
+                pytest.fail("went on")
+    restorer.restore(picture, timeout=0)
+    with pytest.raises(ValueError, match="mine"), restorer.lend(picture):
+        raise ValueError("mine")
+    restorer.restore(picture, timeout=0)
+
+
+def test_what_is_lent_is_never_tiled(fake, fake_plan: Plan, picture) -> None:
+    with Restorer(changed(fake_plan, engine=None), memory=160 * 100) as restorer, restorer.lend(picture) as lent:
+        assert lent.shape == picture.shape
+    assert fake.compiled == [(1, 6, 16, 24)]
+
+
+# Tensors where there is no GPU
+
+
+def test_a_tensor_of_the_host_counts_as_an_array(restorer: Restorer, picture) -> None:
+    import torch
+
+    expected = restorer.restore(picture)
+    tensor = torch.from_numpy(picture.copy())
+    restored = restorer.restore(tensor)
+    assert isinstance(restored, np.ndarray)
+    np.testing.assert_array_equal(restored, expected)
+    with restorer.lend(tensor) as lent:
+        np.testing.assert_array_equal(lent, expected)
+    out = np.zeros_like(picture)
+    restorer.restore_into(tensor, out)
+    np.testing.assert_array_equal(out, expected)
+    half = (tensor / 255).half()
+    np.testing.assert_array_equal(restorer.restore(half), restorer.restore(half.float().numpy()))
+
+
+def test_tensors_that_are_no_arrays(restorer: Restorer, picture) -> None:
+    import torch
+
+    floats = torch.full((4, 4, 3), 0.5)
+    for tensor in (floats.bfloat16(), floats.requires_grad_(), torch.zeros((4, 4, 3), device="meta")):
+        with pytest.raises(InputError, match="picture of type Tensor is no array here") as caught:
+            restorer.restore(tensor)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match=r"out is a Tensor \(give an array of NumPy\)"):
+        restorer.restore_into(picture, torch.zeros(picture.shape, dtype=torch.uint8))
+
+
+def test_arrays_of_the_host_cannot_be_bound(restorer: Restorer, fake, picture) -> None:
+    before = picture.copy()
+    with pytest.raises(InputError, match=r"cannot be bound \(give tensors of the GPU, or bound=False\)"):
+        restorer.restore_into(picture, picture, bound=True)
+    np.testing.assert_array_equal(picture, before)
+    assert fake.networks == []
+
+
+def test_there_is_nothing_to_wait_for_on_a_cpu(pair: Restorer, picture) -> None:
+    pair.synchronize()
+    pair.restore(picture)
+    pair.synchronize()
+
+
+# Memory that does not suffice after all
+
+
+def test_a_picture_that_does_not_fit_is_cut_into_tiles(
+    fake, fake_plan: Plan, picture, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "mrs")
+    compile_, largest = fake.compile, [4]
+
+    def compiled(graph: bytes, modulation: Any, shape: Any, *rest: Any) -> Any:
+        if max(shape[2:]) > largest[0]:
+            raise DeviceMemoryError(f"{shape[2]}x{shape[3]} does not fit", hint="restore in tiles")
+        return compile_(graph, modulation, shape, *rest)
+
+    monkeypatch.setattr(fake, "compile", compiled)
+    floats = picture / np.float32(255)
+    with Restorer(changed(fake_plan, engine=None)) as restorer:
+        tiled = restorer.restore(floats, seed=3)
+        assert caplog.messages == [
+            "16x24 does not fit: restoring in tiles of 8",
+            "8x8 does not fit: restoring in tiles of 4",
+        ]
+        # Whoever chose the tiles is told.
+        for tile in (0, 8):
+            with pytest.raises(DeviceMemoryError, match="does not fit"):
+                restorer.restore(floats, tile=tile)
+        # Nor is there anything smaller than the network's own step.
+        largest[0] = 0
+        with pytest.raises(DeviceMemoryError, match="4x4 does not fit"):
+            restorer.restore(floats[:4, :4])
+        largest[0] = 99
+        np.testing.assert_allclose(tiled, restorer.restore(floats, seed=3), rtol=0, atol=2e-6)
 
 
 PROGRAM = """

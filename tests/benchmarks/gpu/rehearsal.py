@@ -27,7 +27,11 @@ FIRST = [
     Case("threshold", "order 2", "bfloat16", "last", 16, 1),
 ]
 COMPARED = [Case("step", "order 2", "bfloat16", "planes", 16, 1)]
-REST = [Case("finish", "posterior", "bfloat16", "planes", 16, 1), Case("finish", "order 2", "float32", "last", 16, 1)]
+REST = [
+    Case("finish", "posterior", "bfloat16", "planes", 16, 1),
+    Case("finish", "order 2", "float32", "last", 16, 1),
+    Case("audit", "posterior", "bfloat16", "planes", 16, 1),
+]
 
 
 class Event:

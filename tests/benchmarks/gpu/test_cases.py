@@ -24,6 +24,10 @@ def everything(cases: Any) -> list[Any]:
     return [*cases.bar_cases(), *cases.rival_cases(), *cases.other_cases()]
 
 
+def audits(cases: Any) -> list[Any]:
+    return [case for case in everything(cases) if case.kernel == "audit"]
+
+
 def test_nothing_is_measured_twice(cases: Any) -> None:
     measured = [*cases.bar_cases(), *cases.other_cases()]
     assert len(set(measured)) == len(measured)
@@ -32,6 +36,7 @@ def test_nothing_is_measured_twice(cases: Any) -> None:
 
 def test_every_kernel_is_measured_at_every_size_in_both_layouts(cases: Any) -> None:
     measured = {case for case in everything(cases) if (case.dtype, case.picture) == ("bfloat16", "uint8")}
+    measured -= set(audits(cases))
     kinds = {(case.kernel, case.row) for case in measured}
     assert {kernel for kernel, _ in kinds} == {"start", "step", "finish", "threshold"}
     assert {row for kernel, row in kinds if kernel == "step"} == {"posterior", "order 1", "order 2", "order 3"}
@@ -41,8 +46,17 @@ def test_every_kernel_is_measured_at_every_size_in_both_layouts(cases: Any) -> N
     }  # fmt: skip
 
 
+def test_an_audit_is_measured_at_every_size_in_one_layout(cases: Any) -> None:
+    assert sorted(case.shape for case in audits(cases)) == sorted(
+        f"{side}x{batch}" for side in (256, 512, 1024, 2048) for batch in (1, 8)
+    )
+    assert {case.name for case in audits(cases)} == {"audit, bfloat16 planes"}
+
+
 def test_the_bars_come_first(cases: Any) -> None:
     assert {case.shape for case in cases.bar_cases()} == {"256x1", "1024x8"}
+    # An audit has none, and no time of theirs.
+    assert not set(audits(cases)) & set(cases.bar_cases())
 
 
 def test_torch_is_compared_at_two_sizes_and_batches(cases: Any) -> None:
@@ -77,11 +91,16 @@ def test_every_case_is_a_launch_of_the_wide_kernels(cases: Any) -> None:
             "finish": ["finish_pixels"],
             "step": [f"step_{network}"],
             "threshold": [f"count_{network}", "find", f"count_{network}", "choose"],
+            "audit": ["audit_values"],
         }[case.kernel]
         assert [launch.name for launch in launches] == expected
         assert all(launch.constants.get("EXACT", True) for launch in launches)
+        # The counts of a threshold alone have no pixels.
+        groups = {launch.constants["GROUP"] for launch in launches if "GROUP" in launch.constants}
+        assert groups
+        assert 1 not in groups
         names.add(case.name)
-    assert len(names) == 22
+    assert len(names) == 23
 
 
 @pytest.mark.parametrize(
@@ -104,6 +123,9 @@ def test_every_case_is_a_launch_of_the_wide_kernels(cases: Any) -> None:
         (("finish", "order 2", "bfloat16", "planes"), 14, 1),
         # twice x 4, mu 4, output 2
         (("threshold", "order 2", "bfloat16", "planes"), 20, 0),
+        # output
+        (("audit", "posterior", "bfloat16", "planes"), 2, 0),
+        (("audit", "posterior", "float32", "last"), 4, 0),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )

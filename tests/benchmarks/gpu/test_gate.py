@@ -73,6 +73,55 @@ def test_bytes_may_differ_by_one_and_rarely(gate: Any) -> None:
         gate.compare("picture", often, expected)
 
 
+class Audit:
+    """A double of an audit's launch.
+
+    Attributes:
+        rule: the status that it writes, from the values and the status before.
+        seen: whether the values were finite, for each launch.
+    """
+
+    def __init__(self, rule: Any) -> None:
+        self.rule = rule
+        self.seen: list[bool] = []
+
+    def __call__(self, case: Any, arrays: Any) -> list[Any]:
+        self.arrays = arrays
+        return [self]
+
+    def run(self) -> None:
+        values, status = self.arrays.output, self.arrays.status
+        self.seen.append(bool(torch.isfinite(values).all()))
+        status.fill_(self.rule(values, int(status)))
+
+
+@pytest.mark.parametrize(
+    ("rule", "right"),
+    [
+        (lambda values, status: 1 if not torch.isfinite(values).all() else status, True),
+        (lambda values, status: status, False),
+        (lambda values, status: 1, False),
+        (lambda values, status: 2 if not torch.isfinite(values).all() else status, False),
+        (lambda values, status: 1 if torch.isinf(values).any() else status, False),
+        (lambda values, status: 1 if not torch.isfinite(values[:1]).all() else status, False),
+    ],
+    ids=["right", "finds nothing", "finds always", "another status", "infinities alone", "one picture alone"],
+)
+def test_an_audit_must_find_what_is_not_finite_and_nothing_else(
+    gate: Any, monkeypatch: pytest.MonkeyPatch, rule: Any, right: bool
+) -> None:
+    from benchmarks.gpu.cases import Case
+
+    monkeypatch.setattr(gate, "launches", audit := Audit(rule))
+    case = Case("audit", "posterior", "bfloat16", "planes", 64, 2)
+    if right:
+        gate.check(case, "cpu")
+        assert audit.seen == [True, False]
+    else:
+        with pytest.raises(gate.GateError, match=r"^audit, bfloat16 planes: status is wrong"):
+            gate.check(case, "cpu")
+
+
 @pytest.mark.parametrize("row", ["order 1", "order 2", "order 3"])
 @pytest.mark.parametrize("kind", ["eager", "compiled"])
 def test_torch_computes_the_same_step(gate: Any, rivals: Any, row: str, kind: str) -> None:

@@ -44,6 +44,7 @@ def test_every_case_leaves_a_row(rehearsal: dict[str, Any]) -> None:
         "gpu step order 2, bfloat16 planes against torch",
         "gpu finish posterior uint8, bfloat16 planes",
         "gpu finish order 2 uint8, float32 last",
+        "gpu audit, bfloat16 planes",
     ]
 
 
@@ -61,6 +62,8 @@ def test_rows_hold_settings_and_figures(rehearsal: dict[str, Any]) -> None:
     assert figures["percent_of_copy_of_as_many_bytes"] == pytest.approx(100 * figures["copy_us"] / figures["kernel_us"])
     assert figures["above_empty_us"] == pytest.approx(figures["kernel_us"] - figures["empty_us"])
     assert rows["gpu threshold, bfloat16 last"][1]["launches"] == 4
+    figures = rows["gpu audit, bfloat16 planes"][1]
+    assert (figures["read_bytes"], figures["written_bytes"], figures["launches"]) == (2 * 768, 0, 1)
 
 
 def test_torch_is_timed_beside_the_kernel(rehearsal: dict[str, Any]) -> None:
@@ -75,14 +78,15 @@ def test_torch_is_timed_beside_the_kernel(rehearsal: dict[str, Any]) -> None:
 def test_without_time_the_copy_alone_is_measured_and_the_rest_named(rehearsal: dict[str, Any]) -> None:
     hasty = rehearsal["hasty"]
     assert [case for case, _, _ in hasty["rows"]] == ["gpu copy"]
-    assert len(hasty["left_out"]) == 6
+    assert len(hasty["left_out"]) == 7
     assert hasty["left_out"][0] == "start uint8, bfloat16 last, 16x1"
     assert hasty["wrong"] == []
 
 
 def test_a_wrong_kernel_has_no_figure(rehearsal: dict[str, Any]) -> None:
     wrong = rehearsal["wrong"]
-    assert [case for case, _, _ in wrong["rows"]] == ["gpu copy", "gpu start uint8, bfloat16 last"]
+    right = ["gpu copy", "gpu start uint8, bfloat16 last", "gpu audit, bfloat16 planes"]
+    assert [case for case, _, _ in wrong["rows"]] == right
     assert [line.split(": ")[0] for line in wrong["wrong"]] == [
         "finish posterior uint8, bfloat16 planes", "finish order 2 uint8, float32 last"
     ]  # fmt: skip

@@ -55,6 +55,7 @@ def test_bandwidth_counts_from_1024_squared_and_8_pictures_on(report: Any, perce
     kernels = {
         case(): figures(percent), case(shape=(2048, 8)): figures(95), case("start"): figures(85),
         case(shape=(1024, 1)): figures(10), case(shape=(2048, 1)): figures(10), case("threshold"): figures(10),
+        case("audit"): figures(10),
     }  # fmt: skip
     bar = report.bars(found(kernels=kernels))[0]
     assert (bar.met, bar.below, bar.of) == (met, int(not met), 3)
@@ -69,6 +70,7 @@ def test_the_start_of_a_kernel_counts_at_one_small_picture(report: Any, above: f
     kernels = {
         case(shape=(256, 1)): figures(above=above), case("finish", (256, 1)): figures(above=0.2),
         case("threshold", (256, 1)): figures(above=9), case(shape=(256, 8)): figures(above=9), case(): figures(above=9),
+        case("audit", (256, 1)): figures(above=9),
     }  # fmt: skip
     bar = report.bars(found(kernels=kernels))[1]
     assert (bar.met, bar.of) == (met, 2)
@@ -96,13 +98,14 @@ def test_the_table_has_a_line_for_each_kernel_and_a_column_for_each_shape(report
     }  # fmt: skip
     lines = report.lines(found(kernels=kernels, rivals={case(): rival(6.0, 1.5)}), ABOUT)
     assert lines[0] == "A GPU, driver 580.95.05, CUDA 13.0, torch 2.11.0, triton 3.6.0, commit abc"
-    assert lines[1] == "copy 3000 GB/s read and written; an empty kernel 2.10 us"
-    assert lines[3].split() == list(report.COLUMNS)
-    planes, last = lines[4:6]
+    assert lines[1] == "copy 3000 GB/s read and written; an empty kernel 2.10 us; medians, cold cache"
+    assert lines[2].startswith("us, % of the copy or + us above an empty ")
+    assert lines[2].split()[-4:] == list(report.COLUMNS)
+    planes, last = lines[3:5]
     assert " ".join(planes.split()) == "step order 2, bfloat16 planes 12.34 +0.75 - 12.3 83% -"
     assert " ".join(last.split()) == "step order 2, bfloat16 last - - 12.3 91% -"
-    assert "eager 6.00 (5.90-6.10)" in lines[7]
-    assert "compile 1.50 (1.50-1.50)" in lines[7]
+    assert "eager 6.00 (5.90-6.10)" in lines[6]
+    assert "compile 1.50 (1.50-1.50)" in lines[6]
 
 
 def test_what_was_left_out_or_wrong_is_said(report: Any) -> None:

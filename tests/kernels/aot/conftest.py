@@ -19,16 +19,24 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 TARGETS = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
-# With --wide, six kernels of half precision: both kinds of step, start in both layouts, finish, a count.
+# With --wide, seven kernels of half precision: both kinds of step, start in both layouts, finish, a count, an audit.
 HALF = (
     "step_planes_bf16",
     "step_pixels_bf16",
     "start_pixels_u8_bf16",
     "finish_pixels_u8_bf16_last",
     "planes_coarse_bf16",
+    "audit_values_bf16",
 )
 # All that the two other reports leave out is represented, and what works on counts alone.
-REST = ("find", "choose", "step_planes_bf16_last", "start_planes_u8_bf16_last", "finish_planes_u8_fp32")
+REST = (
+    "find",
+    "choose",
+    "step_planes_bf16_last",
+    "start_planes_u8_bf16_last",
+    "finish_planes_u8_fp32",
+    "audit_values_fp16_any",
+)
 HEAD = ["kernel", "registers", "spilled", "shared", "loads x bytes", "stores x bytes", "bytes/element", "minimum"]
 
 

@@ -12,6 +12,7 @@ import pytest
 
 ROWS, SLOTS = 3, 3
 KINDS = ("float32", "float16", "bfloat16")
+NAMED = {"torch.float32": "fp32", "torch.float16": "fp16", "torch.bfloat16": "bf16"}
 # Channels, (H, W), (H', W') of pictures: whole groups, padded ones, sizes without any, one channel and many.
 SIZES = {
     "whole": (3, (64, 64), (64, 64)),
@@ -38,7 +39,7 @@ def launches(
     array: Any, kind: str, last: bool, picture_kind: str, channels: int, size: tuple[int, int], padded: tuple[int, int]
 ) -> Iterator[Any]:
     """Of a whole restore on arrays of a maker."""
-    launch = {name: importlib.import_module(f"mrs.kernels.gpu.{name}") for name in ("start", "step", "finish")}
+    launch = {name: importlib.import_module(f"mrs.kernels.gpu.{name}") for name in ("start", "step", "finish", "audit")}
     threshold = importlib.import_module("mrs.kernels.gpu.threshold")
     shape = (1, channels, *padded)
     x, mu, history = array("float32", shape), array("float32", shape), array("float32", (SLOTS, *shape))
@@ -51,6 +52,7 @@ def launches(
         yield launch["step"].launch(x, mu, output, history, packed, *tables, bounds, index, size)
     yield from threshold.launches(x, mu, output, tables[0], counts, bounds, 0, size)
     yield launch["finish"].launch(x, mu, output, history, picture, *tables, bounds, ROWS - 1)
+    yield launch["audit"].launch(output, array("int32", (1,)))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,7 @@ def test_every_launch_of_a_restore_is_among_the_cases(known: dict[tuple[Any, ...
     pytest.importorskip("torch")
     for kind, picture in product(KINDS, ("uint8", "float32")):
         made = list(launches(tensor, kind, last, picture, *SIZES[size]))
-        assert len(made) == 1 + (ROWS - 1) + 4 + 1
+        assert len(made) == 1 + (ROWS - 1) + 4 + 1 + 1
         for launch in made:
             assert specialisation(launch) in known, (kind, picture, launch.name)
 
@@ -123,6 +125,22 @@ def test_every_kernel_of_the_package_has_cases(cases: list[Any]) -> None:
 def test_both_bodies_are_compiled_for_every_type(cases: list[Any], kernel: str) -> None:
     for kind, body in product(("fp32", "fp16", "bf16"), ("pixels", "planes")):
         assert any(case.name.startswith(f"{kernel}_{body}") and kind in case.name for case in cases), (kind, body)
+
+
+def test_an_audit_is_compiled_once_for_each_type_and_width_of_access(cases: list[Any]) -> None:
+    """Layouts do not concern it, nor do pictures."""
+    found = {case.name: case for case in cases if case.launch.name == "audit_values"}
+    expected = {
+        f"audit_values_{kind}{tail}": (not tail, bytes_, 1 if tail else 16 // bytes_)
+        for (kind, bytes_), tail in product((("fp32", 4), ("fp16", 2), ("bf16", 2)), ("", "_any"))
+    }
+    assert {
+        name: (case.wide, case.traffic.moved, case.launch.constants["GROUP"]) for name, case in found.items()
+    } == expected
+    for name, case in found.items():
+        # The type that it is named after; a value for each thread where runs are single values.
+        assert NAMED[str(case.launch.arguments[0].dtype)] in name
+        assert case.elements == 128 * expected[name][2]
 
 
 def test_the_wide_cases_come_first_and_know_what_they_move(cases: list[Any]) -> None:

@@ -73,7 +73,12 @@ def test_names_tell_the_kernel_and_how_it_is_launched(written: tuple[Path, list[
     for name, symbol, _, threads, _, groups, group, planes, _ in written[1]:
         assert name.startswith(symbol), name
         assert int(planes) == ("planes" in symbol), name
-        # find and choose work on a picture's counts, all others on tiles of several runs for each thread.
+        if symbol == "audit_values":
+            # A run for each thread, of 16 bytes or of a value.
+            assert int(groups) == int(threads), name
+            assert (int(group) == 1) == name.endswith("_any"), name
+            continue
+        # find and choose work on a picture's counts, all others on tiles of several pixels for each thread.
         tiled = int(groups) * int(group) >= 4 * int(threads)
         assert tiled == (symbol not in ("find", "choose")), name
 

@@ -82,3 +82,13 @@ def test_a_count_writes_nothing(last: bool, interleaved: tuple[int, ...]) -> Non
     found = of_count(4, last)
     assert (found.read, found.written) == (X + MU + 4, 0)
     assert found.interleaved == interleaved
+
+
+@pytest.mark.parametrize("network", [2, 4])
+def test_an_audit_reads_the_networks_output_alone(network: int) -> None:
+    from mrs.kernels.gpu.traffic import of_audit
+
+    found = of_audit(network)
+    # One number for all elements together is nothing for each.
+    assert (found.read, found.written) == (network, 0)
+    assert found.interleaved == ()

@@ -52,7 +52,7 @@ def test_a_backend_that_breaks(run, monkeypatch, method) -> None:
 
 
 def test_no_backend(run, monkeypatch) -> None:
-    for kind in (backends.OnnxRuntime, backends.OpenVino):
+    for kind in (backends.OnnxRuntime, backends.OpenVino, backends.Torch):
         monkeypatch.setattr(kind, "missing", lambda self: f"{self.name} was left at home")
     result = run("doctor")
     assert (result.code, result.err) == (1, "")
@@ -61,14 +61,14 @@ def test_no_backend(run, monkeypatch) -> None:
 
 
 def test_only_broken_backends(run, monkeypatch) -> None:
-    for kind in (backends.OnnxRuntime, backends.OpenVino):
+    for kind in (backends.OnnxRuntime, backends.OpenVino, backends.Torch):
         monkeypatch.setattr(kind, "missing", broken)
     assert run("doctor").code == 1
 
 
 def test_a_backend_without_native_precisions_does_not_count_twice(run, monkeypatch) -> None:
     """One that says that it can run, and then cannot tell what, is not usable."""
-    for kind in (backends.OnnxRuntime, backends.OpenVino):
+    for kind in (backends.OnnxRuntime, backends.OpenVino, backends.Torch):
         monkeypatch.setattr(kind, "missing", lambda self: None)
         monkeypatch.setattr(kind, "precisions", broken)
     assert run("doctor").code == 1

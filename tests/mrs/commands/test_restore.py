@@ -89,15 +89,23 @@ def test_seed_and_tiles_reach_the_restorer(run, plan, tmp_path, photo, out) -> N
     assert len(seen) == 4
 
 
-def test_backend_threads_and_memory_reach_the_restorer(run, plan, picture, out, monkeypatch) -> None:
+def test_options_reach_the_restorer(run, plan, picture, out, monkeypatch) -> None:
     import mrs.runtime.session as session
 
     asked = []
     real = session.load
     monkeypatch.setattr(session, "load", lambda path, **options: asked.append(options) or real(path, **options))
-    flags = ["--backend", "onnxruntime", "--threads", 1, "--memory", 64]
+    flags = ["--backend", "onnxruntime", "--precision", "fp32", "--threads", 1, "--memory", 64, "--no-graphs"]
     assert run("restore", plan, picture, "-o", out, *flags).code == 0
-    assert asked == [{"backend": "onnxruntime", "threads": 1, "memory": 64 << 20}]
+    expected = {"backend": "onnxruntime", "precision": "fp32", "threads": 1, "memory": 64 << 20, "graphs": False}
+    assert asked == [expected]
+
+
+def test_a_precision_that_the_backend_does_not_run(run, plan, picture, out) -> None:
+    ended = run("restore", plan, picture, "-o", out, "--backend", "onnxruntime", "--precision", "bf16")
+    assert ended.code == 2
+    assert "onnxruntime runs no 'bf16' here" in ended.err
+    assert not out.exists()
 
 
 def test_a_picture_in_its_own_place_when_asked(run, plan, picture) -> None:

@@ -1,0 +1,95 @@
+"""`mrs-trt bench`: how long restores with a plan take on this machine, and how much of it is the network."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mrs.commands import arguments
+from mrs.runtime.errors import InputError
+
+DESCRIPTION = """\
+Time whole restores with a plan, from a picture in memory to its result, and the
+network's evaluations alone, by turns. The machine should do nothing else."""
+FEWEST = 5
+Spread = tuple[float, float, float, float]
+
+
+def add_parser(commands: arguments.SubParsers) -> None:
+    """Add this command."""
+    parser = commands.add_parser(
+        "bench", help="time restores with a plan", description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("plan", type=Path, metavar="PLAN", help="made by `mrs-trt build`")
+    parser.add_argument("--size", type=arguments.size, metavar="HxW", help="of the picture, default the plan's")
+    parser.add_argument("--batch", type=arguments.positive, metavar="N", help="pictures at once, default the plan's")
+    parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="to measure for, default 5")
+    parser.add_argument("--backend", metavar="NAME", help="run on this backend instead of the plan's")
+    parser.add_argument("--precision", metavar="P", help="fp32, bf16 or fp16 instead of the plan's")
+    parser.add_argument("--no-graphs", action="store_true", help="on a GPU: launch by launch, without a CUDA graph")
+    parser.add_argument("--threads", type=arguments.threads, metavar="N", help="at most, default all processors")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print medians, quartiles and the slowest hundredth."""
+    import numpy as np
+
+    from mrs.runtime import machine
+    from mrs.runtime.session import load
+
+    # The comparison is false for NaN.
+    if not 0 < options.seconds < float("inf"):
+        raise InputError(f"--seconds {options.seconds:g} is not a positive number")
+    with load(
+        options.plan, backend=options.backend, precision=options.precision, threads=options.threads,
+        graphs=not options.no_graphs,
+    ) as restorer:  # fmt: skip
+        count, height, width = restorer.plan.manifest["shape"]
+        height, width = options.size or (height, width)
+        size = (options.batch or count, height, width)
+        random = np.random.default_rng(0)
+        picture = random.integers(0, 256, (*size, restorer.channels), np.uint8)
+        with restorer.chain(size) as chain:
+            out = np.empty_like(picture)
+            times = _by_turns(options.seconds, lambda: chain.restore_into(picture, out, 0), chain.evaluate_all)
+        restore, network = (_spread(each) for each in times)
+        steps = len(restorer.plan.rows)
+        on = machine.gpu() if restorer.device == "cuda" else f"{machine.processor()}, {restorer.threads} threads"
+        how = "one CUDA graph" if getattr(chain, "captured", False) else "a loop"
+        print(f"machine   {on}")
+        print(f"plan      {options.plan}, {steps} evaluations at {height}x{width}, batch {size[0]}")
+        print(f"engine    {restorer.backend} {restorer.precision}, {how}")
+        print(f"\n{'ms':<10}{'median':>10}{'quartiles':>20}{'p99':>10}   of {len(times[0])}")
+        for name, spread in (("restore", restore), ("network", network)):
+            low, median, high, last = spread
+            print(f"{name:<10}{median:>10.2f}{f'{low:.2f}-{high:.2f}':>20}{last:>10.2f}")
+        outside = restore[1] - network[1]
+        print(f"{'outside':<10}{outside:>10.2f}   {100 * outside / restore[1]:.1f} % of a restore")
+    return 0
+
+
+def _by_turns(seconds: float, *works: Callable[[], Any]) -> list[list[float]]:
+    """Milliseconds of each, measured in turn so that a drifting machine hits all alike; the first turn is warm-up."""
+    times: list[list[float]] = [[] for _ in works]
+    for work in works:
+        work()
+    end = time.perf_counter() + seconds
+    while len(times[0]) < FEWEST or time.perf_counter() < end:
+        for each, work in zip(times, works, strict=True):
+            begin = time.perf_counter()
+            work()
+            each.append(1e3 * (time.perf_counter() - begin))
+    return times
+
+
+def _spread(times: list[float]) -> Spread:
+    """Lower quartile, median, upper quartile, 99th percentile."""
+    import numpy as np
+
+    low, median, high, last = np.percentile(times, (25, 50, 75, 99)).tolist()
+    return low, median, high, last

@@ -1,0 +1,77 @@
+"""A chain for any backend: a loop on a CPU, a graph on a GPU. Nothing else differs between the two runtimes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mrs.kernels.row import Row
+from mrs.runtime.backends.protocol import F32, Backend, Network
+from mrs.runtime.chain import Chain
+
+if TYPE_CHECKING:
+    from mrs.runtime.cuda.chain import CudaChain
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A solver's table with the network's time-dependent vectors: all that a chain needs besides an engine.
+
+    Attributes:
+        rows: one per network evaluation.
+        start: standard deviation of x_T - mu.
+        clamp: what is done to each data prediction, see `mrs.kernels.update.step`.
+        modulation: (steps, M) float32.
+    """
+
+    rows: Sequence[Row]
+    start: float
+    clamp: str
+    modulation: F32
+
+
+def device_of(backend: Backend) -> Any:
+    """The GPU that a backend runs on, a `Cuda`; None for a CPU."""
+    if backend.device == "cpu":
+        return None
+    from mrs.runtime.cuda.device import Cuda
+
+    return Cuda()
+
+
+def make_chain(
+    device: Any,
+    network: Any,
+    loop: Loop,
+    shape: tuple[int, int, int, int],
+    threads: int,
+    *,
+    kinds: tuple[str, str] = ("uint8", "uint8"),
+    graphs: bool = True,
+    bound: Any = None,
+) -> Chain | CudaChain:
+    """A chain.
+
+    Args:
+        device: where, from `device_of`.
+        network: makes the compiled network; called once.
+        loop: the solver.
+        shape: (N, C, H, W) of the pictures.
+        threads: most threads of an update on a CPU.
+        kinds: types of pictures and results; on a CPU any chain serves all.
+        graphs, bound: on a GPU, see `CudaChain`.
+
+    Raises:
+        BackendError: where it cannot be made.
+    """
+    if device is None:
+        return Chain(network(), loop.rows, loop.start, loop.clamp, shape, threads)
+    from mrs.runtime.cuda.chain import CudaChain
+    from mrs.runtime.cuda.failures import told
+
+    with told(device, shape, "while the network is compiled"):
+        compiled: Network = network()
+    return CudaChain(
+        device, compiled, loop.rows, loop.start, loop.clamp, shape, kinds=kinds, graphs=graphs, bound=bound
+    )

@@ -1,0 +1,343 @@
+"""One restore on a GPU: a list of launches on memory made once, captured as one CUDA graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mrs.kernels.gpu import key, records, workspace
+from mrs.kernels.gpu.tables import FIELDS, slots
+from mrs.kernels.row import Row
+from mrs.runtime.backends.protocol import Network
+from mrs.runtime.cuda.arena import Arena, Spec
+from mrs.runtime.cuda.failures import first_line, out_of_memory, told
+from mrs.runtime.cuda.nodes import Arrays, Node, audits_of, nodes_of
+from mrs.runtime.errors import BackendError, CaptureError, DeviceError, InputError, MrsError
+
+# The first run of a network compiles, chooses algorithms and fills caches; the second shows that it has done so.
+WARM_UPS = 2
+KINDS = {"uint8": torch.uint8, "float32": torch.float32}
+Origin = tuple[int, int]
+
+
+class CudaChain:
+    """A network and the sampler's buffers for one size of picture.
+
+    Args:
+        device: a `Cuda`.
+        network: compiled for the padded size; its buffers are written here.
+        rows: the solver's table.
+        start: standard deviation of x_T - mu.
+        clamp: what is done to each data prediction, see `mrs.kernels.update.step`.
+        shape: (N, C, H, W) of the pictures.
+        kinds: types of pictures and results, `uint8` or `float32`.
+        graphs: capture; otherwise everything is launched one by one, with the same result.
+        bound: tensors of the caller's, (N, H, W, C), that `restore_bound` reads and writes without a copy; they must
+            live as long as this.
+
+    Raises:
+        CaptureError: where the restore cannot be captured; says why.
+        DeviceMemoryError: where the device's memory does not suffice.
+        BackendError: where the network fails.
+    """
+
+    def __init__(
+        self,
+        device: Any,
+        network: Network,
+        rows: Sequence[Row],
+        start: float,
+        clamp: str,
+        shape: tuple[int, int, int, int],
+        *,
+        kinds: tuple[str, str] = ("uint8", "uint8"),
+        graphs: bool = True,
+        bound: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
+        self.device, self.network, self.shape, self.kinds = device, network, shape, kinds
+        self.steps, self.slots, self.threshold = len(rows), slots(rows), clamp == "threshold"
+        self.stream = device.stream()
+        # Tensors of the caller's may still be in the making.
+        device.follow(self.stream, device.current())
+        self._graphs_wanted = graphs
+        self._graphs: dict[str, Any] = {}
+        self._prepared: set[str] = set()
+        with told(device, shape, "while its buffers are made"), device.on(self.stream):
+            self._make_arena(bound)
+            self.set_table(rows, start, clamp)
+            self.nodes = nodes_of(device, network, self.arrays)
+        self._lists = {"host": [self._copy("upload"), *self.nodes, self._copy("download")],
+                       "device": [*self.nodes, self._copy("status")]}  # fmt: skip
+        self._prepare("host" if bound is None else "device")
+
+    def _make_arena(self, bound: tuple[Tensor, Tensor] | None) -> None:
+        count, channels, height, width = self.shape
+        picture = (count, height, width, channels)
+        given, made = (KINDS[kind] for kind in self.kinds)
+        state = (count, channels, *self.network.packed.shape[2:])
+        nothing = (0,)
+        self.arena = Arena(
+            self.device,
+            up={"key": Spec((4,), torch.uint32), "picture": Spec(nothing if bound else picture, given)},
+            down={"status": Spec((1,), torch.int32), "result": Spec(nothing if bound else picture, made)},
+            here={
+                "mu": Spec(state, torch.float32),
+                "x": Spec(state, torch.float32),
+                "history": Spec((self.slots, *state), torch.float32),
+                "records": Spec((1 + self.steps, FIELDS), torch.float32),
+                "counts": Spec(workspace(count), torch.int32),
+                "bounds": Spec((count,), torch.float32),
+            },
+        )
+        names = ("mu", "x", "history", "records", "counts", "bounds")
+        self.arrays = Arrays(
+            bound[0] if bound else self.arena.up["picture"],
+            bound[1] if bound else self.arena.down["result"],
+            **{name: self.arena.here[name] for name in names},
+            key=self.arena.up["key"],
+            status=self.arena.down["status"],
+            steps=self.steps,
+            threshold=self.threshold,
+        )
+        self._host_key, self._host_picture = (self.arena.host_up[name].numpy() for name in ("key", "picture"))
+        self._host_status, self._host_result = (self.arena.host_down[name].numpy() for name in ("status", "result"))
+
+    def set_table(self, rows: Sequence[Row], start: float, clamp: str) -> None:
+        """Solve with another table from now on: of as many rows, which remember no more predictions.
+
+        Nothing is captured again. The network's times are its own, see `Network.retime`.
+
+        Raises:
+            InputError: for a table of another form.
+        """
+        if len(rows) != self.steps or slots(rows) > self.slots or (clamp == "threshold") != self.threshold:
+            raise InputError(
+                f"a table of {len(rows)} rows, {slots(rows)} remembered predictions and clamp {clamp} does not fit",
+                hint=f"this chain has {self.steps} rows, {self.slots} predictions; only the threshold needs its own",
+            )
+        table = torch.from_numpy(records(rows, start, clamp))
+        with told(self.device, self.shape, "while its table is copied"), self.device.on(self.stream):
+            self.device.copy(self.arrays.records, table)
+            self.device.wait(self.stream)
+
+    def restore_into(
+        self, picture: NDArray[Any], out: NDArray[Any] | None, seed: int, origin: Origin = (0, 0)
+    ) -> NDArray[Any]:
+        """Restore dense pictures (N, H, W, C) of the host into `out`, of the types that the chain was made for.
+
+        Args:
+            picture: the degraded pictures, uint8 or float32 in [0, 1].
+            out: uint8 or float32, written; None to leave the result where it is.
+            seed: of the noise.
+            origin: (y, x) of these pictures in the whole pictures whose noise they share.
+
+        Returns:
+            `out`, or the chain's own array, which is valid until the next restore.
+
+        Raises:
+            BackendError: where the device fails, or the network gives infinities or NaN; names the step.
+        """
+        # Nothing else writes these: the stream has done all that it was given.
+        self._host_key[...] = key(seed, origin=origin)
+        self._host_picture[...] = picture
+        try:
+            with self.device.on(self.stream):
+                self._run("host")
+                self.device.wait(self.stream)
+        except MrsError:
+            raise
+        except self.device.Failure as error:
+            raise self._failure("host", error) from error
+        self._check_status("host")
+        if out is None:
+            return self._host_result
+        out[...] = self._host_result
+        return out
+
+    def restore_tensor(
+        self, picture: Tensor, out: Tensor | None, seed: int, caller: Any, origin: Origin = (0, 0)
+    ) -> Tensor:
+        """Restore dense pictures (N, H, W, C) of the device; the host waits for nothing.
+
+        Args:
+            picture: the degraded pictures; floats are not looked at, and must be within [0, 1].
+            out: written after what `caller` was given before, and complete for what it is given afterwards; None to
+                leave the result where it is.
+            seed: of the noise.
+            caller: the caller's stream.
+            origin: (y, x) of these pictures in the whole pictures whose noise they share.
+
+        Returns:
+            `out`, or the chain's own array, which is valid until the next restore.
+
+        Raises:
+            BackendError: where the device refuses. Later failures, and results that are not finite, `check` tells.
+        """
+        words = torch.from_numpy(key(seed, origin=origin))
+        target = self.arrays.result if out is None else out
+        try:
+            if "device" not in self._prepared:
+                self._prepare("device")
+            self.device.follow(self.stream, caller)
+            with self.device.on(self.stream):
+                self.device.copy(self.arrays.key, words)
+                if picture is not self.arrays.source:
+                    self.device.copy(self.arrays.source, picture)
+                self._run("device")
+                if target is not self.arrays.result:
+                    self.device.copy(target, self.arrays.result)
+            self.device.follow(caller, self.stream)
+            for tensor in (picture, target):
+                self.device.keep(tensor, self.stream)
+        except MrsError:
+            raise
+        except self.device.Failure as error:
+            raise self._failure("device", error) from error
+        return target
+
+    def returned(self, caller: Any) -> None:
+        """Take back what `restore_tensor` left in the chain's own array: `caller` was given its last use."""
+        self.device.follow(self.stream, caller)
+
+    def check(self) -> None:
+        """Wait until all is done, and complain about what went wrong since the last time.
+
+        Raises:
+            BackendError: where the device failed, or the network gave infinities or NaN; names the step.
+        """
+        try:
+            self.device.wait(self.stream)
+        except self.device.Failure as error:
+            raise self._failure("device", error) from error
+        self._check_status("device")
+
+    def warm_up(self, tensors: bool) -> None:
+        """Prepare for pictures of the device too."""
+        if tensors and "device" not in self._prepared:
+            self._prepare("device")
+
+    def evaluate_all(self) -> None:
+        """The network's part of a restore alone, on whatever its input holds, as one graph too; to be timed."""
+        if "network" not in self._prepared:
+            self._lists["network"] = [node for node in self.nodes if node.name == "network"]
+            self._prepare("network")
+        with told(self.device, self.shape, "in the network"), self.device.on(self.stream):
+            self._run("network")
+            self.device.wait(self.stream)
+
+    @property
+    def captured(self) -> bool:
+        """Whether restores are launches of a graph."""
+        return bool(self._graphs)
+
+    def close(self) -> None:
+        """Wait until all is done, and let go of graphs and memory."""
+        # What failed was told, or nobody asks any more.
+        with suppress(self.device.Failure):
+            self.device.wait(self.stream)
+        self._graphs.clear()
+
+    def _copy(self, name: str) -> Node:
+        arena = self.arena
+        target, source = {
+            "upload": (arena.up.all, arena.host_up.all),
+            "download": (arena.host_down.all, arena.down.all),
+            "status": (arena.host_down["status"], arena.down["status"]),
+        }[name]
+        return Node(name, -1, lambda: self.device.copy(target, source))
+
+    def _prepare(self, how: str) -> None:
+        """Run a list until nothing happens for the first time any more, then capture it."""
+        work = self._lists[how]
+        self._prepared.add(how)
+        with told(self.device, self.shape, "during its first run"), self.device.on(self.stream):
+            for _ in range(WARM_UPS):
+                self._carry_out(work)
+            self.device.wait(self.stream)
+            # What these runs found was found in an empty picture.
+            self.arrays.status.zero_()
+        if not self._graphs_wanted:
+            return
+        try:
+            self._graphs[how] = self.device.capture(self.stream, lambda: self._carry_out(work))
+        except self.device.OutOfMemory as error:
+            raise out_of_memory(self.shape, error) from error
+        except MrsError as error:
+            raise self._not_captured(error.message) from error
+        except self.device.Failure as error:
+            raise self._not_captured(first_line(error)) from error
+
+    def _run(self, how: str) -> None:
+        if how in self._graphs:
+            self._graphs[how].replay()
+        else:
+            self._carry_out(self._lists[how])
+
+    @staticmethod
+    def _carry_out(nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            node.work()
+
+    def _check_status(self, how: str) -> None:
+        if not self._host_status[0]:
+            return
+        where = self._first_bad_step(how)
+        raise BackendError(
+            f"the network gave infinities or NaN{where}",
+            hint='load the plan with precision="fp32", or check its weights',
+        )
+
+    def _first_bad_step(self, how: str) -> str:
+        """Restore once more, and look at the network's output after each evaluation."""
+        try:
+            with self.device.on(self.stream):
+                self._clear_status()
+                if how == "host":
+                    self._carry_out(self._lists[how][:1])
+                for node in self.nodes:
+                    node.work()
+                    if node.name == "network":
+                        self._carry_out([audits_of(self.device, self.network, self.arrays), self._copy("status")])
+                        self.device.wait(self.stream)
+                        if self._host_status[0]:
+                            self._clear_status()
+                            return f" at step {node.step} of {self.steps}"
+        except self.device.Failure as error:
+            return f" and then failed: {first_line(error)}"
+        return ", but not again in the same restore"
+
+    def _clear_status(self) -> None:
+        self.arrays.status.zero_()
+        self.device.wait(self.stream)
+        self._host_status[0] = 0
+
+    def _failure(self, how: str, error: Exception) -> MrsError:
+        """What to raise for an error of the device: where it happened, as far as that can be found out."""
+        if isinstance(error, self.device.OutOfMemory):
+            return out_of_memory(self.shape, error)
+        reason = first_line(error)
+        try:
+            with self.device.on(self.stream):
+                for node in self._lists[how]:
+                    where = f"{node.name} of step {node.step}" if node.step >= 0 else node.name
+                    node.work()
+                    self.device.wait(self.stream)
+        except self.device.Failure:
+            if node is self._lists[how][0]:
+                return DeviceError(
+                    f"the GPU failed and does not recover: {reason}",
+                    hint="end this process; nothing on the GPU can be used by it any more",
+                )
+            return DeviceError(f"the GPU failed in {where}: {reason}", hint="restore again, or on another backend")
+        return DeviceError(f"the GPU failed, but not again in the same restore: {reason}", hint="restore again")
+
+    def _not_captured(self, reason: str) -> CaptureError:
+        return CaptureError(
+            f"the restore cannot be captured as a CUDA graph: {reason}",
+            hint="load the plan with graphs=False (--no-graphs) to launch one by one, with the same result",
+        )

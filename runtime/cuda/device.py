@@ -1,0 +1,125 @@
+"""All that a chain asks of CUDA, through torch. The tests have a double of it that refuses what CUDA refuses."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.utils.dlpack
+from numpy.typing import NDArray
+
+from mrs.kernels.gpu.launch import Launch
+
+# The number of CUDA in DLPack.
+DLPACK_CUDA = 2
+# One capture at a time: beginning one collects garbage and waits for the whole device.
+_CAPTURING = threading.Lock()
+
+
+class Cuda:
+    """One GPU.
+
+    Args:
+        index: its number; by default the current one.
+    """
+
+    # What torch raises where memory does not suffice, and where anything else fails.
+    OutOfMemory: type[Exception] = torch.OutOfMemoryError
+    Failure: type[Exception] = RuntimeError
+
+    def __init__(self, index: int | None = None) -> None:
+        self.place = torch.device("cuda", torch.cuda.current_device() if index is None else index)
+
+    def stream(self) -> Any:
+        """A new stream, never the default one."""
+        return torch.cuda.Stream(self.place)
+
+    def current(self) -> Any:
+        """The stream on which the calling thread works."""
+        return torch.cuda.current_stream(self.place)
+
+    @contextmanager
+    def on(self, stream: Any) -> Iterator[None]:
+        """Let all that follows happen on a stream."""
+        with torch.cuda.device(self.place), torch.cuda.stream(stream):
+            yield
+
+    def memory(self, size: int) -> torch.Tensor:
+        """Zeros, (size,) uint8, on the device."""
+        return torch.zeros(size, dtype=torch.uint8, device=self.place)
+
+    def host_memory(self, size: int) -> torch.Tensor:
+        """Zeros, (size,) uint8, on the host, pinned: copies to and from it may be captured."""
+        return torch.zeros(size, dtype=torch.uint8, pin_memory=True)
+
+    def copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
+        """Copy on the current stream; the host does not wait."""
+        target.copy_(source, non_blocking=True)
+
+    def launch(self, launch: Launch) -> None:
+        """Launch a kernel on the current stream."""
+        launch.run()
+
+    def capture(self, stream: Any, work: Callable[[], None]) -> Any:
+        """A graph of what `work` does on a stream; `replay()` does it again on the current stream.
+
+        The calls of other threads do not disturb it.
+        """
+        graph = torch.cuda.CUDAGraph()
+        with _CAPTURING, torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            work()
+        return graph
+
+    def wait(self, stream: Any) -> None:
+        """Wait on the host until a stream has done all that it was given."""
+        stream.synchronize()
+
+    def follow(self, stream: Any, other: Any) -> None:
+        """Let a stream wait for what another was given so far; the host does not wait."""
+        stream.wait_stream(other)
+
+    def tensor(self, image: object) -> torch.Tensor | None:
+        """A picture as a tensor on this device, without a copy; None for what lies elsewhere.
+
+        Args:
+            image: a tensor, or whatever speaks DLPack.
+        """
+        if isinstance(image, torch.Tensor):
+            return image if image.device == self.place else None
+        if not hasattr(image, "__dlpack_device__") or image.__dlpack_device__() != (DLPACK_CUDA, self.place.index):
+            return None
+        tensor: torch.Tensor = torch.utils.dlpack.from_dlpack(image)
+        return tensor
+
+    def empty(self, shape: tuple[int, ...], kind: str) -> torch.Tensor:
+        """A new tensor on the device, of a type named as NumPy names it."""
+        return torch.empty(shape, dtype=getattr(torch, kind), device=self.place)
+
+    def to_host(self, tensor: torch.Tensor) -> NDArray[Any]:
+        """A copy as an array; the host waits for it."""
+        array: NDArray[Any] = tensor.cpu().numpy()
+        return array
+
+    def from_host(self, target: torch.Tensor, source: NDArray[Any]) -> None:
+        """Copy an array into a tensor."""
+        target.copy_(torch.from_numpy(source))
+
+    def keep(self, tensor: torch.Tensor, stream: Any) -> None:
+        """Let nobody get a tensor's memory before a stream has done what it was given so far."""
+        tensor.record_stream(stream)
+
+    def reserved(self) -> int:
+        """Bytes of the device's memory that this process holds."""
+        return int(torch.cuda.memory_reserved(self.place))
+
+    def free_memory(self) -> int:
+        """Bytes of the device's memory that can still be had, what torch holds in reserve included."""
+        free, _ = torch.cuda.mem_get_info(self.place)
+        return int(free) + self.reserved() - int(torch.cuda.memory_allocated(self.place))
+
+    def release(self) -> None:
+        """Give back memory that is held in reserve."""
+        torch.cuda.empty_cache()

@@ -1,0 +1,120 @@
+"""What a restore launches, in order: the list that is captured, or carried out one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from mrs.kernels.gpu.audit import launch as audit_launch
+from mrs.kernels.gpu.finish import launch as finish_launch
+from mrs.kernels.gpu.launch import Launch
+from mrs.kernels.gpu.start import launch as start_launch
+from mrs.kernels.gpu.step import launch as step_launch
+from mrs.kernels.gpu.threshold import launches as threshold_launches
+from mrs.runtime.backends.protocol import Network
+
+
+@dataclass(frozen=True)
+class Node:
+    """One entry of the list.
+
+    Attributes:
+        name: such as `start`, `network`, `step`.
+        step: the row that it belongs to; -1 before the first.
+        work: carries it out on the current stream.
+        launch: of a kernel of ours; None for copies and for the network.
+    """
+
+    name: str
+    step: int
+    work: Callable[[], None]
+    launch: Launch | None = None
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What the nodes work on; see `mrs.kernels.gpu.step` for the arrays' meaning.
+
+    Attributes:
+        source, result: (N, H, W, C), uint8 or float32.
+        steps: rows of the table.
+        threshold: whether predictions are clamped by the dynamic threshold.
+    """
+
+    source: Tensor
+    result: Tensor
+    mu: Tensor
+    x: Tensor
+    history: Tensor
+    records: Tensor
+    key: Tensor
+    counts: Tensor
+    bounds: Tensor
+    status: Tensor
+    steps: int
+    threshold: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.source.shape[1], self.source.shape[2]
+
+
+def nodes_of(device: Any, network: Network, arrays: Arrays) -> list[Node]:
+    """A restore from `source` to `result`; every address is fixed here.
+
+    Args:
+        device: a `Cuda`.
+        network: whose `packed` and `output` lie on the device.
+        arrays: all others.
+    """
+    return [
+        _kernel(device, "start", -1, _start(network, arrays)),
+        *(node for step in range(arrays.steps) for node in _step(device, network, arrays, step)),
+    ]
+
+
+def audits_of(device: Any, network: Network, arrays: Arrays) -> Node:
+    """A look at the network's latest output: `status` tells whether it is finite."""
+    return _kernel(device, "audit", arrays.steps - 1, audit_launch(network.output, arrays.status))
+
+
+def _step(device: Any, network: Network, arrays: Arrays, step: int) -> Iterator[Node]:
+    a = arrays
+    yield Node("network", step, lambda: network.evaluate(step))
+    bounds = None
+    if a.threshold:
+        bounds = a.bounds
+        each = threshold_launches(a.x, a.mu, network.output, a.records, a.counts, a.bounds, step, a.size)
+        yield from (_kernel(device, "threshold", step, launch) for launch in each)
+    if step < a.steps - 1:
+        launch = step_launch(
+            a.x, a.mu, network.output, a.history, network.packed, a.records, a.key, bounds, step, a.size
+        )
+        yield _kernel(device, "step", step, launch)
+        return
+    yield audits_of(device, network, a)
+    launch = finish_launch(a.x, a.mu, network.output, a.history, a.result, a.records, a.key, bounds, step)
+    yield _kernel(device, "finish", step, launch)
+
+
+def _start(network: Network, a: Arrays) -> Launch:
+    return start_launch(a.source, a.mu, a.x, network.packed, a.records, a.key)
+
+
+def _kernel(device: Any, name: str, step: int, launch: Launch) -> Node:
+    return Node(name, step, lambda: device.launch(launch), launch)
+
+
+def shown(nodes: Sequence[Node]) -> list[str]:
+    """A line for each node: its name, its step, and the addresses of its arguments where it is a kernel of ours."""
+    lines = []
+    for node in nodes:
+        where = "" if node.step < 0 else f" {node.step}"
+        given = node.launch.arguments if node.launch else ()
+        addresses = [value if isinstance(value, int) else f"0x{value.data_ptr():x}" for value in given]
+        lines.append(" ".join([f"{node.name}{where}", *map(str, addresses)]))
+    return lines

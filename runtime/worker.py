@@ -1,0 +1,144 @@
+"""What one thread at a time restores with: compiled networks and buffers, kept by size of picture."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from mrs.runtime import machine
+from mrs.runtime.backends import Backend, Network
+from mrs.runtime.chain import Chain
+from mrs.runtime.chains import Loop, make_chain
+from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError
+from mrs.runtime.plan import Plan
+
+if TYPE_CHECKING:
+    from mrs.runtime.cuda.chain import CudaChain
+
+log = logging.getLogger("mrs")
+
+# Compiled sizes kept at once; the least recently used one goes first.
+CHAINS_KEPT = 4
+Size = tuple[int, int, int]
+
+
+class Worker:
+    """Chains of a plan on one backend.
+
+    Args:
+        plan: what to restore with.
+        backend, precision: what to run it on.
+        threads: most threads to use on a CPU.
+        pixels: of all pictures together whose chains are kept.
+        device: a `Cuda` where the backend runs on a GPU.
+        graphs: whether restores on a GPU are captured.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        backend: Backend,
+        precision: str,
+        threads: int,
+        pixels: int,
+        device: Any = None,
+        graphs: bool = True,
+    ) -> None:
+        self.plan, self.backend, self.precision = plan, backend, precision
+        self.threads, self.pixels, self.device, self.graphs = threads, pixels, device, graphs
+        table = plan.manifest["table"]
+        self._loop = Loop(plan.rows, float(table["start"]), str(table["clamp"]), plan.modulation)
+        self._chains: OrderedDict[tuple[Any, ...], Chain | CudaChain] = OrderedDict()
+
+    def chain(self, size: Size, kinds: tuple[str, str], bound: Any = None) -> Any:
+        """The chain for pictures of a size, made now or earlier.
+
+        Args:
+            size: (N, H, W).
+            kinds: types of pictures and results; on a CPU any chain serves all.
+            bound: two tensors that the chain shall read and write, on a GPU.
+
+        Raises:
+            BackendError: where it cannot be made.
+        """
+        # The tensors are kept with their chain, so that no other has their addresses.
+        key = (size, *(kinds if self.device else ()), *(tensor.data_ptr() for tensor in bound or ()))
+        if key in self._chains:
+            self._chains.move_to_end(key)
+            return self._chains[key]
+        # Room first: the sizes kept share the memory that one alone may take.
+        while self._chains and (
+            len(self._chains) >= CHAINS_KEPT or self._kept_pixels() + math.prod(size) > self.pixels
+        ):
+            self._drop(next(iter(self._chains)))
+        try:
+            chain = self._make(size, kinds, bound)
+        except DeviceMemoryError:
+            if not self._chains:
+                raise
+            self.clear()
+            chain = self._make(size, kinds, bound)
+        self._chains[key] = chain
+        return chain
+
+    def check(self) -> None:
+        """Wait for what a GPU was given, and complain about what went wrong since the last time.
+
+        Raises:
+            BackendError: where the device failed, or a result was not finite.
+        """
+        for chain in list(self._chains.values()):
+            if self.device is not None:
+                chain.check()  # type: ignore[union-attr]
+
+    def failed(self, error: BackendError) -> None:
+        """After an error of a restore: let go of what may be unusable."""
+        if isinstance(error, (DeviceError, DeviceMemoryError)):
+            self.clear()
+
+    def clear(self) -> None:
+        """Let go of all chains."""
+        while self._chains:
+            self._drop(next(iter(self._chains)))
+        if self.device is not None:
+            self.device.release()
+
+    def _drop(self, key: tuple[Any, ...]) -> None:
+        chain = self._chains.pop(key)
+        if self.device is not None:
+            chain.close()  # type: ignore[union-attr]
+
+    def _kept_pixels(self) -> int:
+        return sum(math.prod(key[0]) for key in self._chains)
+
+    def _make(self, size: Size, kinds: tuple[str, str], bound: Any) -> Chain | CudaChain:
+        manifest = self.plan.manifest
+        channels, multiple = manifest["network"]["channels"], manifest["network"]["multiple"]
+        count, height, width = size
+        high, wide = (-(-side // multiple) * multiple for side in (height, width))
+        return make_chain(
+            self.device,
+            lambda: self._network((count, 2 * channels, high, wide)),
+            self._loop,
+            (count, channels, height, width),
+            self.threads,
+            kinds=kinds,
+            graphs=self.graphs,
+            bound=bound,
+        )
+
+    def _network(self, shape: tuple[int, int, int, int]) -> Network:
+        """The plan's engine where it was compiled for this shape on such a machine, else compiled now."""
+        manifest, backend = self.plan.manifest, self.backend
+        engine_shape = (manifest["shape"][0], shape[1], *manifest["shape"][1:])
+        made_for = (manifest["backend"], manifest["precision"], manifest["fingerprint"])
+        here = (backend.name, self.precision, machine.fingerprint(backend.name, backend.version(), backend.device))
+        arguments = (self.plan.modulation, shape, self.precision, self.threads)
+        if self.plan.engine is not None and shape == engine_shape and made_for == here:
+            try:
+                return backend.restore(self.plan.engine, *arguments)
+            except BackendError as error:
+                log.warning("the plan's engine does not load, compiling from its graph: %s", error)
+        return backend.compile(self.plan.graph, *arguments)
