@@ -1,0 +1,197 @@
+"""The same runtime on a real GPU: what its double cannot show."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mrs.export.nafnet import Architecture, ConditionalNAFNet
+from mrs.runtime.errors import BackendError, CaptureError, DeviceMemoryError
+from mrs.schedule import Schedule
+from mrs.solver import Solver
+from mrs.table import Table, tableau
+
+pytestmark = pytest.mark.gpu
+SIDE = 64
+ARCH = Architecture(width=8, enc_blocks=(1, 1), mid_blocks=1, dec_blocks=(1, 1))
+
+
+@pytest.fixture(autouse=True)
+def _on_a_gpu() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("there is no NVIDIA GPU")
+
+
+def table_of(method: str = "sde", order: int = 2, steps: int = 4) -> Table:
+    return tableau(Schedule(), Solver(method, order, steps=steps))
+
+
+@pytest.fixture(scope="module")
+def net() -> ConditionalNAFNet:
+    from benchmarks.networks import random_network
+
+    return random_network(ARCH)
+
+
+@pytest.fixture
+def load(net: ConditionalNAFNet) -> Iterator[Callable[..., Any]]:
+    """A restorer of the network."""
+    from benchmarks.gpu.restores import plan_of
+    from mrs.runtime.session import Restorer
+
+    loaded: list[Any] = []
+
+    def make(table: Table | None = None, backend: str = "torch-eager", precision: str = "fp32", **more: Any) -> Any:
+        plan = plan_of(net, table or table_of(), SIDE, backend, precision)
+        loaded.append(Restorer(plan, **more))
+        return loaded[-1]
+
+    yield make
+    for restorer in loaded:
+        restorer.close()
+
+
+@pytest.fixture(scope="module")
+def picture() -> Any:
+    return np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+
+
+def reference(net: ConditionalNAFNet, table: Table, picture: Any, seed: int) -> Any:
+    """The reference loop on the CPU, in [0, 1]."""
+    from mrs.reference import sample
+
+    def denoiser(x: Any, mu: Any, t: float) -> Any:
+        with torch.no_grad():
+            return net(*(torch.from_numpy(np.float32(value)) for value in (x, mu)), t).numpy()
+
+    mu = picture.transpose(2, 0, 1)[None] / np.float32(255)
+    return sample(denoiser, mu, table, seed=seed)[0].transpose(1, 2, 0)
+
+
+@pytest.mark.parametrize("method", ["ode", "sde", "posterior"])
+def test_one_seed_gives_one_picture_on_both_devices(load, net, picture, method: str) -> None:
+    table = table_of(method, 1 if method == "posterior" else 2)
+    for seed in (0, 7):
+        ours = load(table).restore(picture, seed=seed)
+        assert np.abs(ours - 255.0 * reference(net, table, picture, seed)).max() <= 1.0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("backend", ["torch", "torch-eager"])
+def test_graph_and_loop_give_the_same_bytes(load, picture, backend: str, precision: str) -> None:
+    graph, loop = (load(backend=backend, precision=precision, graphs=graphs) for graphs in (True, False))
+    for given in (picture, (picture / 255).astype(np.float32), picture[:50, :33], np.stack([picture] * 3)):
+        for seed in (0, 1):
+            np.testing.assert_array_equal(graph.restore(given, seed=seed), loop.restore(given, seed=seed))
+
+
+def test_half_precision_is_near(load, picture) -> None:
+    table = table_of("ode")
+    exact = load(table).restore(picture).astype(float)
+    for backend in ("torch", "torch-eager"):
+        for precision in ("bf16", "fp16"):
+            near = load(table, backend, precision).restore(picture)
+            assert np.abs(near - exact).mean() < 4, (backend, precision)
+
+
+def test_tensors_go_in_and_out(load, picture) -> None:
+    restorer = load()
+    expected = restorer.restore(picture, seed=3)
+    given = torch.from_numpy(picture).cuda()
+    own = torch.cuda.Stream()
+    with torch.cuda.stream(own):
+        # Late work of the caller's stream is waited for.
+        torch.cuda._sleep(10_000_000)
+        late = given.clone()
+        made = restorer.restore(late, seed=3)
+        # And what the stream is given next sees the result.
+        after = made.clone()
+    own.synchronize()
+    np.testing.assert_array_equal(after.cpu().numpy(), expected)
+    out = torch.zeros_like(given)
+    for _ in range(2):
+        restorer.restore_into(given, out, 3, bound=True)
+        np.testing.assert_array_equal(out.cpu().numpy(), expected)
+        out.zero_()
+    with restorer.lend(given, 3) as lent:
+        np.testing.assert_array_equal(lent.cpu().numpy(), expected)
+    restorer.synchronize()
+
+
+def test_threads_get_what_one_gets(load, picture) -> None:
+    restorer = load(workers=2)
+    expected = [restorer.restore(picture, seed=seed) for seed in range(4)]
+    wrong: list[object] = []
+
+    def work(seed: int) -> None:
+        try:
+            wrong.extend(
+                seed for _ in range(30) if not np.array_equal(restorer.restore(picture, seed=seed), expected[seed])
+            )
+        except Exception as error:  # noqa: BLE001  # a thread's failure is the test's
+            wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_replays_take_no_memory(load, picture) -> None:
+    restorer = load()
+    restorer.restore(picture)
+    before = torch.cuda.memory_allocated()
+    for seed in range(50):
+        restorer.restore(picture, seed=seed)
+    assert torch.cuda.memory_allocated() == before
+
+
+def test_a_step_that_waits_cannot_be_captured(load, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mrs.runtime.backends.torch import TorchNetwork
+
+    evaluate = TorchNetwork.evaluate
+
+    def waiting(self: TorchNetwork, step: int) -> None:
+        evaluate(self, step)
+        self.output.sum().item()
+
+    monkeypatch.setattr(TorchNetwork, "evaluate", waiting)
+    with pytest.raises(CaptureError, match="graphs=False"):
+        load()
+    monkeypatch.undo()
+    # The device is none the worse for it.
+    load()
+
+
+def test_infinities_name_their_step(load, picture) -> None:
+    restorer = load()
+    with restorer.chain((1, SIDE, SIDE)) as chain:
+        chain.network._rows[2].fill_(float("nan"))
+    with pytest.raises(BackendError, match=r"infinities or NaN at step 2 of 4 .*fp32"):
+        restorer.restore(picture)
+    tensor = torch.from_numpy(picture).cuda()
+    restorer.restore(tensor)
+    with pytest.raises(BackendError, match="at step 2 of 4"):
+        restorer.synchronize()
+
+
+def test_pictures_that_do_not_fit_are_restored_in_tiles(load, caplog: pytest.LogCaptureFixture) -> None:
+    restorer = load()
+    total = torch.cuda.mem_get_info()[1]
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + (300 << 20)) / total)
+    try:
+        large = np.random.default_rng(0).integers(0, 256, (2048, 2048, 3), np.uint8)
+        with pytest.raises(DeviceMemoryError):
+            restorer.restore(large, tile=0)
+        assert restorer.restore(large).shape == large.shape
+        assert "restoring in tiles" in caplog.text
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
