@@ -154,7 +154,10 @@ class Restorer:
         """
         tensor = self._tensor(image)
         if tensor is not None:
-            given, out = tensor, self._device.empty(tensor.shape, "uint8" if _kind(tensor) == "uint8" else "float32")
+            given = tensor
+            self._check_shape(tuple(tensor.shape))
+            with self._told(tensor.shape):
+                out = self._device.empty(tensor.shape, "uint8" if _kind(tensor) == "uint8" else "float32")
         else:
             given = _array(image)
             out = np.empty(given.shape, np.uint8 if given.dtype == np.uint8 else np.float32)
@@ -212,7 +215,9 @@ class Restorer:
         What the caller's stream was given inside is waited for.
         """
         tensor = self._tensor(image)
-        pictures = self._check_tensor(tensor) if tensor is not None else self._check(_array(image))
+        given = _array(image) if tensor is None else tensor
+        pictures = self._check(given) if tensor is None else self._check_tensor(given)
+        batch = len(given.shape) == 4
         self._check_seed(seed)
         with self._pool.worker(Request(timeout, cancellation)) as worker, _dropping(worker):
             kind = _kind(pictures)
@@ -222,9 +227,11 @@ class Restorer:
                 result = chain.restore_tensor(pictures, None, int(seed), caller)
             else:
                 result = chain.restore_into(pictures, None, int(seed))
-            yield result if len(image.shape) == 4 else result[0]
-            if tensor is not None:
-                chain.returned(caller)
+            try:
+                yield result if batch else result[0]
+            finally:
+                if tensor is not None:
+                    chain.returned(caller)
 
     @contextmanager
     def chain(self, size: tuple[int, int, int], kinds: tuple[str, str] = ("uint8", "uint8")) -> Iterator[Any]:
@@ -330,19 +337,33 @@ class Restorer:
             raise InputError(
                 f"out is {_kind(out)}{tuple(out.shape)}", hint=f"give uint8 or float32 {tuple(image.shape)}"
             )
-        target = out if len(out.shape) == 4 else out[None]
+        target = (out if len(out.shape) == 4 else out[None]).detach()
         if bound and not (target.is_contiguous() and pictures.data_ptr() == image.data_ptr()):
             raise InputError("only dense tensors of uint8 or float32 can be bound", hint="give such, or bound=False")
-        if self._tile(pictures.shape, tile, overlap) is not None:
-            # Tiles are cut and blended on the host.
-            array = np.empty(tuple(target.shape), _kind(target))
-            self._restore_array(self._device.to_host(pictures), array, seed, tile, overlap, request)
+        if self._tile(pictures.shape, tile, overlap) is None:
+            try:
+                with self._pool.worker(request) as worker, _dropping(worker):
+                    kinds = (_kind(pictures), _kind(target))
+                    chain = worker.chain(tuple(pictures.shape[:3]), kinds, (pictures, target) if bound else None)
+                    chain.restore_tensor(pictures, target, int(seed), self._device.current())
+                return
+            except DeviceMemoryError:
+                if bound or tile == 0:
+                    raise
+        # Tiles are cut and blended on the host.
+        array = np.empty(tuple(target.shape), _kind(target))
+        with self._told(pictures.shape):
+            pictures = self._device.to_host(pictures)
+        self._restore_array(pictures, array, seed, tile, overlap, request)
+        with self._told(array.shape):
             self._device.from_host(target, array)
-            return
-        with self._pool.worker(request) as worker, _dropping(worker):
-            kinds = (_kind(pictures), _kind(target))
-            chain = worker.chain(tuple(pictures.shape[:3]), kinds, (pictures, target) if bound else None)
-            chain.restore_tensor(pictures, target, int(seed), self._device.current())
+
+    def _told(self, shape: tuple[int, ...]) -> Any:
+        """Errors of the GPU as ours, for pictures of a shape (N, H, W, C) or (H, W, C)."""
+        from mrs.runtime.cuda.failures import told
+
+        count, height, width, channels = (1, *shape)[-4:]
+        return told(self._device, (count, channels, height, width), "while a picture was copied")
 
     def _tensor(self, image: Any) -> Any:
         """A picture as a tensor on the GPU that restores; None for all others."""
@@ -355,7 +376,8 @@ class Restorer:
             if not image.is_floating_point():
                 raise InputError(f"picture of dtype {_kind(image)} is neither uint8 nor float in [0, 1]")
             image = image.float()
-        return (image if len(image.shape) == 4 else image[None]).contiguous()
+        # A picture that is trained through would drag all of its history along.
+        return (image if len(image.shape) == 4 else image[None]).contiguous().detach()
 
     def _check(self, image: NDArray[Any]) -> NDArray[Any]:
         """The picture as dense (N, H, W, C) uint8 or float32; a view where it is that already."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import OrderedDict
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mrs.runtime import machine
@@ -73,11 +74,14 @@ class Worker:
             len(self._chains) >= CHAINS_KEPT or self._kept_pixels() + math.prod(size) > self.pixels
         ):
             self._drop(next(iter(self._chains)))
+        chain = None
         try:
             chain = self._make(size, kinds, bound)
         except DeviceMemoryError:
             if not self._chains:
                 raise
+        if chain is None:
+            # Out here the error is gone, and with it what its traceback held.
             self.clear()
             chain = self._make(size, kinds, bound)
         self._chains[key] = chain
@@ -103,7 +107,9 @@ class Worker:
         while self._chains:
             self._drop(next(iter(self._chains)))
         if self.device is not None:
-            self.device.release()
+            # One that failed for good has nothing to give back, and the error that was raised counts.
+            with suppress(self.device.Failure):
+                self.device.release()
 
     def _drop(self, key: tuple[Any, ...]) -> None:
         chain = self._chains.pop(key)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -61,16 +61,18 @@ class CudaChain:
     ) -> None:
         self.device, self.network, self.shape, self.kinds = device, network, shape, kinds
         self.steps, self.slots, self.threshold = len(rows), slots(rows), clamp == "threshold"
-        self.stream = device.stream()
-        # Tensors of the caller's may still be in the making.
-        device.follow(self.stream, device.current())
-        self._graphs_wanted = graphs
+        self._graphs_wanted, self._bound = graphs, bound is not None
         self._graphs: dict[str, Any] = {}
         self._prepared: set[str] = set()
-        with told(device, shape, "while its buffers are made"), device.on(self.stream):
-            self._make_arena(bound)
-            self.set_table(rows, start, clamp)
-            self.nodes = nodes_of(device, network, self.arrays)
+        # Whatever mode of torch the caller is in, the buffers serve in all.
+        with told(device, shape, "while its buffers are made"), torch.inference_mode(False):
+            self.stream = device.stream()
+            # Tensors of the caller's may still be in the making.
+            device.follow(self.stream, device.current())
+            with device.on(self.stream):
+                self._make_arena(bound)
+                self.set_table(rows, start, clamp)
+                self.nodes = nodes_of(device, network, self.arrays)
         self._lists = {"host": [self._copy("upload"), *self.nodes, self._copy("download")],
                        "device": [*self.nodes, self._copy("status")]}  # fmt: skip
         self._prepare("host" if bound is None else "device")
@@ -121,7 +123,7 @@ class CudaChain:
                 hint=f"this chain has {self.steps} rows, {self.slots} predictions; only the threshold needs its own",
             )
         table = torch.from_numpy(records(rows, start, clamp))
-        with told(self.device, self.shape, "while its table is copied"), self.device.on(self.stream):
+        with told(self.device, self.shape, "while its table is copied"), self._working():
             self.device.copy(self.arrays.records, table)
             self.device.wait(self.stream)
 
@@ -146,7 +148,7 @@ class CudaChain:
         self._host_key[...] = key(seed, origin=origin)
         self._host_picture[...] = picture
         try:
-            with self.device.on(self.stream):
+            with self._working():
                 self._run("host")
                 self.device.wait(self.stream)
         except MrsError:
@@ -184,12 +186,12 @@ class CudaChain:
             if "device" not in self._prepared:
                 self._prepare("device")
             self.device.follow(self.stream, caller)
-            with self.device.on(self.stream):
+            with self._working():
                 self.device.copy(self.arrays.key, words)
-                if picture is not self.arrays.source:
+                if not self._bound:
                     self.device.copy(self.arrays.source, picture)
                 self._run("device")
-                if target is not self.arrays.result:
+                if out is not None and not self._bound:
                     self.device.copy(target, self.arrays.result)
             self.device.follow(caller, self.stream)
             for tensor in (picture, target):
@@ -226,7 +228,7 @@ class CudaChain:
         if "network" not in self._prepared:
             self._lists["network"] = [node for node in self.nodes if node.name == "network"]
             self._prepare("network")
-        with told(self.device, self.shape, "in the network"), self.device.on(self.stream):
+        with told(self.device, self.shape, "in the network"), self._working():
             self._run("network")
             self.device.wait(self.stream)
 
@@ -244,33 +246,48 @@ class CudaChain:
 
     def _copy(self, name: str) -> Node:
         arena = self.arena
+        # Not through self: what refers to itself is not freed before the next garbage collection.
+        device = self.device
         target, source = {
             "upload": (arena.up.all, arena.host_up.all),
             "download": (arena.host_down.all, arena.down.all),
             "status": (arena.host_down["status"], arena.down["status"]),
         }[name]
-        return Node(name, -1, lambda: self.device.copy(target, source))
+        return Node(name, -1, lambda: device.copy(target, source))
 
     def _prepare(self, how: str) -> None:
         """Run a list until nothing happens for the first time any more, then capture it."""
         work = self._lists[how]
-        self._prepared.add(how)
-        with told(self.device, self.shape, "during its first run"), self.device.on(self.stream):
+        with told(self.device, self.shape, "during its first run"), self._working():
+            # A tensor that is restored in place must not be restored yet.
+            kept = self.arrays.source.clone() if self._bound else None
             for _ in range(WARM_UPS):
                 self._carry_out(work)
+            if kept is not None:
+                self.arrays.source.copy_(kept)
             self.device.wait(self.stream)
             # What these runs found was found in an empty picture.
             self.arrays.status.zero_()
-        if not self._graphs_wanted:
-            return
+        if self._graphs_wanted:
+            self._graphs[how] = self._captured(work)
+        self._prepared.add(how)
+
+    def _captured(self, work: Sequence[Node]) -> Any:
+        """A graph of a list."""
         try:
-            self._graphs[how] = self.device.capture(self.stream, lambda: self._carry_out(work))
+            return self.device.capture(self.stream, lambda: self._carry_out(work))
         except self.device.OutOfMemory as error:
             raise out_of_memory(self.shape, error) from error
         except MrsError as error:
             raise self._not_captured(error.message) from error
         except self.device.Failure as error:
             raise self._not_captured(first_line(error)) from error
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """On the chain's stream; tensors made in any mode of torch may be written."""
+        with torch.inference_mode(), self.device.on(self.stream):
+            yield
 
     def _run(self, how: str) -> None:
         if how in self._graphs:
@@ -295,7 +312,7 @@ class CudaChain:
     def _first_bad_step(self, how: str) -> str:
         """Restore once more, and look at the network's output after each evaluation."""
         try:
-            with self.device.on(self.stream):
+            with self._working():
                 self._clear_status()
                 if how == "host":
                     self._carry_out(self._lists[how][:1])
@@ -322,7 +339,7 @@ class CudaChain:
             return out_of_memory(self.shape, error)
         reason = first_line(error)
         try:
-            with self.device.on(self.stream):
+            with self._working():
                 for node in self._lists[how]:
                     where = f"{node.name} of step {node.step}" if node.step >= 0 else node.name
                     node.work()

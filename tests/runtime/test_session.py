@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import logging
 import subprocess
 import sys
@@ -456,12 +457,12 @@ def test_a_precision_that_the_processor_lacks(fake, fake_plan: Plan, picture, ca
     assert len(fake.restored) == 1
 
 
-def test_a_precision_that_is_asked_for(fake, fake_plan: Plan, tmp_path: Path, picture, caplog) -> None:
+def test_a_precision_that_is_asked_for(fake, fake_plan: Plan, picture, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "mrs")
     fake.native = ("fp32", "bf16")
-    changed(fake_plan, precision="bf16").save(tmp_path / "a.mrsplan")
+    plan = changed(fake_plan, precision="bf16")
     for asked, precision, restored in (("fp32", "fp32", 0), ("bf16", "bf16", 1), (None, "bf16", 2)):
-        with load(tmp_path / "a.mrsplan", precision=asked) as restorer:
+        with Restorer(plan, precision=asked) as restorer:
             assert restorer.precision == precision
             restorer.restore(picture)
         # The plan's engine is for its own precision alone.
@@ -470,7 +471,7 @@ def test_a_precision_that_is_asked_for(fake, fake_plan: Plan, tmp_path: Path, pi
     assert caplog.messages == []
     for backend in (None, "fake"):
         with pytest.raises(InputError, match=r"fake runs no 'fp16' here \(use one of fp32, bf16\)"):
-            load(tmp_path / "a.mrsplan", precision="fp16", backend=backend)
+            Restorer(plan, precision="fp16", backend=backend)
 
 
 # Backends
@@ -557,6 +558,17 @@ def test_numbers_out_of_range(fake_plan: Plan, name: str, value: Any) -> None:
         value = -7
     with pytest.raises(InputError, match=f"{name} {value} is not a whole number of at least {least}"):
         Restorer(fake_plan, **{name: value})
+
+
+def test_loading_passes_every_option_on(fake_plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"backend": "fake", "precision": "fp32", "threads": 3, "memory": 1 << 20, "workers": 2, "queue": 5,
+             "graphs": False}  # fmt: skip
+    assert set(inspect.signature(load).parameters) == {"path", *given}
+    asked: list[Any] = []
+    monkeypatch.setattr(module, "read_plan", lambda path: {"a.mrsplan": fake_plan}[path])
+    monkeypatch.setattr(module, "Restorer", lambda plan, **options: asked.append((plan, options)))
+    mrs.load("a.mrsplan", **given)
+    assert asked == [(fake_plan, given)]
 
 
 def test_a_file_that_is_no_plan(tmp_path: Path) -> None:
@@ -807,9 +819,8 @@ def test_a_cancellation_ends_a_restore_between_two_tiles(fake, fake_plan: Plan, 
 
 
 @pytest.mark.parametrize("queue", [0, 1])
-def test_the_queue_has_the_length_that_was_asked_for(fake_plan: Plan, tmp_path: Path, picture, queue: int) -> None:
-    fake_plan.save(tmp_path / "a.mrsplan")
-    with load(tmp_path / "a.mrsplan", threads=1, queue=queue) as restorer:
+def test_the_queue_has_the_length_that_was_asked_for(fake_plan: Plan, picture, queue: int) -> None:
+    with Restorer(fake_plan, queue=queue) as restorer:
         with restorer.lend(picture):
             answer = elsewhere(lambda: restorer.restore(picture, timeout=0.01))
         assert isinstance(answer, DeadlineError if queue else BusyError)
