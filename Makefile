@@ -52,7 +52,7 @@ bench: $(STAMP) ## measure; the machine should do nothing else meanwhile
 
 # Needs nothing of .venv: on a machine with a GPU the Python that has torch for CUDA will do, without an install.
 GPU_PYTHON ?= $(PYTHON)
-gpu: ## test and time the kernels on an NVIDIA GPU (PARTS=tests or kernels runs one, GPU_PYTHON=python3.12 picks a Python)
+gpu: ## test and time kernels and restores on an NVIDIA GPU (PARTS=tests, kernels or restores runs one, GPU_PYTHON=python3.12 picks a Python)
 	@PYTHONPATH=.$${PYTHONPATH:+:$$PYTHONPATH} $(GPU_PYTHON) -m benchmarks.gpu --commit '$(COMMIT)' $(PARTS)
 
 clean: ## remove all that the other targets made, .venv included

@@ -7,6 +7,7 @@ computed in float32: the norms with their statistics and epsilon, the modulation
 from __future__ import annotations
 
 import importlib.util
+import threading
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+# The flags of cuDNN belong to the whole process: two threads would undo each other's.
+_FLAGS = threading.Lock()
 # The first GPU that computes bfloat16, by compute capability.
 AMPERE = (8, 0)
 
@@ -56,7 +59,8 @@ class TorchNetwork:
 
         try:
             # Tensor cores round float32 to 10 bits where they may; other algorithms sum in another order each time.
-            with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            exactly = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+            with _FLAGS, torch.inference_mode(), exactly:
                 self._into(self.packed, self._rows[step], self.output)
         except torch.OutOfMemoryError:
             raise

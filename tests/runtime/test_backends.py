@@ -277,17 +277,28 @@ def test_half_precision_is_near_float32(tiny, packed, precision: str, norm: str,
 
 
 @pytest.mark.parametrize("precision", ERRORS)
-def test_half_precision_is_that_of_buffers_and_convolutions(tiny, precision: str) -> None:
+def test_half_precision_is_that_of_buffers_and_convolutions(
+    tiny, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
-    network = TORCH.compile(tiny.graph, tiny.modulation, SHAPE, precision, 1)
+    seen: dict[str, set[Any]] = {"conv2d": set(), "layer_norm": set()}
+
+    def watch(name: str) -> None:
+        function = getattr(torch.nn.functional, name)
+
+        def watched(*given: Any) -> Any:
+            made = function(*given)
+            seen[name] |= {each.dtype for each in (*given, made) if isinstance(each, torch.Tensor)}
+            return made
+
+        monkeypatch.setattr(torch.nn.functional, name, watched)
+
+    for name in seen:
+        watch(name)
+    network = TORCH.compile(graph_of(tiny.net, "layernorm", "split"), tiny.modulation, SHAPE, precision, 1)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    seen = []
-    with pytest.MonkeyPatch.context() as patched:
-        conv2d = torch.nn.functional.conv2d
-        patched.setattr(torch.nn.functional, "conv2d", lambda *a: (seen.append(a[:3]), conv2d(*a))[1])
-        network.evaluate(0)
-    assert {tensor.dtype for call in seen for tensor in call if tensor is not None} == {dtype}
+    assert seen == {"conv2d": {dtype}, "layer_norm": {torch.float32}}
     assert (network.packed.dtype, network.output.dtype) == (dtype, dtype)
 
 

@@ -41,9 +41,9 @@ class Call(threading.Thread):
         error: with which it failed.
     """
 
-    def __init__(self, pool: Pool[Any], *arguments: Any) -> None:
+    def __init__(self, pool: Pool[Any], request: Asking | None = None) -> None:
         super().__init__(daemon=True)
-        self.pool, self.request = pool, Asking(*arguments)
+        self.pool, self.request = pool, request or Asking()
         self.inside, self.leave, self.ended = threading.Event(), threading.Event(), threading.Event()
         self.settled = threading.Event()
         self.got: Any = None
@@ -223,7 +223,7 @@ def test_a_deadline_counts_from_the_request(clock: list[float]) -> None:
 def test_more_time_than_there_is(timeout: float) -> None:
     pool = Pool("a", queue=1)
     (running,) = holding(pool)
-    waiting = Call(pool, timeout).queued()
+    waiting = Call(pool, Asking(timeout)).queued()
     running.left()
     assert waiting.has_it().left().error is None
 
@@ -232,7 +232,7 @@ def test_a_late_call_gives_its_worker_to_the_next(clock: list[float]) -> None:
     """It is handed one, but only after its deadline does it wake up."""
     pool = Pool("a", queue=2)
     (running,) = holding(pool)
-    late, patient = Call(pool, 100).queued(), Call(pool).queued()
+    late, patient = Call(pool, Asking(100)).queued(), Call(pool).queued()
     clock[0] += 101
     running.left()
     assert late.left().error.__class__ is DeadlineError
@@ -257,7 +257,7 @@ def test_a_call_that_is_cancelled_already() -> None:
 def test_one_cancellation_ends_all_calls_that_wait_with_it() -> None:
     pool, cancellation, other = Pool("a", queue=4), Cancellation(), Cancellation()
     (running,) = holding(pool)
-    waiting = [Call(pool, None, each).queued() for each in (cancellation, other, cancellation, None)]
+    waiting = [Call(pool, Asking(None, each)).queued() for each in (cancellation, other, cancellation, None)]
     cancellation.cancel()
     for call in (waiting[0], waiting[2]):
         assert call.left().error.__class__ is CancelledError
@@ -273,7 +273,7 @@ def test_one_cancellation_ends_all_calls_that_wait_with_it() -> None:
 
 def test_what_runs_is_not_cancelled() -> None:
     pool, cancellation = Pool("a", queue=0), Cancellation()
-    call = Call(pool, None, cancellation).has_it()
+    call = Call(pool, Asking(None, cancellation)).has_it()
     cancellation.cancel()
     assert call.left().error is None
     assert all_there(pool, 1)
@@ -288,7 +288,7 @@ def test_a_call_cancelled_as_it_gets_a_worker_gives_it_to_the_next() -> None:
 
     pool, cancellation = Pool("a", queue=2), Unheard()
     (running,) = holding(pool)
-    cancelled, patient = Call(pool, None, cancellation).queued(), Call(pool).queued()
+    cancelled, patient = Call(pool, Asking(None, cancellation)).queued(), Call(pool).queued()
     cancellation.cancel()
     running.left()
     assert cancelled.left().error.__class__ is CancelledError
@@ -463,7 +463,11 @@ def test_a_closed_pool_refuses() -> None:
 def test_closing_wakes_those_that_wait_and_waits_for_those_that_run() -> None:
     pool = Pool("ab", queue=4)
     running = holding(pool, 2)
-    waiting = [Call(pool).queued(), Call(pool, LIMIT).queued(), Call(pool, None, Cancellation()).queued()]
+    waiting = [
+        Call(pool).queued(),
+        Call(pool, Asking(LIMIT)).queued(),
+        Call(pool, Asking(None, Cancellation())).queued(),
+    ]
     thread, found = in_thread(pool.close)
     for call in waiting:
         assert closed(call.left().error)
@@ -480,6 +484,31 @@ def test_closing_wakes_those_that_wait_and_waits_for_those_that_run() -> None:
     ended(thread)
     ended(second)
     assert (found, nothing) == ([("a", "b")], [()])
+
+
+def test_a_closed_pool_hands_out_nothing_that_comes_back() -> None:
+    class Slow(Asking):
+        """Keeps its call in the queue, though it is woken."""
+
+        def left(self) -> float | None:
+            super().left()
+            assert resumed.wait(LIMIT)
+            return None
+
+    resumed = threading.Event()
+    pool = Pool("a", queue=4)
+    (running,) = holding(pool)
+    first = Call(pool, Slow()).queued()
+    second = Call(pool).queued()
+    closing, found = in_thread(pool.close)
+    # Once this one knows, the pool is closed.
+    assert closed(second.left().error)
+    running.left()
+    ended(closing)
+    assert found == [("a",)]
+    resumed.set()
+    assert closed(first.left().error)
+    assert not first.inside.is_set()
 
 
 def test_closing_while_a_thread_gathers() -> None:

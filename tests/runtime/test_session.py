@@ -942,8 +942,8 @@ def test_a_picture_that_does_not_fit_is_cut_into_tiles(
             "16x24 does not fit: restoring in tiles of 8",
             "8x8 does not fit: restoring in tiles of 4",
         ]
-        # Whoever chose the tiles is told.
-        for tile in (0, 8):
+        # Whoever chose the tiles is told, even where smaller ones would fit.
+        for tile, largest[0] in ((8, 4), (0, 8)):
             with pytest.raises(DeviceMemoryError, match="does not fit"):
                 restorer.restore(floats, tile=tile)
         # Nor is there anything smaller than the network's own step.

@@ -22,6 +22,8 @@ PLENTY = 1 << 30
 class FakeDevice:
     """A GPU, as far as a worker looks at it."""
 
+    Failure = RuntimeError
+
     def __init__(self) -> None:
         self.released = 0
 

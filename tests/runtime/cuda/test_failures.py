@@ -93,14 +93,20 @@ def test_tensors_that_do_not_fit_are_restored_in_tiles_too(cramped, gpu, picture
     np.testing.assert_array_equal(result.numpy(), cramped.restore(given, 3, tile=16))
 
 
-@pytest.mark.parametrize("options", [{"tile": 0}, {"bound": True}], ids=str)
-def test_tensors_that_must_not_be_cut_are_not(cramped, gpu, pictures, options: dict[str, Any]) -> None:
+def test_tensors_that_must_not_be_cut_are_not(cramped, gpu, pictures) -> None:
     image = gpu.device.upload(pictures((32, 32)))
     out = torch.zeros_like(image)
     with pytest.raises(DeviceMemoryError, match="memory does not suffice for 1 x 32x32: "):
-        cramped.restore_into(image, out, **options)
+        cramped.restore_into(image, out, tile=0)
     gpu.device.wait(gpu.device.default)
     assert not out.any()
+
+
+def test_bound_tensors_are_never_cut(restorer, gpu, pictures) -> None:
+    image = gpu.device.upload(pictures((32, 32)))
+    while_compiled(gpu)
+    with pytest.raises(DeviceMemoryError, match="memory does not suffice for 1 x 32x32: "):
+        restorer.restore_into(image, image, bound=True)
 
 
 def test_no_memory_for_a_tensors_result(restorer, gpu, pictures) -> None:
