@@ -106,9 +106,18 @@ class Restorer:
         ]
         self._pool = Pool(self._workers, queue)
         if self._device is not None:
-            # What cannot be captured is told now, not at the first picture.
-            for worker in self._workers:
-                worker.chain(tuple(plan.manifest["shape"]), ("uint8", "uint8"))
+            self._capture_ahead(tuple(plan.manifest["shape"]))
+
+    def _capture_ahead(self, size: tuple[int, int, int]) -> None:
+        """What cannot be captured is told now, not at the first picture."""
+        while True:
+            try:
+                for worker in self._workers:
+                    worker.chain(size, ("uint8", "uint8"))
+                return
+            except DeviceMemoryError as error:
+                side = self._smaller(size, error)
+                size = (size[0], side, side)
 
     @property
     def device(self) -> str:
@@ -311,7 +320,7 @@ class Restorer:
                 except DeviceMemoryError as error:
                     if tile == 0:
                         raise
-                    side = self._smaller(pictures.shape[1:3], error)
+                    side = self._smaller(pictures.shape[:3], error)
             while side is not None:
                 try:
                     self._restore_tiles(worker, pictures, target, int(seed), side, overlap, request)
@@ -319,7 +328,7 @@ class Restorer:
                 except DeviceMemoryError as error:
                     if tile is not None:
                         raise
-                    side = self._smaller((side, side), error)
+                    side = self._smaller((len(pictures), side, side), error)
 
     def _restore_tensor(
         self,
@@ -400,15 +409,16 @@ class Restorer:
         if not _is_whole(seed) or not 0 <= seed < SEEDS:
             raise InputError(f"seed {seed} is not a whole number from 0 to {SEEDS - 1}")
 
-    def _smaller(self, size: tuple[int, int], error: DeviceMemoryError) -> int:
-        """Side of tiles of a quarter of what did not fit.
+    def _smaller(self, size: tuple[int, ...], error: DeviceMemoryError) -> int:
+        """Side of tiles of a quarter of what did not fit, (N, H, W); from now on no more is tried at once.
 
         Raises:
             DeviceMemoryError: where nothing smaller is left.
         """
-        side = min(size) // 2 // self.multiple * self.multiple
+        side = min(size[1:]) // 2 // self.multiple * self.multiple
         if side == 0:
             raise error
+        self._pixels = min(self._pixels, size[0] * side * side)
         log.warning("%s: restoring in tiles of %d", error.message, side)
         return side
 

@@ -51,6 +51,8 @@ class Worker:
         self.threads, self.pixels, self.device, self.graphs = threads, pixels, device, graphs
         table = plan.manifest["table"]
         self._loop = Loop(plan.rows, float(table["start"]), str(table["clamp"]), plan.modulation)
+        # What went wrong in a chain that is gone.
+        self._late: BackendError | None = None
         self._chains: OrderedDict[tuple[Any, ...], Chain | CudaChain] = OrderedDict()
 
     def chain(self, size: Size, kinds: tuple[str, str], bound: Any = None) -> Any:
@@ -96,6 +98,9 @@ class Worker:
         for chain in list(self._chains.values()):
             if self.device is not None:
                 chain.check()  # type: ignore[union-attr]
+        if self._late is not None:
+            error, self._late = self._late, None
+            raise error
 
     def failed(self, error: BackendError) -> None:
         """After an error of a restore: let go of what may be unusable."""
@@ -113,8 +118,15 @@ class Worker:
 
     def _drop(self, key: tuple[Any, ...]) -> None:
         chain = self._chains.pop(key)
-        if self.device is not None:
-            chain.close()  # type: ignore[union-attr]
+        if self.device is None:
+            return
+        try:
+            chain.check()  # type: ignore[union-attr]
+        except BackendError as error:
+            # Of a restore of tensors, which nobody waited for.
+            log.warning("%s", error)
+            self._late = self._late or error
+        chain.close()  # type: ignore[union-attr]
 
     def _kept_pixels(self) -> int:
         return sum(math.prod(key[0]) for key in self._chains)

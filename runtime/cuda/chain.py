@@ -64,6 +64,8 @@ class CudaChain:
         self._graphs_wanted, self._bound = graphs, bound is not None
         self._graphs: dict[str, Any] = {}
         self._prepared: set[str] = set()
+        # Restores of tensors since the last look at their status, and what an earlier look found.
+        self._unchecked, self._late = False, None  # type: tuple[bool, MrsError | None]
         # Whatever mode of torch the caller is in, the buffers serve in all.
         with told(device, shape, "while its buffers are made"), torch.inference_mode(False):
             self.stream = device.stream()
@@ -144,6 +146,7 @@ class CudaChain:
         Raises:
             BackendError: where the device fails, or the network gives infinities or NaN; names the step.
         """
+        self._settle()
         # Nothing else writes these: the stream has done all that it was given.
         self._host_key[...] = key(seed, origin=origin)
         self._host_picture[...] = picture
@@ -185,6 +188,7 @@ class CudaChain:
         try:
             if "device" not in self._prepared:
                 self._prepare("device")
+            self._unchecked = True
             self.device.follow(self.stream, caller)
             with self._working():
                 self.device.copy(self.arrays.key, words)
@@ -212,11 +216,10 @@ class CudaChain:
         Raises:
             BackendError: where the device failed, or the network gave infinities or NaN; names the step.
         """
-        try:
-            self.device.wait(self.stream)
-        except self.device.Failure as error:
-            raise self._failure("device", error) from error
-        self._check_status("device")
+        self._settle()
+        if self._late is not None:
+            error, self._late = self._late, None
+            raise error
 
     def warm_up(self, tensors: bool) -> None:
         """Prepare for pictures of the device too."""
@@ -309,8 +312,26 @@ class CudaChain:
             hint='load the plan with precision="fp32", or check its weights',
         )
 
+    def _settle(self) -> None:
+        """Wait for restores of tensors, and put aside what went wrong in them: they are no fault of the next one's."""
+        if not self._unchecked:
+            return
+        self._unchecked = False
+        try:
+            try:
+                self.device.wait(self.stream)
+            except self.device.Failure as error:
+                raise self._failure("device", error) from error
+            self._check_status("device")
+        except MrsError as error:
+            self._late = self._late or error
+
     def _first_bad_step(self, how: str) -> str:
         """Restore once more, and look at the network's output after each evaluation."""
+        if self.arrays.source.data_ptr() == self.arrays.result.data_ptr():
+            # The picture is no longer there.
+            self._clear_status()
+            return ""
         try:
             with self._working():
                 self._clear_status()
@@ -326,7 +347,8 @@ class CudaChain:
                             return f" at step {node.step} of {self.steps}"
         except self.device.Failure as error:
             return f" and then failed: {first_line(error)}"
-        return ", but not again in the same restore"
+        self._clear_status()
+        return ", but not again in the same restore" if how == "host" else " in a restore since the last check"
 
     def _clear_status(self) -> None:
         self.arrays.status.zero_()
@@ -338,6 +360,14 @@ class CudaChain:
         if isinstance(error, self.device.OutOfMemory):
             return out_of_memory(self.shape, error)
         reason = first_line(error)
+        lost = DeviceError(
+            f"the GPU failed and does not recover: {reason}",
+            hint="end this process; nothing on the GPU can be used by it any more",
+        )
+        try:
+            self.device.wait(self.stream)
+        except self.device.Failure:
+            return lost
         try:
             with self._working():
                 for node in self._lists[how]:
@@ -345,11 +375,6 @@ class CudaChain:
                     node.work()
                     self.device.wait(self.stream)
         except self.device.Failure:
-            if node is self._lists[how][0]:
-                return DeviceError(
-                    f"the GPU failed and does not recover: {reason}",
-                    hint="end this process; nothing on the GPU can be used by it any more",
-                )
             return DeviceError(f"the GPU failed in {where}: {reason}", hint="restore again, or on another backend")
         return DeviceError(f"the GPU failed, but not again in the same restore: {reason}", hint="restore again")
 

@@ -121,10 +121,22 @@ def test_tiles_shrink_until_they_fit(gpu, pictures, caplog) -> None:
         gpu.backend.most = 100
         restorer.restore(pictures((32, 20)), 3)
         assert [record.getMessage().rsplit(" ", 1)[1] for record in caplog.records] == ["8"]
-        caplog.clear()
-        gpu.backend.most = 20
+    caplog.clear()
+    gpu.backend.most = 20
+    with gpu.load(gpu.plan(shape=(1, 4, 4))) as restorer:
         restorer.restore(pictures((40, 40)), 3)
     assert [record.getMessage().rsplit(" ", 1)[1] for record in caplog.records] == ["20", "8", "4"]
+
+
+def test_what_did_not_fit_is_not_tried_again(cramped, gpu, pictures, caplog) -> None:
+    given = pictures((32, 32))
+    cramped.restore(given)
+    gpu.backend.compiled.clear()
+    caplog.clear()
+    cramped.restore(given)
+    assert all(shape[2:] <= (16, 16) for shape in gpu.backend.compiled)
+    assert "restoring in tiles of 16" in caplog.text
+    assert "does not suffice" not in caplog.text
 
 
 def test_where_nothing_is_small_enough_it_says_so(gpu, pictures) -> None:
@@ -141,8 +153,16 @@ def test_a_lent_result_is_never_tiled(cramped, pictures) -> None:
 
 def test_out_of_memory_while_loading(gpu) -> None:
     gpu.device.limit = 1000
-    with pytest.raises(DeviceMemoryError, match="for 1 x 16x16"):
+    with pytest.raises(DeviceMemoryError, match="for 1 x 4x4"):
         gpu.load()
+
+
+def test_a_plan_for_a_size_that_does_not_fit_is_loaded_for_tiles(gpu, pictures, caplog) -> None:
+    gpu.backend.most = 100
+    with gpu.load() as restorer:
+        assert "memory does not suffice for 1 x 16x16: CUDA out of memory: restoring in tiles of 8" in caplog.text
+        assert gpu.device.captures == 1
+        assert restorer.restore(pictures((16, 16))).any()
 
 
 def test_sizes_kept_make_room_for_one_that_does_not_fit_beside_them(gpu, pictures, caplog) -> None:
@@ -185,6 +205,7 @@ def test_the_second_try_has_the_memory_of_the_first(gpu, pictures, caplog) -> No
 # Other failures of the device
 
 NODES = [
+    ("copy up", "upload"),
     ("start_pixels", "start"),
     ("network 0", "network of step 0"),
     ("network 2", "network of step 2"),
@@ -358,7 +379,44 @@ def test_nan_is_told_even_if_a_later_restore_is_fine(restorer, gpu, pictures) ->
     gpu.device.wait(gpu.device.default)
     network.spoilt.clear()
     restorer.restore(image)
-    with pytest.raises(BackendError, match="infinities or NaN, but not again in the same restore"):
+    with pytest.raises(BackendError, match="infinities or NaN in a restore since the last check"):
+        restorer.synchronize()
+    restorer.synchronize()
+
+
+def test_nan_with_tensors_is_no_fault_of_the_next_array(restorer, gpu, pictures) -> None:
+    given = pictures((16, 16))
+    expected = restorer.restore(given, 3)
+    network = gpu.backend.networks[-1]
+    restorer.warm_up(16, 16, tensors=True)
+    network.spoilt = {1: float("nan")}
+    restorer.restore(gpu.device.upload(given), 3)
+    gpu.device.catch_up(gpu.device.default)
+    network.spoilt.clear()
+    np.testing.assert_array_equal(restorer.restore(given, 3), expected)
+    with pytest.raises(BackendError, match="infinities or NaN in a restore since the last check"):
+        restorer.synchronize()
+    restorer.synchronize()
+
+
+def test_nan_is_told_of_a_chain_that_is_gone(restorer, gpu, pictures, caplog) -> None:
+    network = gpu.backend.networks[-1]
+    network.spoilt = {1: float("nan")}
+    restorer.restore(gpu.device.upload(pictures((16, 16))))
+    for side in (4, 8, 12, 20):
+        restorer.restore(pictures((side, side)))
+    assert "infinities or NaN at step 1 of 3" in caplog.text
+    with pytest.raises(BackendError, match="infinities or NaN at step 1 of 3"):
+        restorer.synchronize()
+    restorer.synchronize()
+
+
+def test_nan_in_a_picture_that_was_restored_in_place_names_no_step(restorer, gpu, pictures) -> None:
+    image = gpu.device.upload(pictures((16, 16)))
+    restorer.restore_into(image, image, bound=True)
+    gpu.backend.networks[-1].spoilt = {1: float("nan")}
+    restorer.restore_into(image, image, bound=True)
+    with pytest.raises(BackendError, match=r"^the network gave infinities or NaN \("):
         restorer.synchronize()
     restorer.synchronize()
 
