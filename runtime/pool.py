@@ -95,7 +95,7 @@ class Request:
             CancelledError: if so.
         """
         if self.cancellation is not None and self.cancellation.cancelled:
-            raise CancelledError("the call was cancelled before its restore was launched")
+            raise CancelledError("the call was cancelled before its restore was complete")
 
 
 class Pool(Generic[W]):

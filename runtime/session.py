@@ -89,7 +89,9 @@ class Restorer:
     ) -> None:
         for name, number, least in (("threads", threads, 1), ("memory", memory, 1), ("workers", workers, 1),
                                     ("queue", queue, 0)):  # fmt: skip
-            if number is not None and (not _is_whole(number) or number < least):
+            if number is None and name in ("threads", "memory"):
+                continue
+            if number is None or not _is_whole(number) or number < least:
                 raise InputError(f"{name} {number} is not a whole number of at least {least}")
         self.plan = plan
         self.threads = threads or machine.threads()
@@ -254,10 +256,16 @@ class Restorer:
         Raises:
             BackendError: where the GPU failed, or a result was not finite; names the step.
         """
+        errors: list[BackendError] = []
         with self._pool.every_worker() as workers:
             for worker in workers:
-                with _dropping(worker):
-                    worker.check()
+                try:
+                    with _dropping(worker):
+                        worker.check()
+                except BackendError as error:
+                    errors.append(error)
+        if errors:
+            raise errors[0]
 
     def warm_up(self, height: int, width: int, batch: int = 1, *, dtype: str = "uint8", tensors: bool = False) -> None:
         """Compile, and on a GPU capture, for one size ahead of the first picture; on every worker.
@@ -271,7 +279,10 @@ class Restorer:
             InputError: for a size or a type that no picture has.
             BackendError: where it cannot be done.
         """
-        if min(height, width, batch) < 1 or dtype not in ("uint8", "float32"):
+        if not all(_is_whole(side) and side > 0 for side in (height, width, batch)) or dtype not in (
+            "uint8",
+            "float32",
+        ):
             raise InputError(f"cannot warm up for {batch} x {height}x{width} of {dtype}")
         with self._pool.every_worker() as workers:
             for worker in workers:

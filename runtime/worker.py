@@ -95,12 +95,15 @@ class Worker:
         Raises:
             BackendError: where the device failed, or a result was not finite.
         """
-        for chain in list(self._chains.values()):
-            if self.device is not None:
+        for chain in self._chains.values() if self.device is not None else ():
+            try:
                 chain.check()  # type: ignore[union-attr]
+            except BackendError as error:
+                # The others are waited for all the same; one error is enough.
+                self._late = self._late or error
         if self._late is not None:
-            error, self._late = self._late, None
-            raise error
+            late, self._late = self._late, None
+            raise late
 
     def failed(self, error: BackendError) -> None:
         """After an error of a restore: let go of what may be unusable."""

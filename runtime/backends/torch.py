@@ -134,7 +134,7 @@ class Torch:
             raise BackendError(f"{self.name} runs no {precision} on this GPU", hint="use precision fp32")
         try:
             return TorchNetwork(graph, modulation, shape, precision, self._place, self._compiled)
-        except torch.OutOfMemoryError:
+        except (BackendError, torch.OutOfMemoryError):
             raise
         except RuntimeError as error:
             raise BackendError(f"{self.name} cannot run the graph for {shape}: {_first_line(error)}") from error

@@ -480,3 +480,17 @@ def test_a_bug_is_no_failure_of_the_device(gpu, pictures) -> None:
             restorer.restore(pictures((16, 16)))
         bugs.clear()
         restorer.restore(pictures((16, 16)))
+
+
+def test_all_are_waited_for_and_one_error_is_told(gpu, pictures) -> None:
+    with gpu.load() as restorer:
+        for side in (8, 16):
+            restorer.warm_up(side, side, tensors=True)
+        for network in gpu.backend.networks:
+            network.spoilt = {1: float("nan")}
+        for side in (8, 16):
+            restorer.restore(gpu.device.upload(pictures((side, side))))
+        with pytest.raises(BackendError, match="infinities or NaN at step 1 of 3"):
+            restorer.synchronize()
+        # Nothing is left for later.
+        restorer.synchronize()
