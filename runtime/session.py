@@ -279,10 +279,8 @@ class Restorer:
             InputError: for a size or a type that no picture has.
             BackendError: where it cannot be done.
         """
-        if not all(_is_whole(side) and side > 0 for side in (height, width, batch)) or dtype not in (
-            "uint8",
-            "float32",
-        ):
+        whole = all(_is_whole(side) and side > 0 for side in (height, width, batch))
+        if not whole or dtype not in ("uint8", "float32"):
             raise InputError(f"cannot warm up for {batch} x {height}x{width} of {dtype}")
         with self._pool.every_worker() as workers:
             for worker in workers:
