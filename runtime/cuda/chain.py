@@ -37,8 +37,8 @@ class CudaChain:
         shape: (N, C, H, W) of the pictures.
         kinds: types of pictures and results, `uint8` or `float32`.
         graphs: capture; otherwise everything is launched one by one, with the same result.
-        bound: tensors of the caller's, (N, H, W, C), that `restore_bound` reads and writes without a copy; they must
-            live as long as this.
+        bound: tensors of the caller's, (N, H, W, C), that `restore_tensor` reads and writes without a copy; they live
+            as long as this.
 
     Raises:
         CaptureError: where the restore cannot be captured; says why.
@@ -278,7 +278,8 @@ class CudaChain:
     def _captured(self, work: Sequence[Node]) -> Any:
         """A graph of a list."""
         try:
-            return self.device.capture(self.stream, lambda: self._carry_out(work))
+            with self._working():
+                return self.device.capture(self.stream, lambda: self._carry_out(work))
         except self.device.OutOfMemory as error:
             raise out_of_memory(self.shape, error) from error
         except MrsError as error:
