@@ -123,7 +123,7 @@ TROUBLE: dict[str, tuple[Callable[[Any, int], object], str]] = {
         lambda network, step: network.device.copy(network.output, torch.from_numpy(np.zeros((1, 3, 16, 16)))),
         "memory that is not pinned",
     ),
-    "item": (lambda network, step: network.output.max().item(), "aten::_local_scalar_dense"),
+    "item": (lambda network, step: network.output.max().item(), "aten::item"),
 }
 
 
