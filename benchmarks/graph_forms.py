@@ -3,22 +3,78 @@
 from __future__ import annotations
 
 import argparse
+import io
 import statistics
 import time
+import warnings
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks import rows
 from benchmarks.networks import REFUSION, random_network
-from mrs.export.graph import GATES, NORMS, GraphShape, build_graph
+from mrs.export.graph import GATES, NORMS, OPSET, GraphShape, build_graph
 from mrs.export.modulation import modulation_table
 from mrs.export.nafnet import Architecture
 from mrs.runtime import backends, machine
+from mrs.runtime.backends import openvino
 
 NETWORKS = {"width 16": Architecture(16, (1, 1, 1, 4), 1, (1, 1, 1, 1)), "width 64": REFUSION}
+
+
+def plain_export(net: torch.nn.Module, inputs: dict[str, Any]) -> bytes:
+    """What torch.onnx makes of a network for inputs of these shapes."""
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        # Of the tracer: sizes become constants, as they are here.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            net, tuple(map(torch.from_numpy, inputs.values())), file, dynamo=False, opset_version=OPSET,
+            input_names=list(inputs), output_names=["output"],
+        )  # fmt: skip
+    return file.getvalue()
+
+
+class PlainExport:
+    """What torch.onnx makes of the network, on an engine that is set as the backend of its name sets it.
+
+    Args:
+        net: the network.
+        backend, precision: of the engine.
+        inputs: x and mu, (N, C, H, W) each; the time is 37.
+    """
+
+    def __init__(self, net: torch.nn.Module, backend: str, precision: str, inputs: tuple[Any, Any]) -> None:
+        self.inputs = {"x": inputs[0], "mu": inputs[1], "t": np.array([37.0], np.float32)}
+        self._run = _RUNNERS[backend](plain_export(net, self.inputs), precision, self.inputs)
+
+    def evaluate(self, step: int) -> None:
+        """As a `Network` does."""
+        self.output = self._run()
+
+
+def _on_openvino(model: bytes, precision: str, inputs: dict[str, Any]) -> Callable[[], Any]:
+    core = openvino._core()
+    settings = openvino._settings(precision, machine.threads())
+    compiled = core.compile_model(core.read_model(model), "CPU", settings)
+    request = compiled.create_infer_request()
+    return lambda: request.infer(inputs)[0]
+
+
+def _on_onnxruntime(model: bytes, precision: str, inputs: dict[str, Any]) -> Callable[[], Any]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = machine.threads()
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, inputs)[0]
+
+
+_RUNNERS = {"openvino": _on_openvino, "onnxruntime": _on_onnxruntime}
 
 
 def main() -> None:
@@ -39,11 +95,17 @@ def measure(name: str, arch: Architecture, size: int, rounds: int, row_file: Pat
     x = mu + np.float32(0.2) * np.random.default_rng(1).standard_normal(mu.shape, dtype=np.float32)
     with torch.inference_mode():
         expected = net(torch.from_numpy(x), torch.from_numpy(mu), 37.0).numpy()
-    networks = {}
+    networks: dict[str, Any] = {}
+    for backend in backends.available():
+        for precision in backend.precisions() if backend.device == "cpu" else ():
+            plain = PlainExport(net, backend.name, precision, (x, mu))
+            plain.evaluate(0)
+            error = float(np.abs(plain.output - expected).max() / np.abs(expected).max())
+            networks[f"torch.onnx {backend.name} {precision}"] = plain, error
     for norm, gate in product(NORMS, GATES):
         graph = build_graph(state, arch, shape=GraphShape(norm, gate)).SerializeToString()
         for backend in backends.available():
-            for precision in backend.precisions():
+            for precision in backend.precisions() if backend.device == "cpu" else ():
                 network = backend.compile(graph, modulation, (1, 6, size, size), precision, machine.threads())
                 network.packed[:] = np.concatenate([x - mu, mu], axis=1)
                 network.evaluate(0)
@@ -58,8 +120,12 @@ def measure(name: str, arch: Architecture, size: int, rounds: int, row_file: Pat
     figures = {}
     for key, (_, error) in networks.items():
         median = statistics.median(times[key])
-        figures[f"{key} ms"] = median
-        print(f"{name:<10}{key:<40}{median:8.1f} ms ({min(times[key]):.1f}-{max(times[key]):.1f})  error {error:.1e}")
+        plain = "torch.onnx " + " ".join(key.split()[-2:])
+        # Pairs of one turn: the machine may change its speed between turns.
+        faster = statistics.median(one / other for one, other in zip(times[plain], times[key], strict=True))
+        figures |= {f"{key} ms": median, f"{key} times faster than torch.onnx": faster}
+        spread = f"({min(times[key]):.1f}-{max(times[key]):.1f})"
+        print(f"{name:<10}{key:<40}{median:8.1f} ms {spread:<18}{faster:6.2f} x plain, error {error:.1e}")
     if row_file is not None:
         rows.append(row_file, f"graph forms {name}", {"size": size, "rounds": rounds}, figures)
 

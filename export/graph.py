@@ -26,7 +26,7 @@ OPSET = 18
 IR_VERSION = 9
 
 F32 = NDArray[np.float32]
-NORMS = ("layernorm", "moments")
+NORMS = ("layernorm", "moments", "length")
 GATES = ("weights", "split")
 
 
@@ -36,7 +36,8 @@ class GraphShape:
 
     Args:
         norm: `layernorm` is one LayerNormalization node between two transpositions; `moments` spells mean and
-            variance out along the channels, without moving data.
+            variance out along the channels, without moving data; `length` has the variance from the length of the
+            centred vector, so that its squares are never written.
         gate: `weights` computes the two halves of a gate by two convolutions with half the weights each; `split`
             cuts one convolution's output in two.
     """
@@ -210,7 +211,13 @@ class _Emitter:
         else:
             axis = self.constant("channel_axis", np.array([1], np.int64))
             centred = self("Sub", [x, self("ReduceMean", [x, axis], keepdims=1)])
-            variance = self("ReduceMean", [self("Mul", [centred, centred]), axis], keepdims=1)
+            if self.shape.norm == "length":
+                channels = self.state[f"{key}.g"].size
+                length = self("ReduceL2", [centred, axis], keepdims=1)
+                share = self.constant(f"share.{channels}", np.array(1 / channels, np.float32))
+                variance = self("Mul", [self("Mul", [length, length]), share])
+            else:
+                variance = self("ReduceMean", [self("Mul", [centred, centred]), axis], keepdims=1)
             epsilon = self.constant("norm_eps", np.array(NORM_EPS, np.float32))
             deviation = self("Sqrt", [self("Add", [variance, epsilon])])
             y = self("Div", [centred, deviation])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from mrs.export.graph import GraphShape
 from mrs.runtime import backends
-from mrs.runtime.backends import Backend
+from mrs.runtime.backends import Backend, mixed
 from mrs.runtime.chains import Loop, device_of, make_chain
 from mrs.runtime.errors import BackendError, InputError
 from mrs.runtime.psnr import psnr
@@ -101,8 +102,9 @@ def select(
         shape: (N, H, W) at which latency is measured.
         threads: most threads to use.
         backend: a backend's name, or `auto` for all that run here.
-        precision: `fp32`, `bf16`, `fp16`, or `auto` for all that the device has. One that is asked for by name is used
-            even where it fails parity, and says so.
+        precision: `fp32`, `bf16`, `fp16`, `bf16-after-2` (two evaluations in float32, then bfloat16), or `auto` for
+            all that the device has, and where one fails parity, with more and more evaluations in float32 before it.
+            One that is asked for by name is used even where it fails parity, and says so.
         report: called with a line of progress now and then.
         device: `cpu`, `cuda`, or `auto` for the backends of both.
 
@@ -112,24 +114,30 @@ def select(
     exact = _float32_backend(backend, device)
     report(f"float32 reference on {exact.name}, 100 steps")
     graph = _graph(graphs, exact)
-    at_steps = [_run(exact, graph, "fp32", loop, pair, threads) for pair in pairs]
-    at_100 = [_run(exact, graph, "fp32", reference, pair, threads) for pair in pairs]
-    discretisation = _mean_psnr(at_steps, at_100)
+    at_steps = [run(exact, graph, "fp32", loop, pair, threads) for pair in pairs]
+    at_100 = [run(exact, graph, "fp32", reference, pair, threads) for pair in pairs]
+    discretisation = mean_psnr(at_steps, at_100)
 
     measured: list[Candidate] = []
     chains: dict[int, tuple[Any, NDArray[np.uint8]]] = {}
-    for candidate in _candidates(backend, precision, device):
+    waiting = deque(candidates(backend, precision, device))
+    while waiting:
+        candidate = waiting.popleft()
         engine = backends.get(candidate.backend)
         report(f"parity of {candidate.backend} {candidate.precision}")
         try:
-            outputs = [_run(engine, _graph(graphs, engine), candidate.precision, loop, p, threads) for p in pairs]
+            outputs = [run(engine, _graph(graphs, engine), candidate.precision, loop, p, threads) for p in pairs]
             judged = judge(candidate, at_steps, outputs, discretisation, pairs)
-            chain = _chain(engine, _graph(graphs, engine), candidate.precision, loop, (*shape, 3), threads)
-            picture = _repeated(pairs[0].degraded, shape)
+            chain = chain_of(engine, _graph(graphs, engine), candidate.precision, loop, (*shape, 3), threads)
+            picture = repeated(pairs[0].degraded, shape)
             chain.restore_into(picture, np.empty_like(picture), seed=0)
             chains[len(measured)] = (chain, picture)
         except BackendError as error:
             judged = replace(candidate, reason=str(error))
+        else:
+            more = mixed.longer(candidate.precision, len(loop.rows)) if precision == "auto" else None
+            if not judged.passed and more is not None and mixed.runs(engine, more):
+                waiting.appendleft(Candidate(engine.name, more))
         measured.append(judged)
     report(f"latency of {len(chains)} candidates at {shape[1]}x{shape[2]}")
     for index, times in time_interleaved(chains).items():
@@ -154,7 +162,7 @@ def check_choice(backend: str, precision: str, device: str = "auto") -> None:
             hint="leave out --backend or --device",
         )
     _float32_backend(backend, device)
-    _candidates(backend, precision, device)
+    candidates(backend, precision, device)
 
 
 def judge(
@@ -167,12 +175,12 @@ def judge(
     """Apply the parity rule to a candidate's outputs, beside float32's."""
     if not all(np.isfinite(output).all() for output in outputs):
         return replace(candidate, reason="gave infinities or NaN")
-    parity = _mean_psnr(outputs, exact)
+    parity = mean_psnr(outputs, exact)
     known = [i for i, pair in enumerate(pairs) if pair.clean is not None]
     truth = None
     if known:
         clean = [np.asarray(pairs[i].clean) / np.float32(255) for i in known]
-        with_it, without = (_mean_psnr([of[i] for i in known], clean) for of in (outputs, exact))
+        with_it, without = (mean_psnr([of[i] for i in known], clean) for of in (outputs, exact))
         if with_it is not None and without is not None:
             truth = with_it - without
     candidate = replace(candidate, parity_db=parity, truth_db=truth)
@@ -200,14 +208,19 @@ def time_interleaved(chains: Mapping[int, tuple[Any, NDArray[np.uint8]]]) -> dic
     return times
 
 
-def _candidates(backend: str, precision: str, device: str) -> list[Candidate]:
+def candidates(backend: str, precision: str, device: str) -> list[Candidate]:
+    """What there is to choose from, not measured yet; arguments as of `select`.
+
+    Raises:
+        BackendError: where there is nothing.
+    """
     asked = _available(device) if backend == "auto" else [backends.get(backend)]
     found = [
         Candidate(entry.name, one)
         for entry in asked
         if entry.missing() is None
-        for one in entry.precisions()
-        if precision in ("auto", one)
+        for one in (entry.precisions() if precision == "auto" else (precision,))
+        if mixed.runs(entry, one)
     ]
     if not found:
         reasons = [f"{entry.name}: {entry.missing() or 'no ' + precision + ' here'}" for entry in asked]
@@ -250,16 +263,17 @@ def _fastest(measured: Sequence[Candidate], precision: str) -> Candidate:
     return min(allowed, key=lambda candidate: candidate.latency_ms)
 
 
-def _run(backend: Backend, graph: bytes, precision: str, loop: Loop, pair: Pair, threads: int) -> F32:
+def run(backend: Backend, graph: bytes, precision: str, loop: Loop, pair: Pair, threads: int) -> F32:
+    """A calibration picture restored, (H, W, C) in [0, 1]."""
     picture = pair.degraded[None]
     out = np.empty(picture.shape, np.float32)
     # Launched once: a capture would cost more than it saves.
-    chain = _chain(backend, graph, precision, loop, picture.shape, threads, ("uint8", "float32"), graphs=False)
+    chain = chain_of(backend, graph, precision, loop, picture.shape, threads, ("uint8", "float32"), graphs=False)
     chain.restore_into(picture, out, seed=0)
     return out[0]
 
 
-def _chain(
+def chain_of(
     backend: Backend,
     graph: bytes,
     precision: str,
@@ -269,11 +283,12 @@ def _chain(
     kinds: tuple[str, str] = ("uint8", "uint8"),
     graphs: bool = True,
 ) -> Any:
+    """A chain for pictures (N, H, W, C); the other arguments as of `make_chain`."""
     count, height, width, channels = shape
     packed = (count, 2 * channels, height, width)
     return make_chain(
         device_of(backend),
-        lambda: backend.compile(graph, loop.modulation, packed, precision, threads),
+        lambda: mixed.compile_network(backend, graph, loop.modulation, packed, precision, threads),
         loop,
         (count, channels, height, width),
         threads,
@@ -286,7 +301,7 @@ def _graph(graphs: Mapping[GraphShape, bytes], backend: Backend) -> bytes:
     return graphs[GraphShape(backend.norm, backend.gate)]
 
 
-def _mean_psnr(pictures: Sequence[NDArray[Any]], references: Sequence[NDArray[Any]]) -> float | None:
+def mean_psnr(pictures: Sequence[NDArray[Any]], references: Sequence[NDArray[Any]]) -> float | None:
     """PSNR of the mean squared error over all pictures; None where they are equal."""
     errors = [10 ** (-psnr(one, other) / 10) for one, other in zip(pictures, references, strict=True)]
     mean = sum(errors) / len(errors)
@@ -300,7 +315,7 @@ def _quartiles(times: Sequence[float]) -> tuple[float, float, float]:
     return first, median, third
 
 
-def _repeated(source: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+def repeated(source: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     """Repetitions of a picture: time does not depend on the content, but denormal numbers would cost some."""
     count, height, width = shape
     repeats = (count, -(-height // source.shape[0]), -(-width // source.shape[1]), 1)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,12 @@ from mrs import _version, degradations
 from mrs.calibration import calibration_pairs
 from mrs.export.checkpoint import Checkpoint, read_checkpoint
 from mrs.export.graph import GraphShape, build_graph
+from mrs.export.latency import LADDER, Fit, fitting, within
 from mrs.export.modulation import modulation_table
 from mrs.export.nafnet import Architecture, ConditionalNAFNet
 from mrs.export.selection import Pair, Selection, check_choice, select
 from mrs.runtime import backends, machine
-from mrs.runtime.backends import Network
+from mrs.runtime.backends import Network, mixed
 from mrs.runtime.chains import Loop
 from mrs.runtime.errors import BackendError, CheckpointError, InputError
 from mrs.runtime.plan import Plan
@@ -54,6 +57,7 @@ def build(
     backend: str = "auto",
     precision: str = "auto",
     device: str = "auto",
+    max_latency: float | None = None,
     calibration: str | Path | None = None,
     threads: int | None = None,
     report: Callable[[str], None] = lambda line: None,
@@ -69,8 +73,11 @@ def build(
         schedule: the process the network was trained on; by default what the checkpoint says, else Refusion's.
         output: what the network predicts; by default what the checkpoint says, else `noise`.
         backend: `openvino`, `onnxruntime`, `torch`, `torch-eager`, or `auto` to measure all that run here.
-        precision: `fp32`, `bf16`, `fp16`, or `auto` to measure all that the device has.
+        precision: `fp32`, `bf16`, `fp16`, or `auto` to measure all that the device has; `bf16-after-2` is float32 for
+            the first two evaluations and bfloat16 after.
         device: `cpu`, `cuda` for an NVIDIA GPU, or `auto` for both.
+        max_latency: milliseconds that a restore of this size may take: the number of evaluations within it that
+            restores the calibration pictures best is used instead of the solver's.
         calibration: a folder of degraded pictures on which to measure parity; by default the bundled ones.
         threads: most threads to use; all processors of this process by default.
         report: called with lines of progress.
@@ -84,10 +91,13 @@ def build(
         InputError: for any other argument that is wrong.
     """
     solver = solver or RECOMMENDED
-    if precision not in PRECISIONS:
+    if mixed.split(precision)[0] not in PRECISIONS:
         raise InputError(f"precision {precision!r} is unknown", hint=f"use one of {', '.join(PRECISIONS)}")
     if device not in DEVICES:
         raise InputError(f"device {device!r} is unknown", hint=f"use one of {', '.join(DEVICES)}")
+    # The comparison is false for NaN.
+    if max_latency is not None and not 0 < max_latency < float("inf"):
+        raise InputError(f"max_latency {max_latency} is not a positive number of milliseconds")
     if len(tuple(size)) != 2 or min(size) < 1 or batch < 1:
         raise InputError(f"size {size} or batch {batch} is not positive", hint="size is (height, width) in pixels")
     if backend != "auto":
@@ -108,18 +118,35 @@ def build(
     report(f"read {path}")
 
     graphs = _graphs(net)
-    _check_graphs(net, graphs, _loop(net, table), table.times[0], pairs[0], threads, backend, device)
+    check_graphs(net, graphs, _loop(net, table), table.times[0], pairs[0], threads, backend, device)
     padded = (-(-size[0] // arch.multiple) * arch.multiple, -(-size[1] // arch.multiple) * arch.multiple)
     shape = (batch, *padded)
-    loop = _loop(net, table)
-    selection = select(graphs, loop, _loop(net, reference), pairs, shape, threads, backend, precision, report, device)
+    choose = partial(
+        select, graphs, reference=_loop(net, reference), pairs=pairs, shape=shape, threads=threads, backend=backend,
+        precision=precision, report=report, device=device,
+    )  # fmt: skip
+    evaluations: list[Fit] = []
+    if max_latency is None:
+        loop = _loop(net, table)
+        selection = choose(loop=loop)
+    else:
+        loops = _loops(net, schedule, solver, output)
+        evaluations = fitting(
+            loops, _loop(net, reference), graphs, pairs, shape, threads, max_latency, backend=backend,
+            precision=precision, device=device, report=report,
+        )  # fmt: skip
+        steps, selection = within(max_latency, evaluations, lambda steps: choose(loop=loops[steps]), report)
+        solver = replace(solver, steps=steps)
+        loop, table = loops[steps], tableau(schedule, solver, output)
     chosen = backends.get(selection.chosen.backend)
     report(f"compiling for {chosen.name} {selection.chosen.precision}")
     graph = graphs[GraphShape(chosen.norm, chosen.gate)]
-    engine = chosen.compile(
-        graph, loop.modulation, (batch, 2 * arch.channels, *padded), selection.chosen.precision, threads
+    engine = mixed.compile_network(
+        chosen, graph, loop.modulation, (batch, 2 * arch.channels, *padded), selection.chosen.precision, threads
     ).export()
     manifest = _manifest(path, source, schedule, solver, output, table, shape, selection, len(pairs), threads)
+    if max_latency is not None:
+        manifest["latency"] = {"max_ms": max_latency, "evaluations": [fit.to_dict() for fit in evaluations]}
     made = Plan(manifest, graph, loop.modulation, engine, _timetable(net, schedule.T))
     made.save(plan)
     report(f"wrote {plan}")
@@ -207,7 +234,28 @@ def _loop(net: ConditionalNAFNet, table: Table) -> Loop:
     return Loop(table.rows, table.start, table.clamp, modulation_table(net, table.times[:-1]))
 
 
-def _check_graphs(
+def _loops(net: ConditionalNAFNet, schedule: Schedule, solver: Solver, output: str) -> dict[int, Loop]:
+    """The solver at every number of evaluations that it can have.
+
+    Raises:
+        InputError: for a solver that has its number for good, or less than two of them.
+    """
+    if solver.times:
+        raise InputError(
+            "a solver with a time grid of its own has a fixed number of evaluations",
+            hint="leave out max_latency, or name another solver",
+        )
+    found = {}
+    for steps in LADDER:
+        # Some need more steps than others.
+        with suppress(InputError):
+            found[steps] = _loop(net, tableau(schedule, replace(solver, steps=steps), output))
+    if len(found) < 2:
+        raise InputError("this solver has no two numbers of evaluations to choose from", hint="leave out max_latency")
+    return found
+
+
+def check_graphs(
     net: ConditionalNAFNet,
     graphs: Mapping[GraphShape, bytes],
     loop: Loop,

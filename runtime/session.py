@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mrs.kernels.noise import SEEDS
 from mrs.runtime import backends, machine, tiling
-from mrs.runtime.backends import Backend
+from mrs.runtime.backends import Backend, mixed
 from mrs.runtime.chains import device_of
 from mrs.runtime.errors import BackendError, DeviceMemoryError, InputError
 from mrs.runtime.plan import Plan, read_plan
@@ -95,12 +95,13 @@ class Restorer:
                 raise InputError(f"{name} {number} is not a whole number of at least {least}")
         self.plan = plan
         self.threads = threads or machine.threads()
+        self.workers = workers
         network = plan.manifest["network"]
         self.multiple: int = network["multiple"]
         self.channels: int = network["channels"]
         self._backend, self.precision = choose(plan, backend, precision)
         self._device = device or device_of(self._backend)
-        self._pixels = max(1, (memory or _default_memory(self._device)) // int(network["bytes_per_pixel"]) // workers)
+        self._pixels = max(1, (memory or default_memory(self._device)) // int(network["bytes_per_pixel"]) // workers)
         each = max(1, self.threads // workers)
         self._workers = [
             Worker(plan, self._backend, self.precision, each, self._pixels, self._device, graphs)
@@ -510,11 +511,11 @@ def choose(plan: Plan, asked: str | None, asked_precision: str | None = None) ->
             raise BackendError(f"no backend can run here: {reasons}")
         backend = usable
     if asked_precision is not None:
-        if asked_precision not in backend.precisions():
+        if not mixed.runs(backend, asked_precision):
             known = ", ".join(backend.precisions())
             raise InputError(f"{backend.name} runs no {asked_precision!r} here", hint=f"use one of {known}")
         return backend, asked_precision
-    precision = manifest["precision"] if manifest["precision"] in backend.precisions() else "fp32"
+    precision = manifest["precision"] if mixed.runs(backend, manifest["precision"]) else "fp32"
     made_for = machine.fingerprint(manifest["backend"], backend.version(), backend.device)
     if precision != manifest["precision"] or (asked is None and backend.name != manifest["backend"]):
         log.warning(
@@ -551,7 +552,8 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def _default_memory(device: Any) -> int:
+def default_memory(device: Any) -> int:
+    """Bytes for the network's activations where nobody gave any; `device` is a `Cuda`, or None for the CPU."""
     if device is not None:
         return max(1 << 20, int(device.free_memory()) // 2)
     free = machine.free_memory()

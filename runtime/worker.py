@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mrs.runtime import machine
-from mrs.runtime.backends import Backend, Network
+from mrs.runtime.backends import Backend, Network, mixed
 from mrs.runtime.chain import Chain
 from mrs.runtime.chains import Loop, make_chain
 from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError
@@ -159,7 +159,7 @@ class Worker:
         arguments = (self.plan.modulation, shape, self.precision, self.threads)
         if self.plan.engine is not None and shape == engine_shape and made_for == here:
             try:
-                return backend.restore(self.plan.engine, *arguments)
+                return mixed.restore_network(backend, self.plan.engine, *arguments)
             except BackendError as error:
                 log.warning("the plan's engine does not load, compiling from its graph: %s", error)
-        return backend.compile(self.plan.graph, *arguments)
+        return mixed.compile_network(backend, self.plan.graph, *arguments)

@@ -57,20 +57,33 @@ def summary(manifest: dict[str, Any]) -> str:
         ("made", f"{manifest['made_at']} by {manifest['made_by']}"),
     ]
     text = [f"{label:<13} {value}" for label, value in lines]
-    text += ["", f"{'candidate':<18}{'whole restore, ms':>20}{'parity, dB':>12}{'truth, dB':>11}  verdict"]
+    text += ["", f"{'candidate':<26}{'whole restore, ms':>20}{'parity, dB':>12}{'truth, dB':>11}  verdict"]
     for candidate in selection["candidates"]:
         chosen = all(candidate[name] == manifest[name] for name in ("backend", "precision"))
         low, high = candidate["quartiles_ms"]
         time = "not run" if low is None else f"{candidate['latency_ms']:.1f} ({low:.1f}-{high:.1f})"
         text.append(
-            f"{'*' if chosen else ' '}{candidate['backend'] + ' ' + candidate['precision']:<17}{time:>20}"
+            f"{'*' if chosen else ' '}{candidate['backend'] + ' ' + candidate['precision']:<25}{time:>20}"
             f"{_db(candidate['parity_db'], 'equal' if candidate['passed'] else '-'):>12}"
             f"{_db(candidate['truth_db'], '-', '+.2f'):>11}  {candidate['reason']}"
         )
     pictures = selection["calibration_pictures"]
     distance = "equals" if gap is None else f"is {gap:.1f} dB from"
     text.append(f"float32 at these steps {distance} its 100-step solution ({pictures} pictures)")
+    if "latency" in manifest:
+        text += ["", *_evaluations(manifest)]
     return "\n".join(text)
+
+
+def _evaluations(manifest: dict[str, Any]) -> list[str]:
+    """Why so many evaluations: all that fit into the time that was given."""
+    fits = sorted(manifest["latency"]["evaluations"], key=lambda fit: fit["steps"])
+    of = "to the clean pictures" if fits[0]["of_truth"] else "to 100 steps"
+    lines = [f"evaluations within {manifest['latency']['max_ms']:g} ms, and PSNR {of}"]
+    for fit in fits:
+        mark = "*" if fit["steps"] == manifest["solver"]["steps"] else " "
+        lines.append(f"{mark}{fit['steps']:>3} {fit['latency_ms']:>10.1f} ms {_db(fit['quality_db'], 'equal'):>8} dB")
+    return lines
 
 
 def rows(manifest: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mrs.runtime import machine
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.errors import BackendError
 
@@ -21,14 +22,22 @@ class OpenVinoNetwork:
     """A compiled model whose input and output tensors are our own arrays."""
 
     def __init__(self, compiled: Any, modulation: F32, shape: Shape) -> None:
-        import openvino
-
         count, halves, height, width = shape
         self.packed = np.zeros(shape, np.float32)
         self.output = np.empty((count, halves // 2, height, width), np.float32)
         self.retime(modulation)
         self._compiled = compiled
         self._request = compiled.create_infer_request()
+        self._bind()
+
+    def share(self, other: Any) -> None:
+        """Work on the buffers of another network of the same shape."""
+        self.packed, self.output = other.packed, other.output
+        self._bind()
+
+    def _bind(self) -> None:
+        import openvino
+
         self._request.set_tensor("packed", openvino.Tensor(self.packed, shared_memory=True))
         self._request.set_tensor("output", openvino.Tensor(self.output, shared_memory=True))
 
@@ -56,8 +65,8 @@ class OpenVino:
 
     name = "openvino"
     device = "cpu"
-    # Measured: a permuted LayerNormalization and a split output are each slower here (docs/export.md).
-    norm = "moments"
+    # Measured: a permuted LayerNormalization, written squares and a split output are each slower here (docs/export.md).
+    norm = "length"
     gate = "weights"
 
     def missing(self) -> str | None:
@@ -130,6 +139,8 @@ def _settings(precision: str, threads: int) -> dict[str, Any]:
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": threads,
+        # Networks that leave processors to others would all be pinned to the same first ones.
+        "ENABLE_CPU_PINNING": threads >= machine.threads(),
     }
 
 

@@ -232,6 +232,12 @@ def _mean(attributes: Attributes) -> Operation:
     return lambda x, axes: x.float().mean(axes, keepdim=bool(attributes["keepdims"]))
 
 
+def _length(attributes: Attributes) -> Operation:
+    import torch
+
+    return lambda x, axes: torch.linalg.vector_norm(x.float(), dim=axes, keepdim=bool(attributes["keepdims"]))
+
+
 def _pixel_shuffle(attributes: Attributes) -> Operation:
     import torch.nn.functional as F
 
@@ -252,6 +258,7 @@ OPERATIONS: dict[str, Callable[[Attributes], Operation]] = {
     "GlobalAveragePool": _plain(lambda x: x.float().mean((2, 3), keepdim=True)),
     "LayerNormalization": _layer_norm,
     "Mul": _plain(lambda x, y: x * y),
+    "ReduceL2": _length,
     "ReduceMean": _mean,
     "Split": _split,
     "Sqrt": _plain(lambda x: x.sqrt()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -140,6 +141,17 @@ def test_one_layer_normalization_node_for_each_norm(gate: str) -> None:
     assert not any(node.op_type in ("ReduceMean", "Sqrt") for node in nodes)
     plain = graph_of(network(), shape=GraphShape("moments", gate)).graph.node
     assert not any(node.op_type == "LayerNormalization" for node in plain)
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_lengths_need_no_squares(gate: str) -> None:
+    def counts(norm: str) -> Counter[str]:
+        return Counter(node.op_type for node in graph_of(network(), shape=GraphShape(norm, gate)).graph.node)
+
+    length, moments = counts("length"), counts("moments")
+    # Of each of the 12 norms a mean and a square of a whole tensor go; what comes works on one channel.
+    assert moments["ReduceMean"] - length["ReduceMean"] == length["ReduceL2"] == 12
+    assert length["LayerNormalization"] == moments["ReduceL2"] == 0
 
 
 def test_the_norm_keeps_its_epsilon() -> None:

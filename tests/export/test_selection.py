@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -283,7 +284,7 @@ def test_a_backend_that_is_missing(loops, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_pictures_are_repeated_over_the_plans_size() -> None:
     source = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
-    repeated = selection._repeated(source, (2, 5, 4))
+    repeated = selection.repeated(source, (2, 5, 4))
     assert repeated.shape == (2, 5, 4, 3)
     assert repeated.flags.c_contiguous
     for y in range(5):
@@ -316,3 +317,38 @@ def test_rounds_of_timing(monkeypatch: pytest.MonkeyPatch, seconds: float, round
 )
 def test_quartiles(times: list[float], quartiles: tuple[float, float, float]) -> None:
     assert selection._quartiles(times) == pytest.approx(quartiles)
+
+
+def test_more_evaluations_in_float32_are_tried_until_one_passes(loops, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of those that fail parity alone; what passes is not made slower."""
+    tried: list[str] = []
+
+    def judge(candidate: Candidate, *_: Any) -> Candidate:
+        tried.append(candidate.precision)
+        return replace(candidate, passed=candidate.precision in ("fp32", "bf16-after-2"), reason="said so")
+
+    class Both:
+        """An engine that computes in float32 whatever it is asked."""
+
+        name, device, norm, gate = "both", "cpu", "moments", "weights"
+
+        def missing(self) -> None:
+            return None
+
+        def precisions(self) -> tuple[str, ...]:
+            return ("fp32", "bf16")
+
+        def compile(self, graph: bytes, modulation: Any, shape: Any, precision: str, threads: int) -> Any:
+            network: Any = backends.get("onnxruntime").compile(graph, modulation, shape, "fp32", threads)
+            network.share = lambda other: None
+            return network
+
+    monkeypatch.setitem(backends.BACKENDS, "both", Both())
+    monkeypatch.setattr(selection, "judge", judge)
+    graphs, _, ten = loops
+    chosen = run((graphs, ten, ten), backend="both")
+    assert tried == ["fp32", "bf16", "bf16-after-1", "bf16-after-2"]
+    assert [entry.precision for entry in chosen.candidates] == tried
+    tried.clear()
+    assert run((graphs, ten, ten), backend="both", precision="bf16-after-1").chosen.precision == "bf16-after-1"
+    assert tried == ["bf16-after-1"]

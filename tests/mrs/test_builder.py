@@ -394,3 +394,48 @@ def test_a_graph_that_is_another_function(
     with pytest.raises(BackendError, match=r"differs from torch by .* of the largest output"):
         quickly(weights, path, backend=backend)
     assert not path.exists()
+
+
+# As many evaluations as fit
+
+
+def test_a_time_chooses_the_evaluations(weights: Path, path: Path) -> None:
+    made = build(weights, path, size=(8, 8), solver=SOLVER, backend="onnxruntime", max_latency=1e4, threads=1)
+    latency = read_plan(path).manifest["latency"]
+    assert latency["max_ms"] == 1e4
+    fits = latency["evaluations"]
+    assert {fit["steps"] for fit in fits} == set(builder.LADDER)
+    best = max(fits, key=lambda fit: (fit["quality_db"], -fit["steps"]))
+    assert made.manifest["solver"]["steps"] == len(made.rows) == best["steps"]
+    assert made.modulation.shape[0] == best["steps"]
+    # All else is as it was asked for.
+    assert made.manifest["solver"] == replace(SOLVER, steps=best["steps"]).to_dict()
+    assert restored_in_steps(path) == best["steps"]
+
+
+def restored_in_steps(path: Path) -> int:
+    with mrs.load(path, threads=1) as restorer, restorer.chain((1, 8, 8)) as chain:
+        return len(chain.rows)
+
+
+def test_without_a_time_there_is_nothing_about_it(weights: Path, path: Path) -> None:
+    assert "latency" not in build(weights, path, size=(8, 8), solver=SOLVER, backend="onnxruntime").manifest
+
+
+@pytest.mark.parametrize("milliseconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_time_that_is_none(weights: Path, path: Path, milliseconds: float) -> None:
+    with pytest.raises(InputError, match="is not a positive number of milliseconds"):
+        build(weights, path, max_latency=milliseconds)
+    assert not path.exists()
+
+
+def test_a_time_that_is_too_short(weights: Path, path: Path) -> None:
+    with pytest.raises(BackendError, match=r"in 1 evaluation takes .* ms here, more than 0\.0001 ms"):
+        build(weights, path, size=(8, 8), backend="onnxruntime", solver=SOLVER, max_latency=1e-4, threads=1)
+    assert not path.exists()
+
+
+def test_a_solver_whose_evaluations_are_settled(weights: Path, path: Path) -> None:
+    settled = Solver("dpm++", 2, steps=2, spacing="custom", times=(50.0, 20.0, 0.0))
+    with pytest.raises(InputError, match="fixed number of evaluations"):
+        build(weights, path, size=(8, 8), backend="onnxruntime", solver=settled, max_latency=100.0, threads=1)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mrs.export.graph import NORMS
 from mrs.runtime import backends
 from mrs.runtime.backends import Backend, Torch, onnxruntime, openvino
 from mrs.runtime.errors import BackendError, InputError
@@ -232,7 +233,7 @@ def test_bf16_is_near_float32_where_the_processor_has_it(tiny, packed) -> None:
 
 # Largest error of each precision, relative to the largest output.
 ERRORS = {"bf16": 1e-2, "fp16": 2e-3}
-SHAPES = [(norm, gate) for norm in ("layernorm", "moments") for gate in ("weights", "split")]
+SHAPES = [(norm, gate) for norm in NORMS for gate in ("weights", "split")]
 
 
 def graph_of(net: Any, norm: str, gate: str) -> bytes:
@@ -323,7 +324,7 @@ def test_the_norms_epsilon_is_that_of_float32(
     assert np.abs(expected(replace(tiny, net=net), packed, 0) - wanted).max() / largest < 1e-4
 
 
-@pytest.mark.parametrize("norm", ["layernorm", "moments"])
+@pytest.mark.parametrize("norm", NORMS)
 def test_the_norms_statistics_are_float32(tiny, packed, norm: str) -> None:
     """The squares of these residuals overflow in float16."""
     net = scaled(tiny, 1000.0)

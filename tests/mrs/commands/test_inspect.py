@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from dataclasses import asdict, replace
 from itertools import pairwise
@@ -179,3 +180,17 @@ def test_a_plan_that_does_not_describe_itself(refuse, run, changed, change, says
     path = changed(change)
     refuse("inspect", path, says=("does not describe itself", says, "use --json"))
     assert run("inspect", path, "--json").code == 0
+
+
+def test_the_evaluations_that_fit_are_shown(run, changed) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        fits = [
+            {"steps": 4, "latency_ms": 40.0, "quality_db": 27.25, "of_truth": True},
+            {"steps": 2, "latency_ms": 22.0, "quality_db": 30.0, "of_truth": True},
+        ]
+        manifest["latency"] = {"max_ms": 50.0, "evaluations": fits}
+
+    text = run("inspect", changed(change)).out
+    assert "evaluations within 50 ms, and PSNR to the clean pictures" in text
+    assert re.search(r"^\*  2 +22.0 ms +30.0 dB$", text, re.M)
+    assert re.search(r"^   4 +40.0 ms +27.2 dB$", text, re.M)

@@ -1,0 +1,163 @@
+"""How many evaluations fit into a given time, and how good each number of them is. Never assume that more is better."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrs.export import selection
+from mrs.export.graph import GraphShape
+from mrs.export.selection import Candidate, Pair, Report, Selection
+from mrs.runtime import backends
+from mrs.runtime.chains import Loop
+from mrs.runtime.errors import BackendError
+
+# The numbers of evaluations that are tried.
+LADDER = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One number of evaluations.
+
+    Attributes:
+        steps: how many.
+        latency_ms: of a whole restore, from a straight line through two measurements.
+        quality_db: PSNR over the calibration pictures, see `of_truth`; None where they are equal.
+        of_truth: whether to the clean pictures; otherwise to the float32 solution in 100 steps.
+    """
+
+    steps: int
+    latency_ms: float
+    quality_db: float | None
+    of_truth: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+
+def fitting(
+    loops: Mapping[int, Loop],
+    reference: Loop,
+    graphs: Mapping[GraphShape, bytes],
+    pairs: Sequence[Pair],
+    shape: tuple[int, int, int],
+    threads: int,
+    milliseconds: float,
+    *,
+    backend: str = "auto",
+    precision: str = "auto",
+    device: str = "auto",
+    report: Report = lambda line: None,
+) -> list[Fit]:
+    """The numbers of evaluations whose restore takes at most so long, the best first.
+
+    Args:
+        loops: the solver at several numbers of evaluations, at least two.
+        reference: the solver at 100.
+        graphs, pairs, shape, threads, backend, precision, device, report: as in `selection.select`.
+        milliseconds: for a whole restore.
+
+    Raises:
+        BackendError: where nothing runs, or not even the fewest evaluations fit.
+    """
+    fastest, line = None, (0.0, float("inf"))
+    for candidate in selection.candidates(backend, precision, device):
+        report(f"time of an evaluation on {candidate.backend} {candidate.precision}")
+        try:
+            measured = _line(candidate, loops, graphs, shape, threads, pairs)
+        except BackendError as error:
+            report(f"{candidate.backend} {candidate.precision} is left out: {error}")
+            continue
+        if measured[1] < line[1]:
+            fastest, line = candidate, measured
+    if fastest is None:
+        raise BackendError("no backend could be timed")
+    times = {steps: line[0] + line[1] * steps for steps in loops}
+    allowed = [steps for steps in sorted(loops) if times[steps] <= milliseconds]
+    if not allowed:
+        fewest = min(loops)
+        raise BackendError(
+            f"a restore in {fewest} evaluation{'s' * (fewest > 1)} takes {times[fewest]:.1f} ms here, "
+            f"more than {milliseconds:g} ms",
+            hint="allow more time, or build for a smaller size",
+        )
+    of_truth = any(pair.clean is not None for pair in pairs)
+    judged = [pair for pair in pairs if pair.clean is not None] if of_truth else list(pairs)
+    engine = backends.get(fastest.backend)
+    graph = graphs[GraphShape(engine.norm, engine.gate)]
+    wanted: list[NDArray[Any]]
+    if of_truth:
+        wanted = [np.asarray(pair.clean) / np.float32(255) for pair in judged]
+    else:
+        report(f"100 steps on {engine.name}, to which fewer are compared")
+        wanted = [selection.run(engine, graph, "fp32", reference, pair, threads) for pair in judged]
+    found = []
+    for steps in allowed:
+        report(f"quality of {steps} evaluations")
+        outputs = [selection.run(engine, graph, fastest.precision, loops[steps], pair, threads) for pair in judged]
+        found.append(Fit(steps, times[steps], selection.mean_psnr(outputs, wanted), of_truth))
+    # Of equal quality the faster one; equal pictures have no finite PSNR.
+    return sorted(found, key=lambda fit: (-(float("inf") if fit.quality_db is None else fit.quality_db), fit.steps))
+
+
+def _line(
+    candidate: Candidate,
+    loops: Mapping[int, Loop],
+    graphs: Mapping[GraphShape, bytes],
+    shape: tuple[int, int, int],
+    threads: int,
+    pairs: Sequence[Pair],
+) -> tuple[float, float]:
+    """Milliseconds of a restore without evaluations, and of each evaluation."""
+    engine = backends.get(candidate.backend)
+    graph = graphs[GraphShape(engine.norm, engine.gate)]
+    few, many = min(loops), sorted(loops)[min(3, len(loops) - 1)]
+    picture = selection.repeated(pairs[0].degraded, shape)
+    chains = {}
+    for steps in (few, many):
+        chain = selection.chain_of(engine, graph, candidate.precision, loops[steps], (*shape, 3), threads)
+        chain.restore_into(picture, np.empty_like(picture), seed=0)
+        chains[steps] = chain, picture
+    times = selection.time_interleaved(chains)
+    low, high = (statistics.median(times[steps]) for steps in (few, many))
+    each = max(0.0, (high - low) / (many - few))
+    return max(0.0, low - few * each), each
+
+
+def within(
+    milliseconds: float, fits: Sequence[Fit], choose: Callable[[int], Selection], report: Report
+) -> tuple[int, Selection]:
+    """The best number of evaluations whose chosen engine really keeps the time, and that engine.
+
+    Args:
+        milliseconds: for a whole restore.
+        fits: from `fitting`.
+        choose: measures all engines at a number of evaluations; what passes parity may be slower than what was timed.
+        report: called with a line of progress.
+
+    Raises:
+        BackendError: where none does.
+    """
+    measured = []
+    # Of those that are worse and slower than one that took too long, none can be needed.
+    most = float("inf")
+    for fit in fits:
+        if fit.steps >= most:
+            continue
+        found = choose(fit.steps)
+        if found.chosen.latency_ms <= milliseconds:
+            return fit.steps, found
+        measured.append(f"{fit.steps} take {found.chosen.latency_ms:.1f} ms on {found.chosen.backend}")
+        report(f"{measured[-1]}, more than {milliseconds:g} ms")
+        most = fit.steps
+    raise BackendError(
+        f"no number of evaluations keeps {milliseconds:g} ms: {'; '.join(measured)}",
+        hint="allow more time, or build for a smaller size",
+    )
