@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -117,6 +118,21 @@ def read_picture(path: Path) -> Picture:
         raise _undecodable(path, error) from error
     except Exception as error:  # decoders meet hostile bytes with any kind of exception; the file is at fault
         raise _undecodable(path, error) from error
+
+
+def picture_size(path: Path) -> tuple[int, int] | None:
+    """(height, width) that the file's header tells, as stored, without decoding the pixels; None where it tells none.
+
+    What is wrong with a file is `read_picture`'s to say.
+    """
+    # Decoders meet hostile bytes with any kind of exception.
+    with suppress(Exception), path.open("rb") as file:
+        plugin = _plugin(file.read(12))
+        if plugin is not None:
+            file.seek(0)
+            width, height = plugin(file).size
+            return height, width
+    return None
 
 
 def _undecodable(path: Path, error: Exception) -> PictureError:

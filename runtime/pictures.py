@@ -19,10 +19,13 @@ from PIL import Image
 
 from mrs.runtime.atomic import replacing
 from mrs.runtime.errors import PictureError
-from mrs.runtime.picture_decoding import MAX_PIXELS, Picture, read_picture
+from mrs.runtime.picture_decoding import MAX_PIXELS, Picture, picture_size, read_picture
 from mrs.runtime.picture_metadata import descriptive_tags, profile_space
 
-__all__ = ["MAX_PIXELS", "SUFFIXES", "Picture", "check_target", "find_pictures", "read_picture", "write_picture"]
+__all__ = [
+    "MAX_PIXELS", "SUFFIXES", "Picture", "check_target", "find_pictures", "picture_size", "read_picture",
+    "write_picture",
+]  # fmt: skip
 
 _FORMATS = {
     ".png": "PNG",

@@ -22,13 +22,25 @@ SETTINGS = (
 DESCRIPTION = """\
 Compile a checkpoint and a solver into one plan file for this machine: every
 backend and precision that runs here is measured in the whole restore, and the
-fastest whose rounding stays below the solver's own error is kept."""
+fastest whose rounding stays below the solver's own error is kept.
+
+With --target onnx-sampler, one ONNX file instead, that restores pictures with
+nothing but ONNX Runtime or OpenVINO (docs/export.md)."""
 EPILOG = """\
 examples:
   mrs-trt build rain -o rain.mrsplan                      shipped weights
   mrs-trt build lastest_EMA.pth -o derain.mrsplan --size 512x512 --steps 10
   mrs-trt build net.pth -o net.mrsplan --published --solver sde-2 --steps 20
-  mrs-trt build net.pth -o net.mrsplan --solver tuned.json          see mrs-trt tune"""
+  mrs-trt build net.pth -o net.mrsplan --solver tuned.json          see mrs-trt tune
+  mrs-trt build rain -o rain.onnx --target onnx-sampler   one file for any ONNX engine"""
+
+TARGETS = ("plan", "onnx-sampler")
+SUFFIX = ".onnx"
+# What a plan is compiled and measured for, with the values that say nothing.
+OF_PLANS = {
+    "size": (256, 256), "batch": 1, "backend": "auto", "precision": "auto", "device": "auto", "max_latency": None,
+    "calibration": None, "threads": None,
+}  # fmt: skip
 
 
 def add_parser(commands: arguments.SubParsers) -> None:
@@ -41,6 +53,10 @@ def add_parser(commands: arguments.SubParsers) -> None:
         "checkpoint", metavar="CKPT", help=".pth or .safetensors of a ConditionalNAFNet, or `rain` for shipped weights"
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PLAN", help="the plan file to write")
+    parser.add_argument(
+        "--target", default="plan", metavar="WHAT",
+        help="plan (default), or onnx-sampler: one .onnx file, float32, any size, all evaluations inside",
+    )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace PLAN where it exists")
     parser.add_argument(
         "--size", type=arguments.size, default=(256, 256), metavar="HxW",
@@ -50,8 +66,14 @@ def add_parser(commands: arguments.SubParsers) -> None:
     parser.add_argument(
         "--backend", default="auto", metavar="NAME", help="auto (default), openvino, onnxruntime, torch, torch-eager"
     )
-    parser.add_argument("--precision", default="auto", metavar="P", help="auto (default), fp32, bf16, fp16")
+    parser.add_argument(
+        "--precision", default="auto", metavar="P", help="auto (default), fp32, bf16, fp16, bf16-after-2"
+    )
     parser.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu, cuda (an NVIDIA GPU)")
+    parser.add_argument(
+        "--max-latency", type=float, metavar="MS",
+        help="milliseconds for a restore of this size: the number of evaluations within it that restores best",
+    )  # fmt: skip
     parser.add_argument("--network-output", metavar="Q", help="what the network predicts: noise, data, velocity")
     parser.add_argument("--calibration", metavar="FOLDER", help="degraded pictures to measure rounding on")
     parser.add_argument("--threads", type=arguments.threads, metavar="N", help="at most, default all processors")
@@ -83,7 +105,10 @@ def add_parser(commands: arguments.SubParsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Build and print what was chosen."""
+    _check_target(options)
     arguments.check_output(options.output, options.overwrite)
+    if options.max_latency is not None and options.steps is not None:
+        raise InputError("--max-latency chooses the number of evaluations", hint="leave out --steps or --max-latency")
     solver, made_for = _solver(options)
     arguments.require("build", "torch", "onnx", "safetensors")
     # Torch is loaded from here on, once the arguments are known to be right.
@@ -98,6 +123,16 @@ def run(options: argparse.Namespace) -> int:
             f"{options.solver} was found for another schedule than {options.checkpoint} has",
             hint="tune for this checkpoint, or give the schedule's options",
         )
+    report = (lambda line: None) if options.quiet else _report
+    if options.target == "onnx-sampler":
+        from mrs.sampler_file import export_sampler
+
+        made = export_sampler(
+            options.checkpoint, options.output, solver=solver, schedule=schedule, output=options.network_output,
+            report=report,
+        )  # fmt: skip
+        print(made.summary())
+        return 0
     plan = build(
         options.checkpoint,
         options.output,
@@ -109,14 +144,35 @@ def run(options: argparse.Namespace) -> int:
         backend=options.backend,
         precision=options.precision,
         device=options.device,
+        max_latency=options.max_latency,
         calibration=options.calibration,
         threads=options.threads,
-        report=(lambda line: None) if options.quiet else _report,
+        report=report,
     )
     from mrs.commands.inspect import summary
 
     print(summary(plan.manifest))
     return 0
+
+
+def _check_target(options: argparse.Namespace) -> None:
+    """Refuse what the target does not know, and a file that its name would take for the other target's."""
+    if options.target not in TARGETS:
+        raise InputError(f"target {options.target!r} is unknown", hint=f"use one of {', '.join(TARGETS)}")
+    whole = options.target == "onnx-sampler"
+    given = [f"--{name.replace('_', '-')}" for name, default in OF_PLANS.items() if getattr(options, name) != default]
+    if whole and given:
+        raise InputError(
+            f"--target onnx-sampler takes no {given[0]}",
+            hint="its file is float32, for any size and engine: leave it out, or build a plan",
+        )
+    if whole != (options.output.suffix.lower() == SUFFIX):
+        what, hint = (
+            ("is no name for an ONNX file", f"name it {options.output.stem}{SUFFIX}")
+            if whole
+            else ("would be a plan", "pass --target onnx-sampler, or name it .mrsplan")
+        )
+        raise InputError(f"{options.output} {what}", hint=hint)
 
 
 def _solver(options: argparse.Namespace) -> tuple[Solver, Schedule | None]:

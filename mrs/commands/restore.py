@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mrs.commands import arguments
-from mrs.runtime.errors import InputError, MrsError
+from mrs.commands import arguments, hands
+from mrs.runtime import machine
+from mrs.runtime.errors import InputError
 
 if TYPE_CHECKING:
+    from mrs.runtime.plan import Plan
+    from mrs.runtime.pool import Cancellation
     from mrs.runtime.session import Restorer
 
 # A picture and where its result goes.
 Job = tuple[Path, Path]
+# Pictures restored at a time on a CPU, where nobody says how many; more were not measured (docs/benchmarks.md).
+WORKERS = 2
+# Fewer pictures than this are restored one at a time: each takes longer beside another, and an odd one has no other.
+FEWEST = 8
+# Most pictures in hand besides those that a GPU restores, which takes less time than to encode them.
+HANDS = 8
 
 DESCRIPTION = """\
 Restore pictures with a plan. One picture goes to the file OUT, or into OUT where
@@ -55,6 +66,11 @@ def add_parser(commands: arguments.SubParsers) -> None:
     parser.add_argument("--precision", metavar="P", help="fp32, bf16 or fp16 instead of the plan's")
     parser.add_argument("--no-graphs", action="store_true", help="on a GPU: launch by launch, without a CUDA graph")
     parser.add_argument("--threads", type=arguments.threads, metavar="N", help="at most, default all processors")
+    parser.add_argument(
+        "--workers", type=arguments.positive, metavar="N",
+        help="restore so many pictures at a time, at most; they share threads and memory; "
+             "default 2 for 8 pictures or more on a CPU with several processors, else 1",
+    )  # fmt: skip
     parser.add_argument("--memory", type=arguments.megabytes, metavar="MIB", help="for activations, default 2048")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress and no summary on stderr")
     parser.set_defaults(run=run)
@@ -62,22 +78,23 @@ def add_parser(commands: arguments.SubParsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Restore everything that was named."""
-    from mrs.runtime.session import load
+    from mrs.runtime.pictures import picture_size
+    from mrs.runtime.plan import read_plan
 
     if options.tile == 0 and options.overlap is not None:
         raise InputError("--overlap is of no use without tiles", hint="leave out --overlap, or --tile 0")
     jobs, single = _jobs(options.inputs, options.output, options.overwrite)
     begin = time.perf_counter()
-    with load(
-        options.plan, backend=options.backend, precision=options.precision, threads=options.threads,
-        memory=options.memory, graphs=not options.no_graphs,
-    ) as restorer:  # fmt: skip
+    plan = read_plan(options.plan)
+    # A single picture needs no choice.
+    sizes = {source: picture_size(source) or (0, 0) for source, _ in jobs} if len(jobs) > 1 else {}
+    with _restorer(plan, list(sizes.values()), options) as restorer:
         if options.tile:
             from mrs.runtime.tiling import check_tiles, default_overlap
 
             overlap = default_overlap(options.tile) if options.overlap is None else options.overlap
             check_tiles(options.tile, overlap, restorer.multiple)
-        failed = _restore_all(restorer, jobs, single, options)
+        failed = _restore_all(restorer, jobs, sizes, single, options)
     if not options.quiet:
         seconds = time.perf_counter() - begin
         pictures = "1 picture" if len(jobs) == 1 else f"{len(jobs)} pictures"
@@ -123,7 +140,42 @@ def _check_folder(folder: Path, is_folder: bool) -> None:
         raise InputError(f"cannot write into {folder}: {nearest} is read-only", hint="name another folder")
 
 
-def _restore_all(restorer: Restorer, jobs: Sequence[Job], single: bool, options: argparse.Namespace) -> int:
+def _restorer(plan: Plan, sizes: Sequence[tuple[int, int]], options: argparse.Namespace) -> Restorer:
+    """With as many workers as are asked for, as pictures of these sizes need, and as the memory lets."""
+    from mrs.runtime.chains import device_of
+    from mrs.runtime.session import Restorer, choose, default_memory
+
+    backend, precision = choose(plan, options.backend, options.precision)
+    device = device_of(backend)
+    memory = options.memory or default_memory(device)
+    network = plan.manifest["network"]
+    default = 1
+    if device is None and len(sizes) >= FEWEST:
+        default = min(WORKERS, options.threads or machine.threads())
+    workers = hands.workers_that_fit(
+        min(options.workers or default, len(sizes)), memory // int(network["bytes_per_pixel"]), sizes,
+        network["multiple"], options.tile,
+    )  # fmt: skip
+    return Restorer(
+        plan, backend=backend.name, precision=precision, threads=options.threads, memory=memory, workers=workers,
+        graphs=not options.no_graphs, device=device,
+    )  # fmt: skip
+
+
+def _hands(restorer: Restorer, pictures: int) -> int:
+    """How many pictures to have in hand."""
+    if pictures == 1:
+        return 1
+    return restorer.workers + (1 if restorer.device == "cpu" else min(HANDS, machine.threads()))
+
+
+def _restore_all(
+    restorer: Restorer,
+    jobs: Sequence[Job],
+    sizes: Mapping[Path, tuple[int, int]],
+    single: bool,
+    options: argparse.Namespace,
+) -> int:
     """Number of pictures that failed."""
     from tqdm import tqdm
 
@@ -131,21 +183,28 @@ def _restore_all(restorer: Restorer, jobs: Sequence[Job], single: bool, options:
 
     failed = 0
     hidden = options.quiet or len(jobs) < 2 or not sys.stderr.isatty()
-    with tqdm(jobs, unit="picture", dynamic_ncols=True, disable=hidden) as progress:
-        for source, target in progress:
-            try:
-                _restore_one(restorer, source, target, options)
-            except MrsError as error:
-                if single:
-                    raise
-                # The bar steps aside for the line.
-                with tqdm.external_write_mode(file=sys.stderr):
-                    print_error(error, prefix=f"failed: {source}")
-                failed += 1
+    results = hands.in_order(
+        jobs,
+        lambda job, cancellation: _restore_one(restorer, *job, options, cancellation),
+        _hands(restorer, len(jobs)),
+        cost=lambda job: math.prod(sizes.get(job[0], ())),
+    )
+    with closing(results), tqdm(results, total=len(jobs), unit="picture", dynamic_ncols=True, disable=hidden) as bar:
+        for (source, _), error in bar:
+            if error is None:
+                continue
+            if single:
+                raise error
+            # The bar steps aside for the line.
+            with tqdm.external_write_mode(file=sys.stderr):
+                print_error(error, prefix=f"failed: {source}")
+            failed += 1
     return failed
 
 
-def _restore_one(restorer: Restorer, source: Path, target: Path, options: argparse.Namespace) -> None:
+def _restore_one(
+    restorer: Restorer, source: Path, target: Path, options: argparse.Namespace, cancellation: Cancellation
+) -> None:
     from mrs.runtime.pictures import check_target, read_picture, write_picture
 
     picture = read_picture(source)
@@ -156,7 +215,9 @@ def _restore_one(restorer: Restorer, source: Path, target: Path, options: argpar
     # Before time is spent on restoring.
     check_target(target, options.overwrite, like=picture)
     try:
-        restored = restorer.restore(picture.rgb, options.seed, tile=options.tile, overlap=options.overlap)
+        restored = restorer.restore(
+            picture.rgb, options.seed, tile=options.tile, overlap=options.overlap, cancellation=cancellation
+        )
     except MemoryError:
         raise InputError(f"{source} does not fit into memory", hint="restore it in tiles: --tile 512") from None
     write_picture(target, restored, like=picture, overwrite=options.overwrite)

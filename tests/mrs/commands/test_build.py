@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import zipfile
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -360,3 +362,116 @@ def test_without_a_backend(refuse_build, monkeypatch) -> None:
         monkeypatch.setattr(type(backend), "missing", lambda self: f"{self.name} is not installed: pip install it")
     refuse_build("-q", says="no backend can run here")
     refuse_build("-q", "--backend", "openvino", says="openvino")
+
+
+# The whole sampler as one file
+
+
+@pytest.fixture
+def sampler(run, golden, tmp_path):
+    """Build nafnet_tiny as one ONNX file; the result and the model."""
+
+    def call(*arguments: object, output: str = "restore.onnx"):
+        path = tmp_path / output
+        result = run("build", golden.weights, "-o", path, "--target", "onnx-sampler", *arguments)
+        assert result.code == 0, result.err
+        return result, onnx.load(path)
+
+    return call
+
+
+def test_a_sampler(sampler, golden) -> None:
+    result, model = sampler()
+    assert [entry.name for entry in model.graph.input] == ["picture", "noise"]
+    assert [entry.name for entry in model.graph.output] == ["restored"]
+    found = {entry.key: entry.value for entry in model.metadata_props}
+    assert found.pop("made_by").startswith("mrs-trt ")
+    assert json.loads(found.pop("solver")) == RECOMMENDED.to_dict()
+    assert json.loads(found.pop("schedule")) == Schedule().to_dict()
+    digest = hashlib.sha256(golden.weights.read_bytes()).hexdigest()
+    assert found == {
+        "checkpoint": "nafnet_tiny.pth", "checkpoint_sha256": digest, "steps": str(RECOMMENDED.steps), "output": "noise"
+    }  # fmt: skip
+    assert "noise         input, (6, N, 3, H, W) float32, standard normal" in result.out
+    assert result.err.startswith(f"read {golden.weights}\n")
+    assert result.err.endswith("restore.onnx\n")
+
+
+def test_a_sampler_with_flags_of_solver_and_schedule(sampler) -> None:
+    result, model = sampler(
+        "-q", "--solver", "ode-3", "--steps", 4, "--max-sigma", 30, "--network-output", "data", output="Restore.ONNX"
+    )
+    found = {entry.key: entry.value for entry in model.metadata_props}
+    solver, schedule = json.loads(found["solver"]), json.loads(found["schedule"])
+    assert (solver["method"], solver["order"], found["steps"]) == ("ode", 3, "4")
+    assert (schedule["max_sigma"], found["output"]) == (30.0, "data")
+    # One draw: x_T's.
+    assert model.graph.input[1].type.tensor_type.shape.dim[0].dim_value == 1
+    assert result.err == ""
+
+
+def test_a_sampler_without_any_engine(sampler, monkeypatch) -> None:
+    for backend in backends.BACKENDS.values():
+        monkeypatch.setattr(type(backend), "missing", lambda self: "not installed")
+    assert sampler("--steps", 2)[0].code == 0
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--size", "64x64"), ("--batch", 2), ("--backend", "openvino"), ("--precision", "bf16"), ("--device", "cuda"),
+        ("--calibration", "pictures"), ("--threads", 1), ("--max-latency", 5),
+    ],
+)  # fmt: skip
+def test_a_sampler_is_compiled_for_nothing(refuse_build, tmp_path, flag, value) -> None:
+    refuse_build(
+        "--target", "onnx-sampler", flag, value, output=tmp_path / "new.onnx",
+        says=(f"--target onnx-sampler takes no {flag}", "for any size and engine"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "says"),
+    [
+        ("onnx", "new.onnx", ("target 'onnx' is unknown", "use one of plan, onnx-sampler")),
+        ("onnx-sampler", "new.mrsplan", ("new.mrsplan is no name for an ONNX file", "name it new.onnx")),
+        ("onnx-sampler", "new", ("new is no name for an ONNX file", "name it new.onnx")),
+        ("plan", "new.onnx", ("new.onnx would be a plan", "pass --target onnx-sampler")),
+    ],
+)
+def test_targets_and_names_that_do_not_fit(refuse_build, tmp_path, target, name, says) -> None:
+    refuse_build("--target", target, output=tmp_path / name, says=says)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--network-output", "score"], "network output 'score' is unknown"),
+        (["--steps", "100", "--spacing", "leading"], "use fewer steps"),
+    ],
+    ids=["output", "steps"],
+)
+def test_what_a_sampler_shares_with_plans_is_refused_alike(refuse_build, tmp_path, flags, says) -> None:
+    refuse_build("-q", "--target", "onnx-sampler", *flags, output=tmp_path / "new.onnx", says=says)
+    refuse_build("-q", "--target", "onnx-sampler", checkpoint=tmp_path / "missing.pth", output=tmp_path / "new.onnx",
+                 says="missing.pth does not exist")  # fmt: skip
+
+
+@pytest.mark.usefixtures("no_space")
+def test_a_full_disk_for_a_sampler(refuse_build, tmp_path) -> None:
+    refuse_build("-q", "--target", "onnx-sampler", output=tmp_path / "new.onnx", says="No space left on device")
+
+
+def test_a_sampler_of_a_network_that_gives_nan(refuse_build, golden, tmp_path) -> None:
+    state = dict(torch.load(golden.weights))
+    state["ending.weight"] = torch.full_like(state["ending.weight"], 3e38)
+    torch.save(state, tmp_path / "large.pth")
+    refuse_build(
+        "-q", "--target", "onnx-sampler", checkpoint=tmp_path / "large.pth", output=tmp_path / "new.onnx",
+        says="the network gives infinities or NaN in float32",
+    )  # fmt: skip
+
+
+def test_a_sampler_that_an_engine_gets_wrong(refuse_build, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("mrs.builder.GRAPH_TOLERANCE", 0.0)
+    refuse_build("-q", "--target", "onnx-sampler", output=tmp_path / "new.onnx", says="openvino differs from torch")

@@ -6,8 +6,10 @@ import errno
 import io
 import os
 import re
+import signal
 import struct
 import sys
+import threading
 import zipfile
 import zlib
 from pathlib import Path
@@ -17,9 +19,13 @@ import pytest
 from PIL import Image, ImageCms
 
 import mrs
+from mrs.commands import hands
 from mrs.runtime.errors import BackendError
-from mrs.runtime.pictures import read_picture
+from mrs.runtime.pictures import read_picture, write_picture
 from mrs.runtime.session import Restorer
+
+# Far longer than any of this takes: only a test that fails waits for it.
+LONG = 20.0
 
 
 @pytest.fixture
@@ -93,12 +99,12 @@ def test_options_reach_the_restorer(run, plan, picture, out, monkeypatch) -> Non
     import mrs.runtime.session as session
 
     asked = []
-    real = session.load
-    monkeypatch.setattr(session, "load", lambda path, **options: asked.append(options) or real(path, **options))
+    real = session.Restorer
+    monkeypatch.setattr(session, "Restorer", lambda plan, **options: asked.append(options) or real(plan, **options))
     flags = ["--backend", "onnxruntime", "--precision", "fp32", "--threads", 1, "--memory", 64, "--no-graphs"]
     assert run("restore", plan, picture, "-o", out, *flags).code == 0
     expected = {"backend": "onnxruntime", "precision": "fp32", "threads": 1, "memory": 64 << 20, "graphs": False}
-    assert asked == [expected]
+    assert asked == [expected | {"workers": 1, "device": None}]
 
 
 def test_a_precision_that_the_backend_does_not_run(run, plan, picture, out) -> None:
@@ -215,18 +221,142 @@ def test_a_picture_too_large_for_memory(refuse_restore, monkeypatch) -> None:
 
 
 def test_ctrl_c_keeps_what_is_done(run, plan, pictures, tmp_path, monkeypatch) -> None:
-    real, calls = Restorer.restore, []
+    real, lock, calls = Restorer.restore, threading.Lock(), []
+    written, cancelled = threading.Event(), threading.Event()
+
+    def restore(self, image, *arguments, cancellation, **options):
+        with lock:
+            calls.append(image.shape)
+        if image.shape[0] == 20:
+            return real(self, image, *arguments, cancellation=cancellation, **options)
+        # The others are in hand when the key is pressed, after the first was written.
+        assert written.wait(LONG)
+        with cancellation.waking(cancelled):
+            if image.shape[0] == 33:
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            assert cancelled.wait(LONG)
+        return real(self, image, *arguments, cancellation=cancellation, **options)
+
+    def write(path, *arguments, **options) -> None:
+        write_picture(path, *arguments, **options)
+        written.set()
+
+    monkeypatch.setattr(Restorer, "restore", restore)
+    monkeypatch.setattr("mrs.runtime.pictures.write_picture", write)
+    result = run("restore", plan, pictures, "-o", tmp_path / "out", "--workers", 2)
+    assert (result.code, result.err) == (130, "interrupted\n")
+    assert {path.name for path in (tmp_path / "out").rglob("*.*")} == {"a.png"}
+    assert len(calls) in (2, 3)
+
+
+# Several at a time
+
+
+@pytest.fixture
+def loaded(monkeypatch) -> list[Restorer]:
+    """The restorers that were made."""
+    made = []
+    real = Restorer.__init__
+
+    def init(self, *arguments, **options) -> None:
+        real(self, *arguments, **options)
+        made.append(self)
+
+    monkeypatch.setattr(Restorer, "__init__", init)
+    return made
+
+
+@pytest.mark.parametrize("flags", [[], ["--tile", 16, "--seed", 7], ["--memory", 1]], ids=["plain", "tiles", "memory"])
+def test_any_number_of_workers_gives_the_same_files(run, plan, pictures, tmp_path, photo, flags) -> None:
+    # Larger than fits the smallest memory.
+    Image.fromarray(photo(150, 90)).save(pictures / "large.png")
+    results = []
+    for workers in (1, 2, 3):
+        folder = tmp_path / f"out-{workers}"
+        assert run("restore", plan, pictures, "-o", folder, "--workers", workers, *flags).code == 0
+        results.append({path.name: path.read_bytes() for path in folder.rglob("*.*")})
+    assert results[0] == results[1] == results[2]
+    assert len(results[0]) == 4
+
+
+def test_two_restores_at_a_time(run, plan, pictures, tmp_path, monkeypatch) -> None:
+    real, both = Restorer.restore, threading.Barrier(2)
+    (pictures / "deep" / "er" / "c.webp").unlink()
 
     def restore(self, *arguments, **options):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
+        both.wait(LONG)
         return real(self, *arguments, **options)
 
     monkeypatch.setattr(Restorer, "restore", restore)
-    result = run("restore", plan, pictures, "-o", tmp_path / "out")
-    assert (result.code, result.err) == (130, "interrupted\n")
-    assert [path.name for path in (tmp_path / "out").rglob("*")] == ["a.png"]
+    assert run("restore", plan, pictures, "-o", tmp_path / "out", "--workers", 2).code == 0
+
+
+def test_a_picture_is_read_while_another_is_restored(run, plan, pictures, tmp_path, monkeypatch) -> None:
+    """With one worker too."""
+    real, later = Restorer.restore, threading.Event()
+
+    def restore(self, image, *arguments, **options):
+        assert image.shape[0] != 20 or later.wait(LONG)
+        return real(self, image, *arguments, **options)
+
+    def read(path):
+        if path.name == "b.jpg":
+            later.set()
+        return read_picture(path)
+
+    monkeypatch.setattr(Restorer, "restore", restore)
+    monkeypatch.setattr("mrs.runtime.pictures.read_picture", read)
+    assert run("restore", plan, pictures, "-o", tmp_path / "out", "--workers", 1).code == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "flags", "processors", "workers"),
+    [
+        (8, [], 1, 1),
+        (8, [], 2, 2),
+        (8, [], 64, 2),
+        (7, [], 64, 1),  # an odd one would have no other beside it
+        (8, ["--threads", 1], 64, 1),
+        (8, ["--workers", 1], 64, 1),
+        (3, ["--workers", 2], 1, 2),
+        (3, ["--workers", 50], 64, 3),
+        (3, ["--workers", 3, "--memory", 1], 64, 1),  # the largest is cut even alone
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else str(value),
+)
+def test_the_number_of_workers(
+    run, plan, pictures, tmp_path, monkeypatch, loaded, photo, count, flags, processors, workers
+) -> None:
+    for number in range(count - 3):
+        Image.fromarray(photo(20, 24)).save(pictures / f"more-{number}.png")
+    monkeypatch.setattr("mrs.runtime.machine.threads", lambda: processors)
+    if "--memory" in flags:
+        monkeypatch.setattr("mrs.commands.arguments.megabytes", lambda text: 1 << 17)
+    assert run("restore", plan, pictures, "-o", tmp_path / "out", *flags).code == 0
+    assert [restorer.workers for restorer in loaded] == [workers]
+
+
+def test_pictures_in_hand_are_counted_by_their_pixels(run, plan, pictures, tmp_path, monkeypatch) -> None:
+    real, costs = hands.in_order, []
+
+    def in_order(jobs, *arguments, cost):
+        costs.extend(cost(job) for job in jobs)
+        return real(jobs, *arguments, cost=cost)
+
+    monkeypatch.setattr(hands, "in_order", in_order)
+    (pictures / "z.png").write_bytes(b"no picture")
+    assert run("restore", plan, pictures, "-o", tmp_path / "out").code == 1
+    assert costs == [*(pixels(pictures / name)[..., 0].size for name in ("a.png", "b.jpg", "deep/er/c.webp")), 0]
+
+
+def test_a_bug_is_no_failed_picture(plan, pictures, tmp_path, monkeypatch, run) -> None:
+    def restore(self, *arguments, **options):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(Restorer, "restore", restore)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        run("restore", plan, pictures, "-o", tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*.*"))
 
 
 # Progress
@@ -367,6 +497,8 @@ def test_a_plan_of_a_later_format(refuse_restore, plan, tmp_path) -> None:
         (["--seed", "4294967296"], "'4294967296' is not a whole number from 0 to 4294967295"),
         (["--backend", "cuda"], ("backend 'cuda' is unknown", "openvino, onnxruntime")),
         (["--threads", "0"], "'0' is not a whole number of at least 1"),
+        (["--workers", "0"], "'0' is not a whole number of at least 1"),
+        (["--workers", "two"], "'two' is not a whole number of at least 1"),
         (["--memory", "1.5"], "'1.5' is not a whole number of at least 1"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

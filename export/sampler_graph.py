@@ -1,0 +1,177 @@
+"""The whole sampler as one ONNX graph: pictures in, restored pictures out, every evaluation of the network inside.
+
+Inputs: `picture` (N, H, W, C) uint8 of any size; `noise` (1 + draws, N, C, H, W) float32, standard normal, z of x_T
+first and then one for each row that draws. Output: `restored`, like `picture`. The network's nodes stand there once for
+each row, its weights once: all copies share them. `mrs.runtime.chain` is the same loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from mrs.export.graph import IR_VERSION, OPSET
+from mrs.export.sampler_nodes import Nodes, is_vector
+from mrs.kernels.row import Row
+from mrs.kernels.update import LARGEST_THRESHOLD
+from mrs.runtime.chains import Loop
+from mrs.runtime.errors import InputError
+
+RESULTS = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}
+# Names of the sides that the network sees.
+PADDED = ("padded_height", "padded_width")
+CLAMPS = ("none", "unit", "threshold")
+# The threshold's quantile, 0.995, as a fraction: ranks are whole numbers, which no engine rounds.
+RANK = (199, 200)
+
+
+def build_sampler(
+    network: onnx.ModelProto,
+    loop: Loop,
+    multiple: int,
+    metadata: Mapping[str, str] | None = None,
+    result: str = "uint8",
+) -> onnx.ModelProto:
+    """The sampler as a checked ONNX model.
+
+    Args:
+        network: from `mrs.export.graph.build_graph`, for any size and batch.
+        loop: what to run.
+        multiple: the network takes sides that are multiples of it; other pictures are padded with zeros inside.
+        metadata: kept in the model, for whoever wants to know where it comes from.
+        result: `uint8`, or `float32` for pictures in [0, 1] that are not rounded.
+
+    Raises:
+        InputError: for an unknown clamp or result.
+    """
+    if loop.clamp not in CLAMPS or result not in RESULTS:
+        raise InputError(
+            f"clamp {loop.clamp!r} or result {result!r} is unknown", hint=f"clamp: {CLAMPS}, result: {tuple(RESULTS)}"
+        )
+    channels = network.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    draws = 1 + sum(row.n != 0 for row in loop.rows)
+    emit = Nodes()
+    planes = emit("Transpose", emit("Cast", "picture", to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
+    mu = emit("Div", planes, emit.number(255))
+    noise = (emit("Gather", "noise", emit.constant(np.array(draw, np.int64)), axis=0) for draw in range(draws))
+    x = emit.weighted((1.0, mu), (loop.start, next(noise)))
+    x = _steps(emit, _with_shapes(network, multiple), loop, multiple, mu, x, noise)
+
+    x = emit("Clip", x, emit.number(0), emit.number(1))
+    if result == "uint8":
+        # ONNX rounds halves to even, as the runtime does.
+        levels = emit("Round", emit("Mul", x, emit.number(255)))
+        x = emit("Cast", levels, to=TensorProto.UINT8)
+    emit("Transpose", x, perm=[0, 2, 3, 1], output="restored")
+
+    pictures = ["batch", "height", "width", channels]
+    graph = helper.make_graph(
+        emit.nodes,
+        "restore",
+        [
+            helper.make_tensor_value_info("picture", TensorProto.UINT8, pictures),
+            helper.make_tensor_value_info("noise", TensorProto.FLOAT, [draws, "batch", channels, "height", "width"]),
+        ],
+        [helper.make_tensor_value_info("restored", RESULTS[result], pictures)],
+        [*(tensor for tensor in network.graph.initializer if not is_vector(tensor)), *emit.initializers],
+        value_info=emit.shapes,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="mrs-trt")
+    model.ir_version = IR_VERSION
+    helper.set_model_props(model, dict(metadata or {}))
+    onnx.checker.check_model(model)
+    return model
+
+
+def _with_shapes(network: onnx.ModelProto, multiple: int) -> onnx.GraphProto:
+    """The network's graph with the shape of every value, its sides by name.
+
+    Engines cannot tell that the sides of a convolution's output are those of another's. ONNX Runtime, which plans its
+    memory when it loads, would search for many times as long, in vain, and share no memory between values.
+    """
+    inferred = onnx.ModelProto()
+    inferred.CopyFrom(network)
+    # Large primes as sides, to be recognised wherever inference takes them.
+    sides = dict(zip(("batch", *PADDED), (1_000_003, 1_000_033 * multiple, 1_000_037 * multiple), strict=True))
+    names = {sides["batch"]: "batch"}
+    for side in PADDED:
+        names[sides[side]] = side
+        names |= {sides[side] >> level: f"{side}/{1 << level}" for level in range(1, multiple.bit_length())}
+    for axis, side in zip((0, 2, 3), sides, strict=True):
+        inferred.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = sides[side]
+        inferred.graph.output[0].type.tensor_type.shape.dim[axis].dim_value = sides[side]
+    graph = onnx.shape_inference.infer_shapes(inferred, strict_mode=True).graph
+    for value in (*graph.value_info, *graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_value in names:
+                dim.dim_param = names[dim.dim_value]
+    graph.value_info.append(graph.output[0])
+    return graph
+
+
+def _steps(
+    emit: Nodes, network: onnx.GraphProto, loop: Loop, multiple: int, mu: str, x: str, noise: Iterator[str]
+) -> str:
+    """All rows; the name of the last state."""
+    sides = emit("Shape", mu, start=2)
+    missing = emit("Mod", emit("Neg", sides), emit.whole(multiple))
+    pads = emit("Concat", emit.whole(0, 0, 0, 0, 0, 0), missing, axis=0)
+    channels = network.output[0].type.tensor_type.shape.dim[1].dim_value
+    padded = emit.shaped(emit("Pad", mu, pads), "batch", channels, *PADDED)
+    older: list[str] = []
+    for step, row in enumerate(loop.rows):
+        difference = emit.shaped(emit("Pad", emit("Sub", x, mu), pads), "batch", channels, *PADDED)
+        packed = emit("Concat", difference, padded, axis=1)
+        modulation = emit.constant(loop.modulation[step][None, :, None, None])
+        output = emit.copy(network, f"step_{step}", {"packed": packed, "modulation": modulation})
+        output = emit("Slice", output, emit.whole(0, 0), sides, emit.whole(2, 3))
+        emit.shaped(output, "batch", channels, "height", "width")
+        q0 = _clamped(emit, emit.weighted((row.cx, x), (row.cm, mu), (row.cf, output)), loop.clamp)
+        if row.m:
+            q0 = emit.weighted((1.0, q0), (row.m, emit("Sub", older[0], q0)))
+        x = emit.weighted(*_update(row, x, mu, q0, older, noise))
+        older = [q0, *older[:2]]
+    return x
+
+
+def _update(row: Row, x: str, mu: str, q0: str, older: list[str], noise: Iterator[str]) -> Iterator[tuple[float, str]]:
+    yield from ((row.ax, x), (row.am, mu), (row.b0, q0))
+    # No row looks back on more predictions than there are.
+    yield from zip((row.b1, row.b2, row.b3), older, strict=False)
+    if row.n:
+        yield row.n, next(noise)
+
+
+def _clamped(emit: Nodes, q: str, clamp: str) -> str:
+    """A prediction as it is used and kept."""
+    if clamp == "none":
+        return q
+    if clamp == "unit":
+        return emit("Clip", q, emit.number(0), emit.number(1))
+    bound = _threshold(emit, q)
+    return emit("Div", emit("Max", emit("Min", q, bound), emit("Neg", bound)), bound)
+
+
+def _threshold(emit: Nodes, q: str) -> str:
+    """`mrs.kernels.update.threshold` of each picture, (N, 1, 1, 1)."""
+    values = emit("Flatten", emit("Abs", q))
+    above, below = RANK
+    # rank = above (count - 1) / below, in parts that fit 32 bits, for some engines have no 64.
+    last = emit("Sub", emit("Shape", values, start=1), emit.whole(1))
+    parts, rest = emit("Div", last, emit.whole(below)), emit("Mod", last, emit.whole(below))
+    rest = emit("Mul", rest, emit.whole(above))
+    low = emit("Add", emit("Mul", parts, emit.whole(above)), emit("Div", rest, emit.whole(below)))
+    fraction = emit("Cast", emit("Mod", rest, emit.whole(below)), to=TensorProto.FLOAT)
+    fraction = emit("Div", fraction, emit.number(below))
+    # The value of rank `low` is the last of this many largest ones, the one above it the last but one.
+    count = emit("Sub", emit("Add", last, emit.whole(1)), low)
+    largest = emit.top(values, count)
+    high = emit("Max", emit("Sub", count, emit.whole(2)), emit.whole(0))
+    lower = emit("Gather", largest, emit("Sub", count, emit.whole(1)), axis=1)
+    upper = emit("Gather", largest, high, axis=1)
+    quantile = emit("Add", lower, emit("Mul", emit("Sub", upper, lower), fraction))
+    bound = emit("Clip", quantile, emit.number(1), emit.number(LARGEST_THRESHOLD))
+    return emit("Reshape", bound, emit.whole(-1, 1, 1, 1))

@@ -1,0 +1,92 @@
+"""Several pictures in hand at a time: while some are restored, others are read, or encoded and written."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+from mrs.runtime.errors import MrsError
+from mrs.runtime.pool import Cancellation
+
+T = TypeVar("T")
+
+# Of all pictures in hand together; each takes some ten bytes outside of the network, in tiles some twenty. One alone
+# may have more.
+PIXELS = 1 << 26
+# Seconds until an interrupt is noticed.
+NOTICE = 0.2
+
+
+def workers_that_fit(most: int, pixels: int, sizes: Sequence[tuple[int, int]], multiple: int, tile: int | None) -> int:
+    """How many workers leave each so much memory that no picture is cut into smaller tiles than one alone would cut.
+
+    Args:
+        most: of these at most, and at least 1.
+        pixels: that fit the memory that the workers share.
+        sizes: (height, width) of the pictures.
+        multiple: what the network pads them to.
+        tile: side of the tiles asked for; 0 for none; None where memory decides.
+    """
+    areas = ((-(-height // multiple) * multiple) * (-(-width // multiple) * multiple) for height, width in sizes)
+    largest = max((1, *areas))
+    if tile:
+        largest = min(largest, tile * tile)
+    return max(1, min(most, pixels // largest))
+
+
+def in_order(
+    items: Sequence[T],
+    work: Callable[[T, Cancellation], None],
+    hands: int,
+    cost: Callable[[T], int],
+    limit: int = PIXELS,
+) -> Generator[tuple[T, MrsError | None]]:
+    """Do the work for every item, several at a time; close the iterator to stop before the end.
+
+    Items are begun in their order, and given in their order with the error that their work ended with. An end before
+    the last item, an interrupt or a bug among them, cancels what waits and waits for what runs.
+
+    Args:
+        items: to work on.
+        work: called in `hands` many threads, or with one hand in this thread; its `Cancellation` is for what waits.
+        cost, limit: an item is begun when its cost and that of the others in hand are at most the limit, or alone.
+    """
+    cancellation = Cancellation()
+    if hands == 1:
+        for item in items:
+            yield item, _outcome(lambda item=item: work(item, cancellation))  # type: ignore[misc]
+        return
+    line: deque[tuple[T, Future[None]]] = deque()
+    with ThreadPoolExecutor(hands) as pool:
+        try:
+            for item in items:
+                while busy := [(other, future) for other, future in line if not future.done()]:
+                    if len(busy) < hands and cost(item) + sum(cost(other) for other, _ in busy) <= limit:
+                        break
+                    _wait_for_one([future for _, future in busy])
+                while line and line[0][1].done():
+                    first, future = line.popleft()
+                    yield first, _outcome(future.result)
+                line.append((item, pool.submit(work, item, cancellation)))
+            for item, future in line:
+                _wait_for_one([future])
+                yield item, _outcome(future.result)
+        finally:
+            cancellation.cancel()
+            pool.shutdown(cancel_futures=True)
+
+
+def _wait_for_one(futures: Sequence[Future[None]]) -> None:
+    # Without a timeout an interrupt just before a lock is taken, or on Windows any, is noticed when the work ends.
+    while not wait(futures, timeout=NOTICE, return_when=FIRST_COMPLETED).done:
+        pass
+
+
+def _outcome(end: Callable[[], None]) -> MrsError | None:
+    try:
+        end()
+    except MrsError as error:
+        return error
+    return None

@@ -1,0 +1,108 @@
+"""From a checkpoint to one ONNX file that restores pictures with nothing but an ONNX engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mrs import _version
+from mrs.builder import check_graphs, read_source
+from mrs.calibration import calibration_pairs
+from mrs.export.graph import GraphShape, build_graph
+from mrs.export.modulation import modulation_table
+from mrs.export.sampler_graph import build_sampler
+from mrs.runtime import backends, machine
+from mrs.runtime.atomic import replacing
+from mrs.runtime.chains import Loop
+from mrs.schedule import Schedule
+from mrs.solver import RECOMMENDED, Solver
+from mrs.table import tableau
+
+
+@dataclass(frozen=True)
+class SamplerFile:
+    """What was written.
+
+    Attributes:
+        path: of the file.
+        size: of the file, in bytes.
+        evaluations: of the network.
+        draws: pictures of noise that it takes for each picture.
+        channels: of a picture.
+        metadata: that the file carries.
+    """
+
+    path: Path
+    size: int
+    evaluations: int
+    draws: int
+    channels: int
+    metadata: dict[str, str]
+
+    def summary(self) -> str:
+        """Aligned lines: what the file is and what it takes and gives."""
+        pictures = f"(N, H, W, {self.channels}) uint8"
+        lines = [
+            ("checkpoint", f"{self.metadata['checkpoint']}  sha256 {self.metadata['checkpoint_sha256'][:16]}..."),
+            ("evaluations", str(self.evaluations)),
+            ("picture", f"input, {pictures}, any N, H and W"),
+            ("noise", f"input, ({self.draws}, N, {self.channels}, H, W) float32, standard normal"),
+            ("restored", f"output, {pictures}"),
+            ("size", f"{self.size / 1e6:.1f} MB"),
+        ]
+        return "\n".join(f"{label:<13} {value}" for label, value in lines)
+
+
+def export_sampler(
+    checkpoint: str | Path,
+    path: str | Path,
+    *,
+    solver: Solver | None = None,
+    schedule: Schedule | None = None,
+    output: str | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> SamplerFile:
+    """Write the whole sampler as one ONNX file, in float32, for pictures of any size; see docs/export.md.
+
+    Args:
+        checkpoint: `.pth` or `.safetensors`, or the name of shipped weights, such as `rain`.
+        path: the file to write; it is replaced where it exists.
+        solver: by default `mrs.solver.RECOMMENDED`.
+        schedule: the process the network was trained on; by default what the checkpoint says, else Refusion's.
+        output: what the network predicts; by default what the checkpoint says, else `noise`.
+        report: called with lines of progress.
+
+    Raises:
+        CheckpointError: for a checkpoint that cannot be read or does not fit.
+        BackendError: where OpenVINO is installed and does not give the network's function.
+        InputError: for any other argument that is wrong.
+    """
+    solver = solver or RECOMMENDED
+    source, found, schedule, output = read_source(checkpoint, schedule, output)
+    table = tableau(schedule, solver, output)
+    net, arch = source.network(), source.arch
+    report(f"read {found}")
+    # The form that OpenVINO runs fastest, for the other engine's own is hardly faster there.
+    engine = backends.get("openvino")
+    shape = GraphShape(engine.norm, engine.gate)
+    network = build_graph({key: value.numpy() for key, value in net.state_dict().items()}, arch, shape=shape)
+    loop = Loop(table.rows, table.start, table.clamp, modulation_table(net, table.times[:-1]))
+    (pair, *_) = calibration_pairs(None, None, arch.multiple)
+    graphs = {shape: network.SerializeToString()}
+    check_graphs(net, graphs, loop, table.times[0], pair, machine.threads(), engine.name, engine.device)
+    metadata = {
+        "made_by": f"mrs-trt {_version.__version__}",
+        "checkpoint": found.name,
+        "checkpoint_sha256": source.sha256,
+        "schedule": json.dumps(schedule.to_dict()),
+        "solver": json.dumps(solver.to_dict()),
+        "steps": str(len(table.rows)),
+        "output": output,
+    }
+    content = build_sampler(network, loop, arch.multiple, metadata).SerializeToString()
+    with replacing(Path(path)) as file:
+        file.write(content)
+    report(f"wrote {path}")
+    return SamplerFile(Path(path), len(content), len(table.rows), 1 + table.draws, arch.channels, metadata)

@@ -1,0 +1,396 @@
+"""The sampler's one graph restores what the runtime's loop restores, on both engines, and holds its weights once."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from mrs.export.graph import GraphShape, build_graph
+from mrs.export.modulation import modulation_table
+from mrs.export.nafnet import Architecture, ConditionalNAFNet
+from mrs.export.sampler_graph import build_sampler
+from mrs.kernels.noise import normal
+from mrs.methods import METHODS
+from mrs.reference import sample
+from mrs.runtime import backends
+from mrs.runtime.chain import Chain
+from mrs.runtime.chains import Loop
+from mrs.runtime.errors import InputError
+from mrs.runtime.onnx_guard import check_self_contained
+from mrs.schedule import Schedule
+from mrs.solver import RECOMMENDED, Solver
+from mrs.table import Table, tableau
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = Architecture(width=4, enc_blocks=(1, 1), mid_blocks=1, dec_blocks=(1, 1))
+SEED = 5
+SOLVERS = {
+    "ode-1": Solver(order=1, steps=3),
+    "ode-2": Solver(order=2, steps=4),
+    "ode-3": Solver(order=3, steps=5),
+    "sde-2": Solver(method="sde", steps=4),
+    "posterior": Solver(method="posterior", order=1, steps=4, clamp="unit"),
+    "unipc": Solver(method="unipc-b2", order=3, steps=5),
+    "ghvb": Solver(method="ghvb", order=4, steps=7, momentum=0.4),
+    "noise prediction": Solver(steps=3, prediction="noise"),
+    "threshold": Solver(steps=3, clamp="threshold"),
+    "one step": Solver(order=1, steps=1),
+}
+
+
+@cache
+def network(arch: Architecture = SMALL) -> ConditionalNAFNet:
+    """Blocks and times matter, and pictures are neither black nor white."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(1)
+        net = ConditionalNAFNet(arch).eval()
+        for name, parameter in net.named_parameters():
+            parameter.copy_((1.0 if name.endswith(("beta", "gamma", ".g")) else 0.25) * torch.randn_like(parameter))
+        net.ending.bias.fill_(0.5)
+        net.ending.weight.mul_(0.1)
+    return net
+
+
+def graph_of(net: ConditionalNAFNet) -> onnx.ModelProto:
+    state = {key: value.numpy() for key, value in net.state_dict().items()}
+    return build_graph(state, net.arch, shape=GraphShape("moments", "weights"))
+
+
+def table_of(solver: Solver) -> Table:
+    return tableau(Schedule(), solver, "data")
+
+
+def sampler(net: ConditionalNAFNet, table: Table, **options: Any) -> onnx.ModelProto:
+    loop = Loop(table.rows, table.start, table.clamp, modulation_table(net, table.times[:-1]))
+    return build_sampler(graph_of(net), loop, net.arch.multiple, **options)
+
+
+def picture_of(count: int, height: int, width: int, channels: int = 3) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (count, height, width, channels), np.uint8)
+
+
+def noise_of(table: Table, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What the runtime draws from SEED, in the form that the graph takes."""
+    count, height, width, channels = picture.shape
+    draws = [0, *(step + 1 for step, row in enumerate(table.rows) if row.n)]
+    return np.stack([normal(SEED, draw, (count, channels, height, width)) for draw in draws])
+
+
+def by_chain(net: ConditionalNAFNet, table: Table, picture: NDArray[np.uint8], dtype: type) -> NDArray[Any]:
+    """What the runtime's loop gives."""
+    count, height, width, channels = picture.shape
+    sides = (-(-side // net.arch.multiple) * net.arch.multiple for side in (height, width))
+    compiled = backends.get("onnxruntime").compile(
+        graph_of(net).SerializeToString(), modulation_table(net, table.times[:-1]), (count, 2 * channels, *sides),
+        "fp32", 1,
+    )  # fmt: skip
+    chain = Chain(compiled, table.rows, table.start, table.clamp, (count, channels, height, width), 1)
+    return chain.restore_into(picture, np.empty(picture.shape, dtype), SEED)
+
+
+def on_onnxruntime(model: onnx.ModelProto, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(["restored"], feeds)[0])
+
+
+def on_openvino(model: onnx.ModelProto, feeds: dict[str, NDArray[Any]], static: bool = True) -> NDArray[Any]:
+    import openvino
+
+    core = openvino.Core()
+    read = core.read_model(model.SerializeToString())
+    if static:
+        read.reshape({name: list(array.shape) for name, array in feeds.items()})
+    compiled = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1})
+    return np.array(compiled(feeds)["restored"])
+
+
+ENGINES: dict[str, Callable[..., NDArray[Any]]] = {"onnxruntime": on_onnxruntime, "openvino": on_openvino}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", SOLVERS)
+def test_restores_what_the_loop_restores(name: str, engine: str) -> None:
+    table, picture = table_of(SOLVERS[name]), picture_of(2, 9, 14)
+    feeds = {"picture": picture, "noise": noise_of(table, picture)}
+    restored = ENGINES[engine](sampler(network(), table, result="float32"), feeds)
+    expected = by_chain(network(), table, picture, np.float32)
+    np.testing.assert_allclose(restored, expected, rtol=0, atol=2e-5)
+    # Neither all black nor all white: then everything would be equal.
+    assert expected.std() > 0.05
+
+
+@pytest.mark.parametrize(
+    ("method", "order"), [(name, order) for name, each in METHODS.items() for order in each.orders]
+)
+def test_every_method_is_the_reference_loop(method: str, order: int) -> None:
+    option = {"momentum": {"momentum": 0.3}, "stochasticity": {"stochasticity": 0.7}}.get(METHODS[method].option, {})
+    table, picture = table_of(Solver(method, order, steps=5, **option)), picture_of(1, 8, 8)
+    noise = noise_of(table, picture)
+    draws = iter(noise[1:])
+    aligned = [next(draws) if row.n else noise[0] for row in table.rows]
+    net = network()
+
+    def denoise(x: NDArray[Any], mu: NDArray[Any], t: float) -> NDArray[Any]:
+        with torch.no_grad():
+            return net(torch.from_numpy(x), torch.from_numpy(mu), t).numpy()
+
+    mu = np.ascontiguousarray(picture.transpose(0, 3, 1, 2)) / np.float32(255)
+    expected = sample(denoise, mu, table, noise=aligned, init_noise=noise[0]).transpose(0, 2, 3, 1)
+    restored = on_onnxruntime(sampler(net, table, result="float32"), {"picture": picture, "noise": noise})
+    np.testing.assert_allclose(restored, expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("size", [(1, 8, 12), (1, 1, 1), (3, 7, 9), (1, 13, 4)], ids=str)
+def test_levels_of_any_size_and_batch(size: tuple[int, int, int], engine: str) -> None:
+    table, picture = table_of(SOLVERS["sde-2"]), picture_of(*size)
+    restored = ENGINES[engine](sampler(network(), table), {"picture": picture, "noise": noise_of(table, picture)})
+    expected = by_chain(network(), table, picture, np.uint8)
+    assert (restored.dtype, restored.shape) == (np.uint8, picture.shape)
+    # Round-off may move a value over the middle between two levels.
+    difference = np.abs(restored.astype(int) - expected)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() <= 0.01
+
+
+def test_one_compiled_model_takes_all_sizes() -> None:
+    table, model = table_of(SOLVERS["sde-2"]), sampler(network(), table_of(SOLVERS["sde-2"]))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for size in ((1, 8, 8), (2, 5, 11)):
+        picture = picture_of(*size)
+        (restored,) = session.run(None, {"picture": picture, "noise": noise_of(table, picture)})
+        assert np.abs(restored.astype(int) - by_chain(network(), table, picture, np.uint8)).max() <= 1
+
+
+def test_openvino_takes_a_size_that_it_was_not_told_before() -> None:
+    table, picture = table_of(SOLVERS["ode-2"]), picture_of(1, 7, 10)
+    feeds = {"picture": picture, "noise": noise_of(table, picture)}
+    restored = on_openvino(sampler(network(), table), feeds, static=False)
+    assert np.abs(restored.astype(int) - by_chain(network(), table, picture, np.uint8)).max() <= 1
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_halves_go_to_the_even_level(engine: str) -> None:
+    # The one row's x' is mu: 255 x is a whole number and a half for no picture, so the rounding is asked for itself.
+    model = sampler(network(), table_of(SOLVERS["one step"]))
+    rounds = [node for node in model.graph.node if node.op_type == "Round"]
+    assert len(rounds) == 1
+    values = np.array([0.5, 1.5, 2.5, 253.5, 254.5], np.float32)
+    info = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Round", ["picture"], ["restored"])], "round",
+        [info("picture", onnx.TensorProto.FLOAT, [5])], [info("restored", onnx.TensorProto.FLOAT, [5])],
+    )  # fmt: skip
+    alone = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=9)
+    np.testing.assert_array_equal(ENGINES[engine](alone, {"picture": values}), np.rint(values))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (8, 8), (11, 41), (67, 67)], ids=str)
+def test_the_threshold_is_the_runtimes(size: tuple[int, int]) -> None:
+    """Ranks with and without a fraction, of few and of many values, each picture with its own."""
+    table, picture = table_of(SOLVERS["threshold"]), picture_of(2, *size)
+    picture[1] //= 2
+    feeds = {"picture": picture, "noise": 2 * noise_of(table, picture)}
+    expected = sample(
+        lambda x, mu, t: 4 * (x - mu),
+        picture.transpose(0, 3, 1, 2) / np.float32(255),
+        table,
+        init_noise=feeds["noise"][0],
+    )
+    restored = on_onnxruntime(linear(table), feeds)
+    np.testing.assert_allclose(restored, expected.transpose(0, 2, 3, 1), rtol=0, atol=1e-5)
+
+
+def linear(table: Table) -> onnx.ModelProto:
+    """A sampler whose network gives 4 (x - mu)."""
+    helper = onnx.helper
+    sides = ["batch", 3, "height", "width"]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Slice", ["packed", "low", "high", "axis"], ["difference"]),
+            helper.make_node("Mul", ["difference", "four"], ["output"]),
+        ],
+        "linear",
+        [
+            helper.make_tensor_value_info("packed", onnx.TensorProto.FLOAT, ["batch", 6, "height", "width"]),
+            helper.make_tensor_value_info("modulation", onnx.TensorProto.FLOAT, [1, 1, 1, 1]),
+        ],
+        [helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, sides)],
+        [
+            onnx.numpy_helper.from_array(np.array(value), name)
+            for name, value in (("low", [0]), ("high", [3]), ("axis", [1]), ("four", np.float32(4)))
+        ],
+    )
+    loop = Loop(table.rows, table.start, table.clamp, np.zeros((len(table.rows), 1), np.float32))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return build_sampler(model, loop, 1, result="float32")
+
+
+# The file
+
+
+@pytest.mark.parametrize("name", ["ode-2", "sde-2", "posterior"])
+def test_inputs_and_outputs(name: str) -> None:
+    table = table_of(SOLVERS[name])
+    graph = sampler(network(), table).graph
+    described = {
+        value.name: (value.type.tensor_type.elem_type,
+                     *(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim))
+        for value in (*graph.input, *graph.output)
+    }  # fmt: skip
+    picture = (onnx.TensorProto.UINT8, "batch", "height", "width", 3)
+    assert described == {
+        "picture": picture,
+        "noise": (onnx.TensorProto.FLOAT, 1 + table.draws, "batch", 3, "height", "width"),
+        "restored": picture,
+    }
+
+
+def test_weights_are_there_once() -> None:
+    sizes = {}
+    for steps in (2, 12):
+        table = table_of(Solver(steps=steps))
+        model = sampler(network(), table)
+        names = [tensor.name for tensor in model.graph.initializer]
+        assert len(set(names)) == len(names)
+        weights = {tensor.name for tensor in graph_of(network()).graph.initializer if len(tensor.dims) > 1}
+        assert len(weights) > 20
+        assert weights <= set(names)
+        sizes[steps] = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    own = modulation_table(network(), [1.0]).nbytes + sum(
+        len(tensor.raw_data) for tensor in graph_of(network()).graph.initializer if len(tensor.dims) == 1
+    )
+    # Ten further steps bring their modulation, biases and some twenty numbers each.
+    assert sizes[12] - sizes[2] <= 10 * (own + 100)
+
+
+def test_each_bias_has_one_reader() -> None:
+    """OpenVINO does not add one that is shared within its convolution."""
+    model = sampler(network(), table_of(SOLVERS["ode-2"]))
+    biases = [node.input[2] for node in model.graph.node if node.op_type == "Conv" and len(node.input) == 3]
+    assert len(biases) > 4 * 20
+    assert len(set(biases)) == len(biases)
+
+
+def test_the_model_holds_all_that_it_needs() -> None:
+    model = sampler(network(), table_of(SOLVERS["threshold"]), metadata={"steps": "3", "solver": '{"order": 2}'})
+    onnx.checker.check_model(model, full_check=True)
+    check_self_contained(model.SerializeToString(), "model")
+    assert (model.ir_version, model.opset_import[0].version, len(model.opset_import)) == (9, 18, 1)
+    assert {entry.key: entry.value for entry in model.metadata_props} == {"steps": "3", "solver": '{"order": 2}'}
+    # No constant that nothing reads: engines warn of those.
+    read = {name for node in model.graph.node for name in node.input}
+    assert {tensor.name for tensor in model.graph.initializer} <= read
+
+
+def test_every_value_of_the_network_has_its_shape() -> None:
+    """Without them ONNX Runtime loads in a time that grows with the square of the steps."""
+    net = network(Architecture(4, (1, 1, 1), 1, (1, 1, 1)))
+    model = sampler(net, table_of(SOLVERS["ode-2"]))
+    shapes = {
+        value.name: tuple(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim)
+        for value in model.graph.value_info
+    }
+    made = [name for node in model.graph.node for name in node.output if name.startswith("step_")]
+    assert set(made) <= set(shapes)
+    assert all(all(shapes[name]) and len(shapes[name]) == 4 for name in made)
+    assert {"padded_height", "padded_height/2", "padded_height/4", "padded_height/8"} <= {
+        dim for shape in shapes.values() for dim in shape
+    }
+
+
+def test_equal_samplers_are_equal_models() -> None:
+    table = table_of(SOLVERS["sde-2"])
+    assert sampler(network(), table).SerializeToString() == sampler(network(), table).SerializeToString()
+
+
+def test_pictures_of_one_channel() -> None:
+    net = network(Architecture(4, (1,), 1, (1,), channels=1))
+    table, picture = table_of(SOLVERS["ode-2"]), picture_of(1, 5, 6, channels=1)
+    restored = on_onnxruntime(sampler(net, table), {"picture": picture, "noise": noise_of(table, picture)})
+    assert np.abs(restored.astype(int) - by_chain(net, table, picture, np.uint8)).max() <= 1
+
+
+@pytest.mark.parametrize(("clamp", "result"), [("255", "uint8"), ("unit", "float16")])
+def test_what_nobody_knows(clamp: str, result: str) -> None:
+    loop = Loop(table_of(SOLVERS["ode-2"]).rows, 1.0, clamp, np.zeros((4, 8), np.float32))
+    with pytest.raises(InputError, match=rf"clamp '{clamp}' or result '{result}' is unknown .*threshold.*float32"):
+        build_sampler(graph_of(network()), loop, 4, result=result)
+
+
+# The programs of docs/export.md
+
+
+@pytest.fixture
+def rain(tmp_path: Path) -> Path:
+    """The shipped weights with the recommended solver."""
+    from mrs.sampler_file import export_sampler
+
+    return export_sampler("rain", tmp_path / "restore.onnx").path
+
+
+def program(language: str) -> str:
+    """The first of that language in the section of this file."""
+    section = (ROOT / "docs" / "export.md").read_text(encoding="utf-8").split("### Callers")[1]
+    return re.findall(rf"```{language}\n(.*?)```", section, re.S)[0]
+
+
+def test_the_python_program_needs_onnx_runtime_alone(rain: Path, tmp_path: Path) -> None:
+    text = program("python")
+    assert len(text.splitlines()) <= 15
+    assert "mrs" not in text
+    picture = picture_of(1, 21, 34)
+    Image.fromarray(picture[0]).save(tmp_path / "in.png")
+    ended = subprocess.run(
+        [sys.executable, "-c", text, rain, tmp_path / "in.png", tmp_path / "out.png"],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+    noise = np.random.default_rng(0).standard_normal((RECOMMENDED.steps, 1, 3, 21, 34), np.float32)
+    expected = on_onnxruntime(onnx.load(rain), {"picture": picture, "noise": noise})
+    with Image.open(tmp_path / "out.png") as restored:
+        assert np.abs(np.asarray(restored).astype(int) - expected[0]).max() <= 1
+
+
+@pytest.mark.skipif("MRS_ONNXRUNTIME_WEB" not in os.environ, reason="no folder with onnxruntime-web")
+def test_the_javascript_program(rain: Path, tmp_path: Path) -> None:
+    (tmp_path / "node_modules").symlink_to(Path(os.environ["MRS_ONNXRUNTIME_WEB"]) / "node_modules")
+    (tmp_path / "restore.mjs").write_text(program("js"), encoding="utf-8")
+    (tmp_path / "main.mjs").write_text(
+        """import { readFileSync } from "node:fs";
+        import * as ort from "onnxruntime-web";
+        import { restore } from "./restore.mjs";
+        const session = await ort.InferenceSession.create(readFileSync("restore.onnx"));
+        const image = { data: new Uint8ClampedArray(4 * 10 * 12).fill(128), width: 10, height: 12 };
+        const { data, width, height } = await restore(session, image);
+        const levels = data.filter((_, i) => i % 4 < 3), alphas = data.filter((_, i) => i % 4 === 3);
+        console.log(width, height, data.length, Math.min(...levels), Math.max(...levels), Math.min(...alphas));
+        """,
+        encoding="utf-8",
+    )
+    ended = subprocess.run(
+        ["node", "main.mjs"], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    width, height, length, darkest, brightest, alpha = map(int, ended.stdout.split())
+    assert (width, height, length, alpha) == (10, 12, 480, 255)
+    # A flat picture stays nearly flat.
+    assert 64 < darkest <= brightest < 192
