@@ -89,7 +89,9 @@ def measure(
         base = seconds["restores alone, one at a time" if name.startswith("restores") else "one at a time"]
         ratios = [first / second for first, second in zip(base, times, strict=True)]
         figures[f"{name}, s"] = statistics.median(times)
-        figures[f"{name}, times faster"] = statistics.median(ratios)
+        if times is not base:
+            figures[f"{name}, times faster"] = statistics.median(ratios)
+            figures[f"{name}, least"], figures[f"{name}, most"] = min(ratios), max(ratios)
         print(
             f"{precision:<6}{name:<32}{statistics.median(times):7.2f} s ({min(times):.2f}-{max(times):.2f})"
             f"{statistics.median(ratios):7.2f} times faster ({min(ratios):.2f}-{max(ratios):.2f})"

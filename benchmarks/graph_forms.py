@@ -80,14 +80,17 @@ _RUNNERS = {"openvino": _on_openvino, "onnxruntime": _on_onnxruntime}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=256, help="height and width, default 256")
+    parser.add_argument("--network", choices=NETWORKS, help="one alone")
+    parser.add_argument("--engine", default="", help="those alone with this in their name, such as `openvino bf16`")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--rows", type=Path, help="append the figures to this file")
     options = parser.parse_args()
     for name, arch in NETWORKS.items():
-        measure(name, arch, options.size, options.rounds, options.rows)
+        if options.network in (None, name):
+            measure(name, arch, options.size, options.rounds, options.engine, options.rows)
 
 
-def measure(name: str, arch: Architecture, size: int, rounds: int, row_file: Path | None) -> None:
+def measure(name: str, arch: Architecture, size: int, rounds: int, engine: str, row_file: Path | None) -> None:
     net = random_network(arch)
     state = {key: value.numpy() for key, value in net.state_dict().items()}
     modulation = modulation_table(net, [37.0])
@@ -96,21 +99,25 @@ def measure(name: str, arch: Architecture, size: int, rounds: int, row_file: Pat
     with torch.inference_mode():
         expected = net(torch.from_numpy(x), torch.from_numpy(mu), 37.0).numpy()
     networks: dict[str, Any] = {}
-    for backend in backends.available():
-        for precision in backend.precisions() if backend.device == "cpu" else ():
-            plain = PlainExport(net, backend.name, precision, (x, mu))
-            plain.evaluate(0)
-            error = float(np.abs(plain.output - expected).max() / np.abs(expected).max())
-            networks[f"torch.onnx {backend.name} {precision}"] = plain, error
+    engines = [
+        (backend, precision)
+        for backend in backends.available()
+        for precision in backend.precisions()
+        if backend.device == "cpu" and engine in f"{backend.name} {precision}"
+    ]
+    for backend, precision in engines:
+        plain = PlainExport(net, backend.name, precision, (x, mu))
+        plain.evaluate(0)
+        error = float(np.abs(plain.output - expected).max() / np.abs(expected).max())
+        networks[f"torch.onnx {backend.name} {precision}"] = plain, error
     for norm, gate in product(NORMS, GATES):
         graph = build_graph(state, arch, shape=GraphShape(norm, gate)).SerializeToString()
-        for backend in backends.available():
-            for precision in backend.precisions() if backend.device == "cpu" else ():
-                network = backend.compile(graph, modulation, (1, 6, size, size), precision, machine.threads())
-                network.packed[:] = np.concatenate([x - mu, mu], axis=1)
-                network.evaluate(0)
-                error = float(np.abs(network.output - expected).max() / np.abs(expected).max())
-                networks[f"{norm} {gate} {backend.name} {precision}"] = network, error
+        for backend, precision in engines:
+            network = backend.compile(graph, modulation, (1, 6, size, size), precision, machine.threads())
+            network.packed[:] = np.concatenate([x - mu, mu], axis=1)
+            network.evaluate(0)
+            error = float(np.abs(network.output - expected).max() / np.abs(expected).max())
+            networks[f"{norm} {gate} {backend.name} {precision}"] = network, error
     times: dict[str, list[float]] = {key: [] for key in networks}
     for _ in range(rounds):
         for key, (network, _) in networks.items():

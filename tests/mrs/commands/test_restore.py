@@ -12,6 +12,7 @@ import sys
 import threading
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +221,15 @@ def test_a_picture_too_large_for_memory(refuse_restore, monkeypatch) -> None:
     refuse_restore(says=("picture.png does not fit into memory", "--tile 512"))
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A shell starts what runs in its background with the interrupt ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_keeps_what_is_done(run, plan, pictures, tmp_path, monkeypatch) -> None:
     real, lock, calls = Restorer.restore, threading.Lock(), []
     written, cancelled = threading.Event(), threading.Event()
