@@ -47,7 +47,7 @@ def models(size: int) -> Iterator[tuple[str, tuple[bytes, dict[str, Any]]]]:
     yield "torch.onnx", (plain_export(net, inputs), inputs)
     engine = backends.get("openvino")
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    graph = build_graph(state, REFUSION, (size, size), 1, GraphShape(engine.norm, engine.gate)).SerializeToString()
+    graph = build_graph(state, REFUSION, (size, size), 1, GraphShape(*engine.forms[0])).SerializeToString()
     modulation = modulation_table(net, [37.0])[0].reshape(1, -1, 1, 1)
     yield "ours", (graph, {"packed": np.concatenate([x - mu, mu], axis=1), "modulation": modulation})
 

@@ -62,7 +62,7 @@ def measure(
     schedule = Schedule(**source.metadata["schedule"])
     engine = backends.available()[0]
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    graph = build_graph(state, net.arch, shape=GraphShape(engine.norm, engine.gate)).SerializeToString()
+    graph = build_graph(state, net.arch, shape=GraphShape(*engine.forms[0])).SerializeToString()
     degrade = degradations.get(degradation)
     pairs = []
     for index, path in enumerate(pictures):

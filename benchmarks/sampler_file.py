@@ -51,9 +51,9 @@ def measure(engine: str, options: argparse.Namespace) -> None:
     loop = Loop(table.rows, table.start, table.clamp, modulation_table(net, table.times[:-1]))
     backend, sides = backends.get(engine), (options.size, options.size)
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    own = build_graph(state, net.arch, shape=GraphShape(backend.norm, backend.gate))
+    own = build_graph(state, net.arch, shape=GraphShape(*backend.forms[0]))
     # As `mrs-trt build --target onnx-sampler` writes it.
-    form = GraphShape(backends.get("openvino").norm, backends.get("openvino").gate)
+    form = GraphShape(*backends.get("openvino").forms[0])
     model = build_sampler(build_graph(state, net.arch, shape=form), loop, net.arch.multiple).SerializeToString()
     picture = np.random.default_rng(0).integers(0, 256, (1, *sides, 3), np.uint8)
     feeds = {"picture": picture, "noise": normal(0, 0, (1, 3, *sides))[None]}

@@ -45,6 +45,19 @@ class GraphShape:
     norm: str = "layernorm"
     gate: str = "weights"
 
+    def __str__(self) -> str:
+        return f"{self.norm}-{self.gate}"
+
+    @classmethod
+    def parse(cls, text: str) -> GraphShape:
+        """The shape whose text this is.
+
+        Raises:
+            InputError: where it is none's.
+        """
+        norm, _, gate = text.partition("-")
+        return cls(norm, gate)
+
     def __post_init__(self) -> None:
         if self.norm not in NORMS or self.gate not in GATES:
             raise InputError(f"graph shape {self} is unknown", hint=f"norm: {NORMS}, gate: {GATES}")

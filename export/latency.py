@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrs.export import selection
+from mrs.export.forms import first
 from mrs.export.graph import GraphShape
 from mrs.export.selection import Candidate, Pair, Report, Selection
+from mrs.export.timing import chain_of, repeated, time_interleaved
 from mrs.runtime import backends
 from mrs.runtime.chains import Loop
 from mrs.runtime.errors import BackendError
@@ -91,7 +93,7 @@ def fitting(
     of_truth = any(pair.clean is not None for pair in pairs)
     judged = [pair for pair in pairs if pair.clean is not None] if of_truth else list(pairs)
     engine = backends.get(fastest.backend)
-    graph = graphs[GraphShape(engine.norm, engine.gate)]
+    graph = graphs[first(engine)]
     wanted: list[NDArray[Any]]
     if of_truth:
         wanted = [np.asarray(pair.clean) / np.float32(255) for pair in judged]
@@ -117,15 +119,15 @@ def _line(
 ) -> tuple[float, float]:
     """Milliseconds of a restore without evaluations, and of each evaluation."""
     engine = backends.get(candidate.backend)
-    graph = graphs[GraphShape(engine.norm, engine.gate)]
+    graph = graphs[first(engine)]
     few, many = min(loops), sorted(loops)[min(3, len(loops) - 1)]
-    picture = selection.repeated(pairs[0].degraded, shape)
+    picture = repeated(pairs[0].degraded, shape)
     chains = {}
     for steps in (few, many):
-        chain = selection.chain_of(engine, graph, candidate.precision, loops[steps], (*shape, 3), threads)
+        chain = chain_of(engine, graph, candidate.precision, loops[steps], (*shape, 3), threads)
         chain.restore_into(picture, np.empty_like(picture), seed=0)
         chains[steps] = chain, picture
-    times = selection.time_interleaved(chains)
+    times = time_interleaved(chains)
     low, high = (statistics.median(times[steps]) for steps in (few, many))
     each = max(0.0, (high - low) / (many - few))
     return max(0.0, low - few * each), each

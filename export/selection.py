@@ -9,8 +9,6 @@ them may fall by at most `TRUTH_LOSS`.
 from __future__ import annotations
 
 import math
-import statistics
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,19 +17,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mrs.export.forms import FormTime, fastest_forms, first
 from mrs.export.graph import GraphShape
+from mrs.export.timing import chain_of, quartiles, repeated, time_interleaved
 from mrs.runtime import backends
 from mrs.runtime.backends import Backend, mixed
-from mrs.runtime.chains import Loop, device_of, make_chain
+from mrs.runtime.chains import Loop
 from mrs.runtime.errors import BackendError, InputError
 from mrs.runtime.psnr import psnr
 
 MARGIN = 6.0
 ENOUGH = 45.0
 TRUTH_LOSS = 0.05
-# Rounds of timing: at least the first number, then on until the seconds are spent or the second number is reached.
-ROUNDS = (3, 15)
-SECONDS = 20.0
 
 F32 = NDArray[np.float32]
 Report = Callable[[str], None]
@@ -50,6 +47,7 @@ class Candidate:
     """One backend at one precision, and what was measured of it.
 
     Attributes:
+        form: the graph shape that it ran, see `GraphShape`.
         latency_ms: median of a whole restore at the plan's shape, and its quartiles.
         parity_db: PSNR to float32 at the same steps and noise; None where they are equal.
         truth_db: PSNR to the clean pictures, less float32's; None where these are unknown.
@@ -65,6 +63,7 @@ class Candidate:
     truth_db: float | None = None
     passed: bool = False
     reason: str = ""
+    form: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; what was not measured is null."""
@@ -73,11 +72,27 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Selection:
-    """The outcome: every candidate, the chosen one, and float32's distance to the 100-step solution in dB."""
+    """The outcome.
+
+    Attributes:
+        candidates: all of them.
+        chosen: one of them.
+        discretisation_db: PSNR between float32 at these steps and at 100; None where they are equal.
+        forms: what was measured of the graph shapes.
+    """
 
     candidates: tuple[Candidate, ...]
     chosen: Candidate
     discretisation_db: float | None
+    forms: tuple[FormTime, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, without which one was chosen."""
+        return {
+            "discretisation_db": self.discretisation_db,
+            "candidates": [candidate.to_dict() for candidate in self.candidates],
+            "forms": [form.to_dict() for form in self.forms],
+        }
 
 
 def select(
@@ -113,7 +128,7 @@ def select(
     """
     exact = _float32_backend(backend, device)
     report(f"float32 reference on {exact.name}, 100 steps")
-    graph = _graph(graphs, exact)
+    graph = graphs[first(exact)]
     at_steps = [run(exact, graph, "fp32", loop, pair, threads) for pair in pairs]
     at_100 = [run(exact, graph, "fp32", reference, pair, threads) for pair in pairs]
     discretisation = mean_psnr(at_steps, at_100)
@@ -121,14 +136,20 @@ def select(
     measured: list[Candidate] = []
     chains: dict[int, tuple[Any, NDArray[np.uint8]]] = {}
     waiting = deque(candidates(backend, precision, device))
+    engines = dict.fromkeys((entry.backend, mixed.split(entry.precision)[0]) for entry in waiting)
+    forms, form_times = fastest_forms(
+        ((backends.get(name), one) for name, one in engines), graphs, loop, shape, threads, pairs[0].degraded, report
+    )
     while waiting:
         candidate = waiting.popleft()
         engine = backends.get(candidate.backend)
+        graph = forms.graph(engine, candidate.precision)
+        candidate = replace(candidate, form=str(forms.shape(engine, candidate.precision)))
         report(f"parity of {candidate.backend} {candidate.precision}")
         try:
-            outputs = [run(engine, _graph(graphs, engine), candidate.precision, loop, p, threads) for p in pairs]
+            outputs = [run(engine, graph, candidate.precision, loop, p, threads) for p in pairs]
             judged = judge(candidate, at_steps, outputs, discretisation, pairs)
-            chain = chain_of(engine, _graph(graphs, engine), candidate.precision, loop, (*shape, 3), threads)
+            chain = chain_of(engine, graph, candidate.precision, loop, (*shape, 3), threads)
             picture = repeated(pairs[0].degraded, shape)
             chain.restore_into(picture, np.empty_like(picture), seed=0)
             chains[len(measured)] = (chain, picture)
@@ -141,12 +162,12 @@ def select(
         measured.append(judged)
     report(f"latency of {len(chains)} candidates at {shape[1]}x{shape[2]}")
     for index, times in time_interleaved(chains).items():
-        first, median, third = _quartiles(times)
-        measured[index] = replace(measured[index], latency_ms=median, quartiles_ms=(first, third))
+        low, median, high = quartiles(times)
+        measured[index] = replace(measured[index], latency_ms=median, quartiles_ms=(low, high))
     chosen = _fastest(measured, precision)
     if not chosen.passed:
         report(f"{chosen.backend} {chosen.precision} was asked for, but fails parity: {chosen.reason}")
-    return Selection(tuple(measured), chosen, discretisation)
+    return Selection(tuple(measured), chosen, discretisation, tuple(form_times))
 
 
 def check_choice(backend: str, precision: str, device: str = "auto") -> None:
@@ -191,21 +212,6 @@ def judge(
         return replace(candidate, reason=f"loses {-truth:.2f} dB to the clean pictures")
     how = "equals float32" if parity is None else f"parity {parity:.1f} dB, {needed:.1f} dB needed"
     return replace(candidate, passed=True, reason=how)
-
-
-def time_interleaved(chains: Mapping[int, tuple[Any, NDArray[np.uint8]]]) -> dict[int, list[float]]:
-    """Milliseconds of whole restores of warm chains, by turns, so that a drifting machine hits all alike."""
-    times: dict[int, list[float]] = {index: [] for index in chains}
-    end = time.perf_counter() + SECONDS
-    for round_ in range(ROUNDS[1]):
-        if round_ >= ROUNDS[0] and time.perf_counter() > end:
-            break
-        for index, (chain, picture) in chains.items():
-            out = np.empty_like(picture)
-            begin = time.perf_counter()
-            chain.restore_into(picture, out, seed=0)
-            times[index].append(1e3 * (time.perf_counter() - begin))
-    return times
 
 
 def candidates(backend: str, precision: str, device: str) -> list[Candidate]:
@@ -273,53 +279,11 @@ def run(backend: Backend, graph: bytes, precision: str, loop: Loop, pair: Pair, 
     return out[0]
 
 
-def chain_of(
-    backend: Backend,
-    graph: bytes,
-    precision: str,
-    loop: Loop,
-    shape: tuple[int, ...],
-    threads: int,
-    kinds: tuple[str, str] = ("uint8", "uint8"),
-    graphs: bool = True,
-) -> Any:
-    """A chain for pictures (N, H, W, C); the other arguments as of `make_chain`."""
-    count, height, width, channels = shape
-    packed = (count, 2 * channels, height, width)
-    return make_chain(
-        device_of(backend),
-        lambda: mixed.compile_network(backend, graph, loop.modulation, packed, precision, threads),
-        loop,
-        (count, channels, height, width),
-        threads,
-        kinds=kinds,
-        graphs=graphs,
-    )
-
-
-def _graph(graphs: Mapping[GraphShape, bytes], backend: Backend) -> bytes:
-    return graphs[GraphShape(backend.norm, backend.gate)]
-
-
 def mean_psnr(pictures: Sequence[NDArray[Any]], references: Sequence[NDArray[Any]]) -> float | None:
     """PSNR of the mean squared error over all pictures; None where they are equal."""
     errors = [10 ** (-psnr(one, other) / 10) for one, other in zip(pictures, references, strict=True)]
     mean = sum(errors) / len(errors)
     return None if mean == 0 else -10 * math.log10(mean)
-
-
-def _quartiles(times: Sequence[float]) -> tuple[float, float, float]:
-    if len(times) < 2:
-        return times[0], times[0], times[0]
-    first, median, third = statistics.quantiles(times, n=4, method="inclusive")
-    return first, median, third
-
-
-def repeated(source: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Repetitions of a picture: time does not depend on the content, but denormal numbers would cost some."""
-    count, height, width = shape
-    repeats = (count, -(-height // source.shape[0]), -(-width // source.shape[1]), 1)
-    return np.ascontiguousarray(np.tile(source, repeats)[:, :height, :width])
 
 
 def _json(value: Any) -> Any:

@@ -47,7 +47,7 @@ def of_network(net: ConditionalNAFNet) -> TimedNetwork:
     """
     engine = _on_cpu()
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    graph = build_graph(state, net.arch, shape=GraphShape(engine.norm, engine.gate)).SerializeToString()
+    graph = build_graph(state, net.arch, shape=GraphShape(*engine.forms[0])).SerializeToString()
     return TimedNetwork(engine, graph, lambda times: modulation_table(net, times), net.arch.multiple)
 
 

@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 
 from mrs import _version, degradations
 from mrs.calibration import calibration_pairs
+from mrs.export import selection_cache
 from mrs.export.checkpoint import Checkpoint, read_checkpoint
+from mrs.export.forms import shapes_of
 from mrs.export.graph import GraphShape, build_graph
 from mrs.export.latency import LADDER, Fit, fitting, within
 from mrs.export.modulation import modulation_table
 from mrs.export.nafnet import Architecture, ConditionalNAFNet
-from mrs.export.selection import Pair, Selection, check_choice, select
+from mrs.export.selection import Pair, check_choice, select
+from mrs.export.selection_cache import Measured
 from mrs.runtime import backends, machine
 from mrs.runtime.backends import Network, mixed
 from mrs.runtime.chains import Loop
@@ -60,6 +63,7 @@ def build(
     max_latency: float | None = None,
     calibration: str | Path | None = None,
     threads: int | None = None,
+    measure_again: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> Plan:
     """Compile a checkpoint and a solver for this machine.
@@ -80,6 +84,7 @@ def build(
             restores the calibration pictures best is used instead of the solver's.
         calibration: a folder of degraded pictures on which to measure parity; by default the bundled ones.
         threads: most threads to use; all processors of this process by default.
+        measure_again: measure even what an equal build on this machine measured before.
         report: called with lines of progress.
 
     Returns:
@@ -121,32 +126,44 @@ def build(
     check_graphs(net, graphs, _loop(net, table), table.times[0], pairs[0], threads, backend, device)
     padded = (-(-size[0] // arch.multiple) * arch.multiple, -(-size[1] // arch.multiple) * arch.multiple)
     shape = (batch, *padded)
-    choose = partial(
-        select, graphs, reference=_loop(net, reference), pairs=pairs, shape=shape, threads=threads, backend=backend,
-        precision=precision, report=report, device=device,
-    )  # fmt: skip
-    evaluations: list[Fit] = []
-    if max_latency is None:
-        loop = _loop(net, table)
-        selection = choose(loop=loop)
-    else:
-        loops = _loops(net, schedule, solver, output)
-        evaluations = fitting(
-            loops, _loop(net, reference), graphs, pairs, shape, threads, max_latency, backend=backend,
-            precision=precision, device=device, report=report,
+    loops = {solver.steps: _loop(net, table)} if max_latency is None else _loops(net, schedule, solver, output)
+    question = selection_cache.key(
+        graphs, [*loops.values(), _loop(net, reference)], pairs, shape, threads, backend, precision, device, max_latency
+    )
+    measured = None if measure_again else selection_cache.recall(question)
+    if measured is None:
+        choose = partial(
+            select, graphs, reference=_loop(net, reference), pairs=pairs, shape=shape, threads=threads,
+            backend=backend, precision=precision, report=report, device=device,
         )  # fmt: skip
-        steps, selection = within(max_latency, evaluations, lambda steps: choose(loop=loops[steps]), report)
-        solver = replace(solver, steps=steps)
-        loop, table = loops[steps], tableau(schedule, solver, output)
+        fits: list[Fit] = []
+        if max_latency is None:
+            steps, selection = solver.steps, choose(loop=loops[solver.steps])
+        else:
+            fits = fitting(
+                loops, _loop(net, reference), graphs, pairs, shape, threads, max_latency, backend=backend,
+                precision=precision, device=device, report=report,
+            )  # fmt: skip
+            steps, selection = within(max_latency, fits, lambda steps: choose(loop=loops[steps]), report)
+        measured = Measured(selection, steps, tuple(fits), datetime.now(UTC).isoformat(timespec="seconds"))
+        lost = selection_cache.keep(question, measured)
+        if lost is not None:
+            report(lost)
+    else:
+        report(f"measured here before, at {measured.measured_at}")
+    selection, loop = measured.selection, loops[measured.steps]
+    if max_latency is not None:
+        solver = replace(solver, steps=measured.steps)
+        table = tableau(schedule, solver, output)
     chosen = backends.get(selection.chosen.backend)
     report(f"compiling for {chosen.name} {selection.chosen.precision}")
-    graph = graphs[GraphShape(chosen.norm, chosen.gate)]
+    graph = graphs[GraphShape.parse(selection.chosen.form)]
     engine = mixed.compile_network(
         chosen, graph, loop.modulation, (batch, 2 * arch.channels, *padded), selection.chosen.precision, threads
     ).export()
-    manifest = _manifest(path, source, schedule, solver, output, table, shape, selection, len(pairs), threads)
+    manifest = _manifest(path, source, schedule, solver, output, table, shape, measured, len(pairs), threads)
     if max_latency is not None:
-        manifest["latency"] = {"max_ms": max_latency, "evaluations": [fit.to_dict() for fit in evaluations]}
+        manifest["latency"] = {"max_ms": max_latency, "evaluations": [fit.to_dict() for fit in measured.evaluations]}
     made = Plan(manifest, graph, loop.modulation, engine, _timetable(net, schedule.T))
     made.save(plan)
     report(f"wrote {plan}")
@@ -226,7 +243,7 @@ def _degradation(source: Checkpoint) -> str | None:
 def _graphs(net: ConditionalNAFNet) -> dict[GraphShape, bytes]:
     """The network in each shape that an engine of this machine asks for, any size and batch."""
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    shapes = {GraphShape(entry.norm, entry.gate) for entry in backends.available()}
+    shapes = shapes_of(backends.available())
     return {shape: build_graph(state, net.arch, shape=shape).SerializeToString() for shape in shapes}
 
 
@@ -265,7 +282,7 @@ def check_graphs(
     backend: str,
     device: str,
 ) -> None:
-    """Compare one float32 evaluation of every engine with torch's."""
+    """Compare one float32 evaluation of every engine, in every shape that it may run, with torch's."""
     mu = np.ascontiguousarray(pair.degraded[None].transpose(0, 3, 1, 2)).astype(np.float32) / 255
     x = mu + np.float32(loop.start) * np.random.default_rng(0).standard_normal(mu.shape, dtype=np.float32)
     with torch.no_grad():
@@ -276,11 +293,12 @@ def check_graphs(
     for engine in backends.available():
         if backend not in ("auto", engine.name) or device not in ("auto", engine.device):
             continue
-        graph = graphs[GraphShape(engine.norm, engine.gate)]
-        network = engine.compile(graph, loop.modulation, packed.shape, "fp32", threads)
-        error = float(np.abs(_evaluated(network, packed) - expected).max() / max(float(np.abs(expected).max()), 1e-12))
-        if not error <= GRAPH_TOLERANCE:
-            raise BackendError(f"{engine.name} differs from torch by {error:.1e} of the largest output")
+        for shape in shapes_of([engine]) & graphs.keys():
+            network = engine.compile(graphs[shape], loop.modulation, packed.shape, "fp32", threads)
+            difference = float(np.abs(_evaluated(network, packed) - expected).max())
+            error = difference / max(float(np.abs(expected).max()), 1e-12)
+            if not error <= GRAPH_TOLERANCE:
+                raise BackendError(f"{engine.name} ({shape}) differs from torch by {error:.1e} of the largest output")
 
 
 def _evaluated(network: Network, packed: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -302,11 +320,11 @@ def _manifest(
     output: str,
     table: Table,
     shape: tuple[int, int, int],
-    selection: Selection,
+    measured: Measured,
     pictures: int,
     threads: int,
 ) -> dict[str, Any]:
-    chosen = selection.chosen
+    chosen = measured.selection.chosen
     engine = backends.get(chosen.backend)
     return {
         "made_by": f"mrs-trt {_version.__version__}",
@@ -329,8 +347,8 @@ def _manifest(
         "fingerprint": machine.fingerprint(engine.name, engine.version(), engine.device),
         "selection": {
             "calibration_pictures": pictures,
-            "discretisation_db": selection.discretisation_db,
-            "candidates": [candidate.to_dict() for candidate in selection.candidates],
+            "measured_at": measured.measured_at,
+            **measured.selection.to_dict(),
         },
     }
 

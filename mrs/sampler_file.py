@@ -86,7 +86,7 @@ def export_sampler(
     report(f"read {found}")
     # The form that OpenVINO runs fastest, for the other engine's own is hardly faster there.
     engine = backends.get("openvino")
-    shape = GraphShape(engine.norm, engine.gate)
+    shape = GraphShape(*engine.forms[0])
     network = build_graph({key: value.numpy() for key, value in net.state_dict().items()}, arch, shape=shape)
     loop = Loop(table.rows, table.start, table.clamp, modulation_table(net, table.times[:-1]))
     (pair, *_) = calibration_pairs(None, None, arch.multiple)

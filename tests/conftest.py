@@ -52,6 +52,12 @@ def golden() -> Golden:
     return Golden(arrays, cases, GOLDEN / "nafnet_tiny.pth")
 
 
+@pytest.fixture(autouse=True)
+def no_memory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this user's builds measured before is not there, and what tests measure is not kept for them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """torch on one thread: tiny networks are hundreds of times faster so, where other programs keep the cores busy."""

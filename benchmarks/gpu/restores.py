@@ -46,7 +46,7 @@ def plan_of(net: ConditionalNAFNet, table: Table, side: int, backend: str, preci
     """A plan in memory for square pictures."""
     engine = backends.get(backend)
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    graph = build_graph(state, net.arch, shape=GraphShape(engine.norm, engine.gate)).SerializeToString()
+    graph = build_graph(state, net.arch, shape=GraphShape(*engine.forms[0])).SerializeToString()
     manifest = {
         "backend": backend,
         "precision": precision,

@@ -39,7 +39,7 @@ SUFFIX = ".onnx"
 # What a plan is compiled and measured for, with the values that say nothing.
 OF_PLANS = {
     "size": (256, 256), "batch": 1, "backend": "auto", "precision": "auto", "device": "auto", "max_latency": None,
-    "calibration": None, "threads": None,
+    "calibration": None, "threads": None, "measure_again": False,
 }  # fmt: skip
 
 
@@ -77,6 +77,9 @@ def add_parser(commands: arguments.SubParsers) -> None:
     parser.add_argument("--network-output", metavar="Q", help="what the network predicts: noise, data, velocity")
     parser.add_argument("--calibration", metavar="FOLDER", help="degraded pictures to measure rounding on")
     parser.add_argument("--threads", type=arguments.threads, metavar="N", help="at most, default all processors")
+    parser.add_argument(
+        "--measure-again", action="store_true", help="measure even what an equal build measured here before"
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
     solver = parser.add_argument_group("solver", "by default the recommended few-step solver, see docs/solvers.md")
     solver.add_argument("--published", action="store_true", help="start from MR Sampler's published settings instead")
@@ -147,6 +150,7 @@ def run(options: argparse.Namespace) -> int:
         max_latency=options.max_latency,
         calibration=options.calibration,
         threads=options.threads,
+        measure_again=options.measure_again,
         report=report,
     )
     from mrs.commands.inspect import summary

@@ -53,26 +53,71 @@ def summary(manifest: dict[str, Any]) -> str:
         ("solver", _solver(solver)),
         ("compiled for", f"{height}x{width}, batch {count}, {manifest['threads']} threads"),
         ("machine", f"{manifest['fingerprint']['processor']} ({manifest['fingerprint']['backend']})"),
-        ("chosen", f"{manifest['backend']} {manifest['precision']}"),
+        ("chosen", _name(manifest) + _exactly(manifest["precision"])),
         ("made", f"{manifest['made_at']} by {manifest['made_by']}"),
     ]
     text = [f"{label:<13} {value}" for label, value in lines]
     text += ["", f"{'candidate':<26}{'whole restore, ms':>20}{'parity, dB':>12}{'truth, dB':>11}  verdict"]
     for candidate in selection["candidates"]:
-        chosen = all(candidate[name] == manifest[name] for name in ("backend", "precision"))
-        low, high = candidate["quartiles_ms"]
-        time = "not run" if low is None else f"{candidate['latency_ms']:.1f} ({low:.1f}-{high:.1f})"
         text.append(
-            f"{'*' if chosen else ' '}{candidate['backend'] + ' ' + candidate['precision']:<25}{time:>20}"
+            f"{'*' if _is_chosen(candidate, manifest) else ' '}{_name(candidate):<25}{_time(candidate):>20}"
             f"{_db(candidate['parity_db'], 'equal' if candidate['passed'] else '-'):>12}"
             f"{_db(candidate['truth_db'], '-', '+.2f'):>11}  {candidate['reason']}"
         )
     pictures = selection["calibration_pictures"]
     distance = "equals" if gap is None else f"is {gap:.1f} dB from"
     text.append(f"float32 at these steps {distance} its 100-step solution ({pictures} pictures)")
+    text += ["parity: PSNR to float32 at the same steps and noise; truth: change of the PSNR to the clean pictures"]
+    text += ["", *_why(manifest)]
+    forms = selection.get("forms", [])
+    if forms:
+        text += ["", f"{'graph shape':<42}{'whole restore, ms':>20}"]
+        fastest = {_name(form): min(e["latency_ms"] for e in forms if _name(e) == _name(form)) for form in forms}
+        for form in forms:
+            mark = "*" if form["latency_ms"] == fastest[_name(form)] else " "
+            text.append(f"{mark}{_name(form) + ', ' + form['form']:<41}{_time(form):>20}")
     if "latency" in manifest:
         text += ["", *_evaluations(manifest)]
     return "\n".join(text)
+
+
+def _why(manifest: dict[str, Any]) -> list[str]:
+    """The choice in words."""
+    chosen = next(entry for entry in manifest["selection"]["candidates"] if _is_chosen(entry, manifest))
+    ran = [entry for entry in manifest["selection"]["candidates"] if entry["latency_ms"] is not None]
+    passed = [entry for entry in ran if entry["passed"]]
+    if not chosen["passed"]:
+        return [f"why: {_name(chosen)} was asked for by name; it fails parity"]
+    others = sorted((entry for entry in passed if entry is not chosen), key=lambda entry: entry["latency_ms"])
+    if not others:
+        text = f"why: {_name(chosen)} is the only one that {'ran' if len(ran) == 1 else 'passes parity'}"
+    else:
+        times = others[0]["latency_ms"] / chosen["latency_ms"]
+        text = f"why: {_name(chosen)} is the fastest of {len(passed)} that pass parity, {times:.2f} times faster than "
+        text += f"{_name(others[0])}"
+    faster = [_name(entry) for entry in ran if not entry["passed"] and entry["latency_ms"] < chosen["latency_ms"]]
+    lines = [text, *([f"     faster, but without parity: {', '.join(faster)}"] if faster else [])]
+    measured = manifest["selection"].get("measured_at")
+    return [*lines, *([f"     measured {measured}, whole restores by turns; medians (quartiles)"] if measured else [])]
+
+
+def _is_chosen(candidate: dict[str, Any], manifest: dict[str, Any]) -> bool:
+    return all(candidate[name] == manifest[name] for name in ("backend", "precision"))
+
+
+def _exactly(precision: str) -> str:
+    """What a name such as `bf16-after-2` means."""
+    after = precision.partition("-after-")[2]
+    return f" ({after} evaluation{'s' * (after != '1')} in float32 before)" if after else ""
+
+
+def _name(entry: dict[str, Any]) -> str:
+    return f"{entry['backend']} {entry['precision']}"
+
+
+def _time(entry: dict[str, Any]) -> str:
+    low, high = entry["quartiles_ms"]
+    return "not run" if low is None else f"{entry['latency_ms']:.1f} ({low:.1f}-{high:.1f})"
 
 
 def _evaluations(manifest: dict[str, Any]) -> list[str]:

@@ -53,8 +53,8 @@ class OnnxRuntime:
 
     name = "onnxruntime"
     device = "cpu"
-    norm = "moments"
-    gate = "weights"
+    # Which is the fastest depends on the network: docs/export.md.
+    forms: tuple[tuple[str, str], ...] = (("moments", "weights"), ("length", "weights"), ("layernorm", "weights"))
 
     def missing(self) -> str | None:
         if importlib.util.find_spec("onnxruntime") is None:

@@ -66,8 +66,7 @@ class OpenVino:
     name = "openvino"
     device = "cpu"
     # Measured: a permuted LayerNormalization, written squares and a split output are each slower here (docs/export.md).
-    norm = "length"
-    gate = "weights"
+    forms: tuple[tuple[str, str], ...] = (("length", "weights"), ("moments", "weights"), ("length", "split"))
 
     def missing(self) -> str | None:
         if importlib.util.find_spec("openvino") is None:

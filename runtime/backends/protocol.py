@@ -47,13 +47,13 @@ class Backend(Protocol):
     Attributes:
         name: as in plans and options.
         device: `cpu`, or `cuda` for an NVIDIA GPU.
-        norm, gate: the graph shape (see mrs.export.graph) that this engine runs fastest.
+        forms: the graph shapes that it may run fastest, (norm, gate) of mrs.export.graph.GraphShape each. A build
+            measures them all; the first is used where nothing is measured.
     """
 
     name: str
     device: str
-    norm: str
-    gate: str
+    forms: tuple[tuple[str, str], ...]
 
     def missing(self) -> str | None:
         """Why it cannot run here and what to do about it, in one line; None where it can."""

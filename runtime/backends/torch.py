@@ -91,9 +91,8 @@ class Torch:
     """
 
     device = "cuda"
-    norm = "layernorm"
     # Halves of one output are views here.
-    gate = "split"
+    forms: tuple[tuple[str, str], ...] = (("layernorm", "split"),)
 
     def __init__(self, name: str, compiled: bool, place: str = "cuda") -> None:
         self.name, self._compiled, self._place = name, compiled, place

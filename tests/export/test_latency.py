@@ -43,7 +43,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(
         selection, "candidates", lambda *_: [Candidate("openvino", "bf16"), Candidate("onnxruntime", "fp32")]
     )
-    monkeypatch.setattr(latency, "GraphShape", lambda *_: "form")
+    monkeypatch.setattr(latency, "first", lambda engine: "form")
     return made
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mrs.export import selection
+from mrs.export import forms, selection, timing
 from mrs.export.graph import GraphShape, build_graph
 from mrs.export.modulation import modulation_table
 from mrs.export.nafnet import Architecture, ConditionalNAFNet
@@ -158,6 +158,7 @@ def test_candidates_are_json() -> None:
         "truth_db": None,
         "passed": False,
         "reason": "",
+        "form": "",
     }
 
 
@@ -166,8 +167,9 @@ def test_candidates_are_json() -> None:
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
-    monkeypatch.setattr(selection, "SECONDS", 0.0)
-    monkeypatch.setattr(selection, "ROUNDS", (2, 2))
+    for module in (timing, forms):
+        monkeypatch.setattr(module, "SECONDS", 0.0)
+        monkeypatch.setattr(module, "ROUNDS", (2, 2))
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +183,7 @@ def loops() -> tuple[dict[GraphShape, bytes], Loop, Loop]:
         net.ending.bias.fill_(0.5)
         net.ending.weight.mul_(0.1)
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    shapes = {GraphShape(entry.norm, entry.gate) for entry in backends.BACKENDS.values()}
+    shapes = forms.shapes_of(backends.BACKENDS.values())
     graphs = {shape: build_graph(state, net.arch, shape=shape).SerializeToString() for shape in shapes}
     made = []
     for steps in (3, 10):
@@ -216,7 +218,13 @@ def test_a_backend_by_name(loops) -> None:
     chosen = run(loops, backend="onnxruntime")
     assert [(entry.backend, entry.precision) for entry in chosen.candidates] == [("onnxruntime", "fp32")]
     assert chosen.chosen is chosen.candidates[0]
-    assert chosen.chosen.reason == "equals float32"
+    # The reference runs the engine's first form, the candidate its fastest.
+    assert chosen.chosen.parity_db is None or chosen.chosen.parity_db > 80
+    assert (
+        chosen.chosen.form
+        in {entry.form for entry in chosen.forms}
+        == {str(GraphShape(*form)) for form in backends.get("onnxruntime").forms}
+    )
 
 
 def test_a_precision_by_name_is_taken_and_its_failure_told(loops, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,43 +290,6 @@ def test_a_backend_that_is_missing(loops, monkeypatch: pytest.MonkeyPatch) -> No
         run(loops)
 
 
-def test_pictures_are_repeated_over_the_plans_size() -> None:
-    source = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
-    repeated = selection.repeated(source, (2, 5, 4))
-    assert repeated.shape == (2, 5, 4, 3)
-    assert repeated.flags.c_contiguous
-    for y in range(5):
-        for x in range(4):
-            assert (repeated[:, y, x] == source[y % 2, x % 3]).all()
-
-
-@pytest.mark.parametrize(("seconds", "rounds", "count"), [(0.0, (2, 9), 2), (1e9, (2, 4), 4)])
-def test_rounds_of_timing(monkeypatch: pytest.MonkeyPatch, seconds: float, rounds: tuple[int, int], count: int) -> None:
-    order: list[int] = []
-
-    class Chain:
-        def __init__(self, number: int) -> None:
-            self.number = number
-
-        def restore_into(self, picture: Any, out: Any, seed: int) -> None:
-            order.append(self.number)
-
-    monkeypatch.setattr(selection, "SECONDS", seconds)
-    monkeypatch.setattr(selection, "ROUNDS", rounds)
-    picture = np.zeros((1, 4, 4, 3), np.uint8)
-    times = selection.time_interleaved({0: (Chain(0), picture), 2: (Chain(2), picture)})  # type: ignore[dict-item]
-    assert {index: len(entries) for index, entries in times.items()} == {0: count, 2: count}
-    assert order == [0, 2] * count
-
-
-@pytest.mark.parametrize(
-    ("times", "quartiles"),
-    [([3.0], (3.0, 3.0, 3.0)), ([1.0, 3.0], (1.5, 2.0, 2.5)), ([5.0, 1.0, 3.0], (2.0, 3.0, 4.0))],
-)
-def test_quartiles(times: list[float], quartiles: tuple[float, float, float]) -> None:
-    assert selection._quartiles(times) == pytest.approx(quartiles)
-
-
 def test_more_evaluations_in_float32_are_tried_until_one_passes(loops, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of those that fail parity alone; what passes is not made slower."""
     tried: list[str] = []
@@ -330,7 +301,7 @@ def test_more_evaluations_in_float32_are_tried_until_one_passes(loops, monkeypat
     class Both:
         """An engine that computes in float32 whatever it is asked."""
 
-        name, device, norm, gate = "both", "cpu", "moments", "weights"
+        name, device, forms = "both", "cpu", (("moments", "weights"),)
 
         def missing(self) -> None:
             return None

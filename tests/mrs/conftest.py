@@ -47,8 +47,10 @@ def quick(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
 
 
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mrs.export.selection.SECONDS", 0.0)
-    monkeypatch.setattr("mrs.export.selection.ROUNDS", (1, 1))
+    monkeypatch.setattr("mrs.export.timing.SECONDS", 0.0)
+    monkeypatch.setattr("mrs.export.timing.ROUNDS", (1, 1))
+    monkeypatch.setattr("mrs.export.forms.SECONDS", 0.0)
+    monkeypatch.setattr("mrs.export.forms.ROUNDS", (1, 1))
     monkeypatch.setattr("mrs.builder.REFERENCE_STEPS", 6)
     monkeypatch.setattr("mrs.calibration.LARGEST", 32)
 

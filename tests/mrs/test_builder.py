@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from PIL import Image
 import mrs
 from mrs import _version, builder
 from mrs.builder import build
+from mrs.export import forms
 from mrs.export.checkpoint import load_checkpoint, save
 from mrs.export.nafnet import Architecture, ConditionalNAFNet
 from mrs.runtime import backends, machine
@@ -32,6 +34,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 ARCH = Architecture(4, (1, 1), 1, (1, 1))
 SCHEDULE = Schedule(max_sigma=30.0, T=50)
 SOLVER = Solver(steps=3)
+FORMS = ["moments-weights", "length-weights", "layernorm-weights"]
 METADATA = {"schedule": SCHEDULE.to_dict(), "output": "data", "recipe": {"degradation": "rain"}}
 
 
@@ -147,9 +150,54 @@ def test_what_the_manifest_says(weights: Path, path: Path) -> None:
     (candidate,) = manifest["selection"]["candidates"]
     assert candidate["passed"]
     assert candidate["latency_ms"] > 0
-    assert candidate["truth_db"] == 0
+    assert candidate["truth_db"] == pytest.approx(0, abs=1e-4)
+    assert [entry["form"] for entry in manifest["selection"]["forms"]] == FORMS
+    assert all(entry["latency_ms"] > 0 for entry in manifest["selection"]["forms"])
     assert manifest["selection"]["calibration_pictures"] == 3
     assert 0 < manifest["selection"]["discretisation_db"] < 200
+
+
+def test_an_equal_build_measures_nothing_again(weights: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = quickly(weights, path)
+    lines: list[str] = []
+    monkeypatch.setattr(builder, "select", lambda *_, **__: pytest.fail("measured again"))
+    again = quickly(weights, path, report=lines.append)
+    assert f"measured here before, at {first.manifest['selection']['measured_at']}" in lines
+    assert again.manifest["selection"] == first.manifest["selection"]
+    assert again.graph == first.graph
+
+
+def test_measuring_again_can_be_asked_for(weights: Path, path: Path) -> None:
+    quickly(weights, path)
+    lines: list[str] = []
+    quickly(weights, path, report=lines.append, measure_again=True)
+    assert any(line.startswith("parity of") for line in lines)
+
+
+def test_a_limit_of_time_is_measured_once_too(weights: Path, path: Path) -> None:
+    first = quickly(weights, path, max_latency=1e6)
+    lines: list[str] = []
+    again = quickly(weights, path, max_latency=1e6, report=lines.append)
+    assert not any(line.startswith("parity of") for line in lines)
+    assert again.manifest["latency"] == first.manifest["latency"]
+    assert again.manifest["solver"] == first.manifest["solver"]
+    assert again.manifest["table"] == first.manifest["table"]
+
+
+@pytest.mark.parametrize("fastest", FORMS)
+def test_the_plan_holds_the_fastest_form(
+    weights: Path, path: Path, monkeypatch: pytest.MonkeyPatch, fastest: str
+) -> None:
+    monkeypatch.setattr(
+        forms,
+        "time_interleaved",
+        lambda chains, **_: {form: [1.0 if str(form) == fastest else 2.0] for form in chains},
+    )
+    made = quickly(weights, path)
+    assert made.manifest["selection"]["candidates"][0]["form"] == fastest
+    nodes = {node.op_type for node in onnx.load_from_string(made.graph).graph.node}
+    assert ("LayerNormalization" in nodes) == fastest.startswith("layernorm")
+    assert ("ReduceL2" in nodes) == fastest.startswith("length")
 
 
 def test_the_plan_returned_is_the_plan_written(weights: Path, path: Path) -> None:

@@ -129,8 +129,7 @@ class FakeBackend:
 
     name = "fake"
     device = "cpu"
-    norm = "moments"
-    gate = "weights"
+    forms: tuple[tuple[str, str], ...] = (("moments", "weights"),)
 
     def __init__(self) -> None:
         self.compiled: list[tuple[int, ...]] = []

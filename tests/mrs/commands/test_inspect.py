@@ -53,6 +53,71 @@ def test_the_text(run, plan) -> None:
     assert "(3 pictures)" in result.out
 
 
+CANDIDATE = {"backend": "a", "precision": "fp32", "latency_ms": 30.0, "quartiles_ms": [29.0, 31.0], "parity_db": None,
+             "truth_db": None, "passed": True, "reason": ""}  # fmt: skip
+ROUGH = {**CANDIDATE, "precision": "bf16", "latency_ms": 20.0}
+SLOW = {**CANDIDATE, "backend": "b", "latency_ms": 45.0}
+FAILED = {**CANDIDATE, "backend": "c", "latency_ms": None, "quartiles_ms": [None, None], "passed": False}
+
+
+@pytest.mark.parametrize(
+    ("candidates", "chosen", "lines"),
+    [
+        ([CANDIDATE], "fp32", ["why: a fp32 is the only one that ran"]),
+        ([CANDIDATE, FAILED], "fp32", ["why: a fp32 is the only one that ran"]),
+        (
+            [CANDIDATE, {**ROUGH, "passed": False}],
+            "fp32",
+            ["why: a fp32 is the only one that passes parity", "     faster, but without parity: a bf16"],
+        ),
+        (
+            [SLOW, CANDIDATE, ROUGH, FAILED],
+            "bf16",
+            ["why: a bf16 is the fastest of 3 that pass parity, 1.50 times faster than a fp32"],
+        ),
+        ([{**ROUGH, "passed": False}], "bf16", ["why: a bf16 was asked for by name; it fails parity"]),
+    ],
+    ids=["alone", "others do not run", "others fail", "fastest", "asked for"],
+)
+def test_why_in_words(plan, candidates, chosen, lines) -> None:
+    manifest = read_plan(plan).manifest
+    selection = {"calibration_pictures": 1, "discretisation_db": 30.0, "candidates": candidates}
+    text = summary({**manifest, "backend": "a", "precision": chosen, "selection": selection}).splitlines()
+    first = next(i for i, line in enumerate(text) if line.startswith("why"))
+    assert text[first:] == lines
+
+
+@pytest.mark.parametrize(
+    ("precision", "words"),
+    [
+        ("bf16-after-1", "bf16-after-1 (1 evaluation in float32 before)"),
+        ("bf16-after-2", "bf16-after-2 (2 evaluations in float32 before)"),
+        ("bf16", "bf16"),
+    ],
+)
+def test_two_precisions_are_explained(plan, precision, words) -> None:
+    manifest = read_plan(plan).manifest
+    candidate = {**CANDIDATE, "backend": manifest["backend"], "precision": precision}
+    selection = {**manifest["selection"], "candidates": [candidate]}
+    text = summary({**manifest, "precision": precision, "selection": selection})
+    assert f"chosen        onnxruntime {words}" in text.splitlines()
+
+
+def test_the_fastest_shape_of_each_engine_is_marked(plan) -> None:
+    manifest = read_plan(plan).manifest
+    shapes = [("bf16", "length-weights", 9.0), ("bf16", "moments-weights", 8.0), ("fp32", "length-weights", 20.0)]
+    forms = [
+        {"backend": "a", "precision": precision, "form": form, "latency_ms": time, "quartiles_ms": [time, time]}
+        for precision, form, time in shapes
+    ]
+    selection = {**manifest["selection"], "forms": forms, "measured_at": "2026-01-02"}
+    text = summary({**manifest, "selection": selection}).splitlines()
+    assert [line.split()[:3] for line in text[-3:]] == [
+        ["a", "bf16,", "length-weights"], ["*a", "bf16,", "moments-weights"], ["*a", "fp32,", "length-weights"],
+    ]  # fmt: skip
+    assert any("measured 2026-01-02" in line for line in text)
+
+
 def described(solver: Solver) -> dict[str, Any]:
     """What `inspect` reads of a plan with this solver."""
     table = tableau(Schedule(), solver)

@@ -1,0 +1,123 @@
+"""Choosing the graph shape: every form that an engine may run fastest, measured in the whole loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrs.export.graph import GraphShape
+from mrs.export.timing import chain_of, quartiles, repeated, time_interleaved
+from mrs.runtime.backends import Backend, mixed
+from mrs.runtime.chains import Loop
+from mrs.runtime.errors import BackendError
+
+# Rounds of timing of one engine's forms and the seconds for them, as in timing.py. Forms that are near each other
+# differ by a few per cent, which is not worth a longer build.
+ROUNDS = (3, 9)
+SECONDS = 8.0
+
+
+@dataclass(frozen=True)
+class FormTime:
+    """One form on one engine.
+
+    Attributes:
+        backend, precision: of the engine.
+        form: the graph shape, such as `length-weights`.
+        latency_ms: median of a whole restore at the plan's shape, and its quartiles.
+    """
+
+    backend: str
+    precision: str
+    form: str
+    latency_ms: float
+    quartiles_ms: tuple[float, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**asdict(self), "quartiles_ms": list(self.quartiles_ms)}
+
+
+class Forms:
+    """The network in every form, and which form each engine runs fastest.
+
+    Args:
+        graphs: the network in every shape that an engine of this machine asks for.
+        fastest: the shape of an engine by (backend, precision); its first form where it is not in there.
+    """
+
+    def __init__(
+        self, graphs: Mapping[GraphShape, bytes], fastest: Mapping[tuple[str, str], GraphShape] | None = None
+    ) -> None:
+        self._graphs, self._fastest = graphs, fastest or {}
+
+    def shape(self, backend: Backend, precision: str) -> GraphShape:
+        """What an engine gets; two precisions in one restore have one graph, that of the half precision."""
+        return self._fastest.get((backend.name, mixed.split(precision)[0]), first(backend))
+
+    def graph(self, backend: Backend, precision: str) -> bytes:
+        """The ONNX model of that shape."""
+        return self._graphs[self.shape(backend, precision)]
+
+
+def first(backend: Backend) -> GraphShape:
+    """The form of an engine where nothing is measured."""
+    return GraphShape(*backend.forms[0])
+
+
+def shapes_of(backends: Iterable[Backend]) -> set[GraphShape]:
+    """Every shape that these engines may run."""
+    return {GraphShape(*form) for backend in backends for form in backend.forms}
+
+
+def fastest_forms(
+    engines: Iterable[tuple[Backend, str]],
+    graphs: Mapping[GraphShape, bytes],
+    loop: Loop,
+    shape: tuple[int, int, int],
+    threads: int,
+    picture: NDArray[np.uint8],
+    report: Callable[[str], None] = lambda line: None,
+) -> tuple[Forms, list[FormTime]]:
+    """Measure the forms of each engine, one engine after the other, its forms by turns.
+
+    Args:
+        engines: backends and precisions, one precision each.
+        graphs: the network in every shape.
+        loop: the plan's solver.
+        shape: (N, H, W) of the restores.
+        threads: most threads to use.
+        picture: (H, W, C) uint8, repeated to that shape.
+        report: called with a line of progress for each engine.
+
+    Returns:
+        What to use, and what was measured. An engine with one form, or one that refuses its forms, keeps its first.
+    """
+    fastest: dict[tuple[str, str], GraphShape] = {}
+    measured: list[FormTime] = []
+    large = repeated(picture, shape)
+    for backend, precision in engines:
+        if len(backend.forms) < 2:
+            continue
+        report(f"graph shapes of {backend.name} {precision}")
+        chains = {}
+        for form in (GraphShape(*pair) for pair in backend.forms):
+            try:
+                chain = chain_of(backend, graphs[form], precision, loop, (*shape, picture.shape[-1]), threads)
+                chain.restore_into(large, np.empty_like(large), seed=0)
+            except BackendError as error:
+                report(f"{backend.name} {precision} does not run {form}: {error}")
+            else:
+                chains[form] = (chain, large)
+        times = {
+            form: quartiles(spent) for form, spent in time_interleaved(chains, rounds=ROUNDS, seconds=SECONDS).items()
+        }
+        for form, (low, median, high) in times.items():
+            measured.append(FormTime(backend.name, precision, str(form), median, (low, high)))
+        if times:
+            fastest[backend.name, precision] = min(times, key=lambda form: times[form][1])
+    return Forms(graphs, fastest), measured

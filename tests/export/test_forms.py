@@ -1,0 +1,100 @@
+"""Of an engine's graph shapes the fastest in the whole loop is taken, and what was measured is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mrs.export import forms
+from mrs.export.forms import Forms, fastest_forms, first, shapes_of
+from mrs.export.graph import GraphShape
+from mrs.runtime.errors import BackendError
+
+FIRST, SECOND, THIRD = GraphShape("length", "weights"), GraphShape("moments", "weights"), GraphShape("length", "split")
+MINE: Any = SimpleNamespace(name="mine", forms=(("length", "weights"), ("moments", "weights"), ("length", "split")))
+PLAIN: Any = SimpleNamespace(name="plain", forms=(("layernorm", "split"),))
+GRAPHS = {FIRST: b"first", SECOND: b"second", THIRD: b"third", GraphShape("layernorm", "split"): b"plain"}
+PICTURE = np.zeros((4, 4, 3), np.uint8)
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> dict[bytes, Any]:
+    """Milliseconds of each graph, or the error that it meets."""
+    times: dict[bytes, Any] = {b"first": [10.0, 11.0, 12.0], b"second": [7.0, 8.0, 30.0], b"third": [9.0, 9.0, 9.0]}
+
+    def chain_of(backend: Any, graph: bytes, *_: Any) -> Any:
+        if isinstance(times[graph], Exception):
+            raise times[graph]
+        return SimpleNamespace(graph=graph, restore_into=lambda *_, **__: None)
+
+    def time_interleaved(chains: Any, rounds: Any, seconds: Any) -> Any:
+        return {form: times[chain.graph] for form, (chain, _) in chains.items()}
+
+    monkeypatch.setattr(forms, "chain_of", chain_of)
+    monkeypatch.setattr(forms, "time_interleaved", time_interleaved)
+    return times
+
+
+def measure(engines: list[tuple[Any, str]], report: Callable[[str], None] = lambda line: None) -> Any:
+    loop: Any = None
+    return fastest_forms(engines, GRAPHS, loop, (1, 8, 8), 1, PICTURE, report)
+
+
+def test_the_median_decides(timed) -> None:
+    found, measured = measure([(MINE, "bf16")])
+    assert found.shape(MINE, "bf16") == SECOND
+    assert found.graph(MINE, "bf16") == b"second"
+    assert [(each.form, each.latency_ms, each.quartiles_ms) for each in measured] == [
+        ("length-weights", 11.0, (10.5, 11.5)),
+        ("moments-weights", 8.0, (7.5, 19.0)),
+        ("length-split", 9.0, (9.0, 9.0)),
+    ]
+    assert measured[0].to_dict() == {
+        "backend": "mine", "precision": "bf16", "form": "length-weights", "latency_ms": 11.0,
+        "quartiles_ms": [10.5, 11.5],
+    }  # fmt: skip
+
+
+def test_each_precision_has_its_own(timed) -> None:
+    found, _ = measure([(MINE, "bf16")])
+    assert found.shape(MINE, "bf16-after-2") == SECOND
+    assert found.shape(MINE, "fp32") == FIRST
+
+
+def test_a_form_that_is_refused_is_left_out(timed) -> None:
+    timed[b"second"] = BackendError("no such node")
+    lines: list[str] = []
+    found, measured = measure([(MINE, "fp32")], lines.append)
+    assert found.shape(MINE, "fp32") == THIRD
+    assert [each.form for each in measured] == ["length-weights", "length-split"]
+    assert lines == ["graph shapes of mine fp32", "mine fp32 does not run moments-weights: no such node"]
+
+
+def test_where_all_are_refused_the_first_stays(timed) -> None:
+    for graph in timed:
+        timed[graph] = BackendError("out of luck")
+    found, measured = measure([(MINE, "fp32")])
+    assert found.shape(MINE, "fp32") == FIRST
+    assert measured == []
+
+
+def test_one_form_is_not_measured(timed) -> None:
+    lines: list[str] = []
+    found, measured = measure([(PLAIN, "fp32")], lines.append)
+    assert found.graph(PLAIN, "fp32") == b"plain"
+    assert (measured, lines) == ([], [])
+
+
+def test_shapes_of_engines() -> None:
+    assert shapes_of([MINE, PLAIN]) == GRAPHS.keys()
+    assert first(MINE) == FIRST
+    assert Forms(GRAPHS).graph(MINE, "fp32") == b"first"
+
+
+@pytest.mark.parametrize("shape", GRAPHS, ids=str)
+def test_a_shape_is_found_by_its_text(shape: GraphShape) -> None:
+    assert GraphShape.parse(str(shape)) == shape
