@@ -23,6 +23,12 @@ from mrs.export.nafnet import Architecture
 from mrs.runtime import backends, machine
 from mrs.runtime.backends import openvino
 
+# Every form, and each of the other folds left out once.
+SHAPES = (
+    *(GraphShape(norm, gate) for norm, gate in product(NORMS, GATES)),
+    GraphShape("length", "weights", scales="apart"),
+    GraphShape("length", "weights", time="inside"),
+)
 NETWORKS = {"width 16": Architecture(16, (1, 1, 1, 4), 1, (1, 1, 1, 1)), "width 64": REFUSION}
 
 
@@ -50,7 +56,7 @@ class PlainExport:
 
     def __init__(self, net: torch.nn.Module, backend: str, precision: str, inputs: tuple[Any, Any]) -> None:
         self.inputs = {"x": inputs[0], "mu": inputs[1], "t": np.array([37.0], np.float32)}
-        self._run = _RUNNERS[backend](plain_export(net, self.inputs), precision, self.inputs)
+        self._run = RUNNERS[backend](plain_export(net, self.inputs), precision, self.inputs)
 
     def evaluate(self, step: int) -> None:
         """As a `Network` does."""
@@ -74,7 +80,7 @@ def _on_onnxruntime(model: bytes, precision: str, inputs: dict[str, Any]) -> Cal
     return lambda: session.run(None, inputs)[0]
 
 
-_RUNNERS = {"openvino": _on_openvino, "onnxruntime": _on_onnxruntime}
+RUNNERS = {"openvino": _on_openvino, "onnxruntime": _on_onnxruntime}
 
 
 def main() -> None:
@@ -110,14 +116,15 @@ def measure(name: str, arch: Architecture, size: int, rounds: int, engine: str, 
         plain.evaluate(0)
         error = float(np.abs(plain.output - expected).max() / np.abs(expected).max())
         networks[f"torch.onnx {backend.name} {precision}"] = plain, error
-    for norm, gate in product(NORMS, GATES):
-        graph = build_graph(state, arch, shape=GraphShape(norm, gate)).SerializeToString()
+    for shape in SHAPES:
+        graph = build_graph(state, arch, shape=shape).SerializeToString()
+        table = modulation if shape.time == "table" else np.array([[37.0]], np.float32)
         for backend, precision in engines:
-            network = backend.compile(graph, modulation, (1, 6, size, size), precision, machine.threads())
+            network = backend.compile(graph, table, (1, 6, size, size), precision, machine.threads())
             network.packed[:] = np.concatenate([x - mu, mu], axis=1)
             network.evaluate(0)
             error = float(np.abs(network.output - expected).max() / np.abs(expected).max())
-            networks[f"{norm} {gate} {backend.name} {precision}"] = network, error
+            networks[f"{shape} {backend.name} {precision}"] = network, error
     times: dict[str, list[float]] = {key: [] for key in networks}
     for _ in range(rounds):
         for key, (network, _) in networks.items():
@@ -132,7 +139,7 @@ def measure(name: str, arch: Architecture, size: int, rounds: int, engine: str, 
         faster = statistics.median(one / other for one, other in zip(times[plain], times[key], strict=True))
         figures |= {f"{key} ms": median, f"{key} times faster than torch.onnx": faster}
         spread = f"({min(times[key]):.1f}-{max(times[key]):.1f})"
-        print(f"{name:<10}{key:<40}{median:8.1f} ms {spread:<18}{faster:6.2f} x plain, error {error:.1e}")
+        print(f"{name:<10}{key:<54}{median:8.1f} ms {spread:<18}{faster:6.2f} x plain, error {error:.1e}")
     if row_file is not None:
         rows.append(row_file, f"graph forms {name}", {"size": size, "rounds": rounds}, figures)
 

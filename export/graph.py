@@ -2,13 +2,14 @@
 
 Inputs: `packed` (N, 2C, H, W) float32, x - mu in the first C planes and mu in the others, H and W multiples of the
 network's; `modulation` (1, M, 1, 1) float32, the time-dependent vectors of one step (see modulation.py). Output:
-`output` (N, C, H, W) float32. Each block's beta and gamma are folded into the convolutions before them.
+`output` (N, C, H, W) float32. What is folded is a `GraphShape`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mrs.export.modulation import block_names, modulation_size
 from mrs.export.nafnet import NORM_EPS, Architecture
+from mrs.export.time_nodes import time_vectors
 from mrs.runtime.errors import InputError
 
 # LayerNormalization came with opset 17; ReduceMean takes its axes as an input from 18 on.
@@ -28,6 +30,8 @@ IR_VERSION = 9
 F32 = NDArray[np.float32]
 NORMS = ("layernorm", "moments", "length")
 GATES = ("weights", "split")
+SCALES = ("folded", "apart")
+TIMES = ("table", "inside")
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,21 @@ class GraphShape:
             centred vector, so that its squares are never written.
         gate: `weights` computes the two halves of a gate by two convolutions with half the weights each; `split`
             cuts one convolution's output in two.
+        scales: `folded` puts each block's beta and gamma into the weights of the convolutions before them; `apart`
+            multiplies by them.
+        time: `table` takes all that depends on time as the input `modulation`; `inside` computes it, and
+            `modulation` is t itself, (1, 1, 1, 1).
     """
 
     norm: str = "layernorm"
     gate: str = "weights"
+    scales: str = "folded"
+    time: str = "table"
 
     def __str__(self) -> str:
-        return f"{self.norm}-{self.gate}"
+        """What differs from the folds that always pay is named at the end."""
+        rest = [f"-scales-{self.scales}"] * (self.scales != "folded") + [f"-time-{self.time}"] * (self.time != "table")
+        return f"{self.norm}-{self.gate}{''.join(rest)}"
 
     @classmethod
     def parse(cls, text: str) -> GraphShape:
@@ -55,12 +67,15 @@ class GraphShape:
         Raises:
             InputError: where it is none's.
         """
-        norm, _, gate = text.partition("-")
-        return cls(norm, gate)
+        for fields in product(NORMS, GATES, SCALES, TIMES):
+            if str(cls(*fields)) == text:
+                return cls(*fields)
+        raise InputError(f"graph shape {text!r} is unknown")
 
     def __post_init__(self) -> None:
-        if self.norm not in NORMS or self.gate not in GATES:
-            raise InputError(f"graph shape {self} is unknown", hint=f"norm: {NORMS}, gate: {GATES}")
+        for value, known in ((self.norm, NORMS), (self.gate, GATES), (self.scales, SCALES), (self.time, TIMES)):
+            if value not in known:
+                raise InputError(f"graph shape {self} is unknown", hint=f"use one of {', '.join(known)}, not {value!r}")
 
 
 def build_graph(
@@ -91,7 +106,8 @@ def build_graph(
     names = dict(block_names(arch))
     if not names:
         raise InputError("the network has no blocks", hint="it would not depend on time")
-    vectors = emit.modulations(names)
+    inside = emit.shape.time == "inside"
+    vectors = time_vectors(emit, "modulation", names) if inside else emit.modulations(names)
     y = emit.conv("packed", "intro", pads=1)
     skips = []
     for level, blocks in enumerate(arch.enc_blocks):
@@ -115,7 +131,9 @@ def build_graph(
         "ConditionalNAFNet",
         [
             helper.make_tensor_value_info("packed", TensorProto.FLOAT, [count, 2 * channels, *sides]),
-            helper.make_tensor_value_info("modulation", TensorProto.FLOAT, [1, modulation_size(arch), 1, 1]),
+            helper.make_tensor_value_info(
+                "modulation", TensorProto.FLOAT, [1, 1 if inside else modulation_size(arch), 1, 1]
+            ),
         ],
         [helper.make_tensor_value_info("output", TensorProto.FLOAT, [count, channels, *sides])],
         emit.initializers,
@@ -189,12 +207,16 @@ class _Emitter:
         y = self.norm(x, f"{key}.norm1", gain_att, shift_att)
         y = self.gated(y, f"{key}.conv1", f"{key}.conv2")
         pooled = self.conv(self("GlobalAveragePool", [y]), f"{key}.sca.1")
-        y = self.conv(self("Mul", [y, pooled]), f"{key}.conv3", scale=self.state[f"{key}.beta"].reshape(-1))
-        x = self("Add", [x, y])
+        x = self("Add", [x, self.scaled(self("Mul", [y, pooled]), f"{key}.conv3", f"{key}.beta")])
         y = self.norm(x, f"{key}.norm2", gain_ffn, shift_ffn)
         y = self.gated(y, f"{key}.conv4", None)
-        y = self.conv(y, f"{key}.conv5", scale=self.state[f"{key}.gamma"].reshape(-1))
-        return self("Add", [x, y])
+        return self("Add", [x, self.scaled(y, f"{key}.conv5", f"{key}.gamma")])
+
+    def scaled(self, x: str, key: str, scale: str) -> str:
+        """A convolution whose outputs are multiplied by a vector of the state."""
+        if self.shape.scales == "folded":
+            return self.conv(x, key, scale=self.state[scale].reshape(-1))
+        return self("Mul", [self.conv(x, key), self.constant(scale, self.state[scale])])
 
     def gated(self, x: str, key: str, depthwise: str | None) -> str:
         """1x1 convolution, perhaps a 3x3 one per channel, and the product of both halves of the channels."""

@@ -93,8 +93,3 @@ def test_shapes_of_engines() -> None:
     assert shapes_of([MINE, PLAIN]) == GRAPHS.keys()
     assert first(MINE) == FIRST
     assert Forms(GRAPHS).graph(MINE, "fp32") == b"first"
-
-
-@pytest.mark.parametrize("shape", GRAPHS, ids=str)
-def test_a_shape_is_found_by_its_text(shape: GraphShape) -> None:
-    assert GraphShape.parse(str(shape)) == shape

@@ -22,7 +22,12 @@ from mrs.runtime.onnx_guard import check_self_contained
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = Architecture(width=4, enc_blocks=(1, 2), mid_blocks=1, dec_blocks=(1, 1))
-SHAPES = [GraphShape(norm, gate) for norm in NORMS for gate in GATES]
+SHAPES = [
+    *(GraphShape(norm, gate) for norm in NORMS for gate in GATES),
+    GraphShape("length", "weights", scales="apart"),
+    GraphShape("length", "weights", time="inside"),
+    GraphShape("layernorm", "split", "apart", "inside"),
+]
 TIMES = (90.0, 3.5)
 
 
@@ -50,9 +55,9 @@ def example(net: ConditionalNAFNet, count: int, height: int, width: int) -> tupl
 
 
 def run(engine: str, model: onnx.ModelProto, net: ConditionalNAFNet, packed: NDArray[Any]) -> NDArray[Any]:
-    compiled = backends.get(engine).compile(
-        model.SerializeToString(), modulation_table(net, TIMES), packed.shape, "fp32", 1
-    )
+    inside = model.graph.input[1].type.tensor_type.shape.dim[1].dim_value == 1
+    table = np.array(TIMES, np.float32)[:, None] if inside else modulation_table(net, TIMES)
+    compiled = backends.get(engine).compile(model.SerializeToString(), table, packed.shape, "fp32", 1)
     compiled.packed[...] = packed
     compiled.evaluate(len(TIMES) - 1)
     return compiled.output
@@ -64,7 +69,7 @@ def assert_equal(output: NDArray[Any], expected: NDArray[Any]) -> None:
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("static", [False, True], ids=["dynamic", "static"])
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.norm}-{shape.gate}")
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_every_form_is_the_torch_network(shape: GraphShape, static: bool, engine: str) -> None:
     net = network()
     packed, expected = example(net, 2, 8, 12)
@@ -97,7 +102,7 @@ def test_the_blocks_matter() -> None:
     ],
     ids=["no middle", "middle only", "uneven", "no levels", "one channel", "four levels"],
 )
-@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[-1]], ids=lambda shape: f"{shape.norm}-{shape.gate}")
+@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[-1]], ids=str)
 def test_other_architectures(arch: Architecture, shape: GraphShape) -> None:
     net = network(arch)
     packed, expected = example(net, 1, 2 * arch.multiple, arch.multiple)
@@ -165,7 +170,7 @@ def test_the_norm_keeps_its_epsilon() -> None:
         assert_equal(run("onnxruntime", graph_of(net, shape=shape), net, packed), expected)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.norm}-{shape.gate}")
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_model_holds_all_that_it_needs(shape: GraphShape) -> None:
     model = graph_of(network(), shape=shape)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
@@ -176,8 +181,9 @@ def test_the_model_holds_all_that_it_needs(shape: GraphShape) -> None:
     names = [tensor.name for tensor in model.graph.initializer]
     assert len(set(names)) == len(names)
     onnx.checker.check_model(model, full_check=True)
-    # What depends on time alone is an input, not in the graph.
-    assert not any("mlp" in name for name in names)
+    # What depends on time alone is an input, not in the graph, unless that is asked for.
+    assert any("mlp" in name for name in names) == (shape.time == "inside")
+    assert any(name.endswith(("beta", "gamma")) for name in names) == (shape.scales == "apart")
 
 
 def test_equal_networks_are_equal_models() -> None:
@@ -190,10 +196,30 @@ def test_a_size_that_is_no_multiple(size: tuple[int, int]) -> None:
         graph_of(network(), size=size)
 
 
-@pytest.mark.parametrize("given", [("batchnorm", "split"), ("moments", "none")], ids=str)
-def test_a_form_that_nobody_knows(given: tuple[str, str]) -> None:
-    with pytest.raises(InputError, match=r"is unknown .*layernorm.*moments.*weights.*split"):
+@pytest.mark.parametrize(
+    ("given", "known"),
+    [
+        (("batchnorm", "split"), "layernorm, moments, length, not 'batchnorm'"),
+        (("moments", "none"), "weights, split, not 'none'"),
+        (("moments", "split", "lost"), "folded, apart, not 'lost'"),
+        (("moments", "split", "folded", "ago"), "table, inside, not 'ago'"),
+    ],
+    ids=str,
+)
+def test_a_form_that_nobody_knows(given: tuple[str, ...], known: str) -> None:
+    with pytest.raises(InputError, match=rf"is unknown .*use one of {known}"):
         GraphShape(*given)
+
+
+@pytest.mark.parametrize("text", ["", "length", "length-weights-scales", "length-weights-scales-folded", "a-b"])
+def test_a_text_that_names_no_form(text: str) -> None:
+    with pytest.raises(InputError, match="is unknown"):
+        GraphShape.parse(text)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_form_has_a_text(shape: GraphShape) -> None:
+    assert GraphShape.parse(str(shape)) == shape
 
 
 def test_a_network_without_blocks_is_refused() -> None:
