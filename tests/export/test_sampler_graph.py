@@ -370,6 +370,36 @@ def test_the_python_program_needs_onnx_runtime_alone(rain: Path, tmp_path: Path)
         assert np.abs(np.asarray(restored).astype(int) - expected[0]).max() <= 1
 
 
+@pytest.mark.skipif("MRS_ONNXRUNTIME_CPP" not in os.environ, reason="no folder with ONNX Runtime's C++ headers")
+def test_the_cpp_program(rain: Path, tmp_path: Path) -> None:
+    folder = Path(os.environ["MRS_ONNXRUNTIME_CPP"])
+    (tmp_path / "restore.hpp").write_text(program("cpp"), encoding="utf-8")
+    (tmp_path / "main.cpp").write_text(
+        """#include "restore.hpp"
+        #include <algorithm>
+        #include <cstdio>
+        int main() {
+            Ort::Env env;
+            Ort::Session session(env, ORT_TSTR("restore.onnx"), Ort::SessionOptions{});
+            std::vector<uint8_t> picture(3 * 12 * 10, 128);
+            const auto restored = restore(session, picture, 12, 10);
+            const auto ends = std::minmax_element(restored.begin(), restored.end());
+            std::printf("%zu %d %d", restored.size(), *ends.first, *ends.second);
+        }
+        """,
+        encoding="utf-8",
+    )
+    library = folder / "lib"
+    compile_it = ["c++", "-std=c++17", "-Wall", "-Wextra", "-Werror", f"-isystem{folder / 'include'}", "main.cpp"]
+    for command in ([*compile_it, f"-L{library}", "-lonnxruntime", f"-Wl,-rpath,{library}", "-o", "main"], ["./main"]):
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert ended.returncode == 0, ended.stderr
+    length, darkest, brightest = map(int, ended.stdout.split())
+    assert length == 360
+    # A flat picture stays nearly flat.
+    assert 64 < darkest <= brightest < 192
+
+
 @pytest.mark.skipif("MRS_ONNXRUNTIME_WEB" not in os.environ, reason="no folder with onnxruntime-web")
 def test_the_javascript_program(rain: Path, tmp_path: Path) -> None:
     (tmp_path / "node_modules").symlink_to(Path(os.environ["MRS_ONNXRUNTIME_WEB"]) / "node_modules")
