@@ -20,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from mrs.export.modulation import block_names, modulation_size
 from mrs.export.nafnet import NORM_EPS, Architecture
 from mrs.export.time_nodes import time_vectors
+from mrs.runtime.backends.protocol import MEANS
 from mrs.runtime.errors import InputError
 
 # LayerNormalization came with opset 17; ReduceMean takes its axes as an input from 18 on.
@@ -28,7 +29,7 @@ OPSET = 18
 IR_VERSION = 9
 
 F32 = NDArray[np.float32]
-NORMS = ("layernorm", "moments", "length")
+NORMS = ("layernorm", "moments", "length", "convolution")
 GATES = ("weights", "split")
 SCALES = ("folded", "apart")
 TIMES = ("table", "inside")
@@ -41,7 +42,8 @@ class GraphShape:
     Args:
         norm: `layernorm` is one LayerNormalization node between two transpositions; `moments` spells mean and
             variance out along the channels, without moving data; `length` has the variance from the length of the
-            centred vector, so that its squares are never written.
+            centred vector, so that its squares are never written; `convolution` has mean and variance from a 1x1
+            convolution with weights 1/C, which engines make as fast as they can.
         gate: `weights` computes the two halves of a gate by two convolutions with half the weights each; `split`
             cuts one convolution's output in two.
         scales: `folded` puts each block's beta and gamma into the weights of the convolutions before them; `apart`
@@ -244,16 +246,23 @@ class _Emitter:
             y = self("LayerNormalization", [y, ones], axis=-1, epsilon=NORM_EPS)
             y = self("Transpose", [y], perm=[0, 3, 1, 2])
         else:
-            axis = self.constant("channel_axis", np.array([1], np.int64))
-            centred = self("Sub", [x, self("ReduceMean", [x, axis], keepdims=1)])
+            channels = self.state[f"{key}.g"].size
+            centred = self("Sub", [x, self.mean(x, channels)])
             if self.shape.norm == "length":
-                channels = self.state[f"{key}.g"].size
+                axis = self.constant("channel_axis", np.array([1], np.int64))
                 length = self("ReduceL2", [centred, axis], keepdims=1)
                 share = self.constant(f"share.{channels}", np.array(1 / channels, np.float32))
                 variance = self("Mul", [self("Mul", [length, length]), share])
             else:
-                variance = self("ReduceMean", [self("Mul", [centred, centred]), axis], keepdims=1)
+                variance = self.mean(self("Mul", [centred, centred]), channels)
             epsilon = self.constant("norm_eps", np.array(NORM_EPS, np.float32))
             deviation = self("Sqrt", [self("Add", [variance, epsilon])])
             y = self("Div", [centred, deviation])
         return self("Add", [self("Mul", [y, gain]), shift])
+
+    def mean(self, x: str, channels: int) -> str:
+        """The mean over the channels."""
+        if self.shape.norm == "convolution":
+            weight = self.constant(f"{MEANS}{channels}", np.full((1, channels, 1, 1), 1 / channels, np.float32))
+            return self("Conv", [x, weight], kernel_shape=[1, 1], pads=[0] * 4, strides=[1, 1], group=1)
+        return self("ReduceMean", [x, self.constant("channel_axis", np.array([1], np.int64))], keepdims=1)

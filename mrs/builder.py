@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -27,7 +27,8 @@ from mrs.export.nafnet import Architecture, ConditionalNAFNet
 from mrs.export.selection import Pair, check_choice, select
 from mrs.export.selection_cache import Measured
 from mrs.runtime import backends, machine
-from mrs.runtime.backends import Network, mixed
+from mrs.runtime.backends import Network, engine_options, mixed
+from mrs.runtime.backends.engine_options import EngineOptions
 from mrs.runtime.chains import Loop
 from mrs.runtime.errors import BackendError, CheckpointError, InputError
 from mrs.runtime.plan import Plan
@@ -48,6 +49,7 @@ GRAPH_TOLERANCE = 1e-3
 LIVE_CHANNELS = 10
 
 
+@engine_options.building(EngineOptions())
 def build(
     checkpoint: str | Path,
     plan: str | Path,
@@ -64,6 +66,8 @@ def build(
     calibration: str | Path | None = None,
     threads: int | None = None,
     measure_again: bool = False,
+    builder_options: Sequence[str] = (),
+    size_range: tuple[tuple[int, int], tuple[int, int]] | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> Plan:
     """Compile a checkpoint and a solver for this machine.
@@ -76,7 +80,7 @@ def build(
         solver: by default `mrs.solver.RECOMMENDED`.
         schedule: the process the network was trained on; by default what the checkpoint says, else Refusion's.
         output: what the network predicts; by default what the checkpoint says, else `noise`.
-        backend: `openvino`, `onnxruntime`, `torch`, `torch-eager`, or `auto` to measure all that run here.
+        backend: `openvino`, `onnxruntime`, `tensorrt`, `torch`, `torch-eager`, or `auto` to measure all that run here.
         precision: `fp32`, `bf16`, `fp16`, or `auto` to measure all that the device has; `bf16-after-2` is float32 for
             the first two evaluations and bfloat16 after.
         device: `cpu`, `cuda` for an NVIDIA GPU, or `auto` for both.
@@ -85,6 +89,8 @@ def build(
         calibration: a folder of degraded pictures on which to measure parity; by default the bundled ones.
         threads: most threads to use; all processors of this process by default.
         measure_again: measure even what an equal build on this machine measured before.
+        builder_options: settings of TensorRT's builder, such as `optimization-level=5`; see `EngineOptions`.
+        size_range: smallest and largest (H, W) that the plan's engine shall serve, of TensorRT.
         report: called with lines of progress.
 
     Returns:
@@ -107,6 +113,11 @@ def build(
         raise InputError(f"size {size} or batch {batch} is not positive", hint="size is (height, width) in pixels")
     if backend != "auto":
         backends.get(backend)
+    options = engine_options.parse_options(builder_options)
+    if backend not in ("auto", "tensorrt") and (builder_options or size_range):
+        raise InputError(
+            f"backend {backend} has no options and no range of sizes", hint="these are tensorrt's: leave them out"
+        )
     check_choice(backend, precision, device)
     threads = threads or machine.threads()
     plan = Path(plan)
@@ -119,17 +130,21 @@ def build(
     reference = _reference(schedule, solver, output)
     arch = source.arch
     pairs = calibration_pairs(calibration, _degradation(source), arch.multiple)
+    padded = (-(-size[0] // arch.multiple) * arch.multiple, -(-size[1] // arch.multiple) * arch.multiple)
+    if size_range is not None:
+        options = engine_options.with_range(options, size_range, (batch, *padded), arch.multiple)
     # From here on nothing is wrong with the arguments.
+    engine_options.choose(options, report)
     report(f"read {path}")
 
     graphs = _graphs(net)
     check_graphs(net, graphs, _loop(net, table), table.times[0], pairs[0], threads, backend, device)
-    padded = (-(-size[0] // arch.multiple) * arch.multiple, -(-size[1] // arch.multiple) * arch.multiple)
     shape = (batch, *padded)
     loops = {solver.steps: _loop(net, table)} if max_latency is None else _loops(net, schedule, solver, output)
     question = selection_cache.key(
-        graphs, [*loops.values(), _loop(net, reference)], pairs, shape, threads, backend, precision, device, max_latency
-    )
+        graphs, [*loops.values(), _loop(net, reference)], pairs, shape, threads, backend, precision, device,
+        max_latency, str(options),
+    )  # fmt: skip
     measured = None if measure_again else selection_cache.recall(question)
     if measured is None:
         choose = partial(
@@ -162,6 +177,10 @@ def build(
         chosen, graph, loop.modulation, (batch, 2 * arch.channels, *padded), selection.chosen.precision, threads
     ).export()
     manifest = _manifest(path, source, schedule, solver, output, table, shape, measured, len(pairs), threads)
+    if chosen.name == "tensorrt":
+        manifest["engine_options"] = options.to_dict()
+        if options.hardware != "same":
+            manifest["fingerprint"]["compatible"] = options.hardware
     if max_latency is not None:
         manifest["latency"] = {"max_ms": max_latency, "evaluations": [fit.to_dict() for fit in measured.evaluations]}
     made = Plan(manifest, graph, loop.modulation, engine, _timetable(net, schedule.T))

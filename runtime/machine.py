@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -66,6 +68,29 @@ def fingerprint(backend: str, version: str, device: str = "cpu") -> dict[str, st
         "instructions": "" if device == "cuda" else " ".join(instructions()),
         "backend": f"{backend} {version}",
     }
+
+
+def serves(made_for: Mapping[str, str], here: Mapping[str, str]) -> bool:
+    """Whether an engine with one fingerprint runs on a machine with another.
+
+    All must be equal. An engine that was built for more than one GPU says so in a field `compatible`: then the
+    processors may differ, as long as both have the same compute `capability`, or are both from `ampere` on.
+    """
+    own, other = dict(made_for), dict(here)
+    how = own.pop("compatible", "")
+    gpus = own.pop("processor", ""), other.pop("processor", "")
+    if own != other or how not in ("", "capability", "ampere"):
+        return False
+    if not how or gpus[0] == gpus[1]:
+        return gpus[0] == gpus[1]
+    first, second = (_capability(gpu) for gpu in gpus)
+    return first is not None and second is not None and (first == second if how == "capability" else second >= (8, 0))
+
+
+def _capability(gpu: str) -> tuple[int, int] | None:
+    """Compute capability at the end of a GPU's name."""
+    found = re.search(r" (\d+)\.(\d+)$", gpu)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 @cache

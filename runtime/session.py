@@ -522,7 +522,7 @@ def choose(plan: Plan, asked: str | None, asked_precision: str | None = None) ->
             "plan is for %s %s, which this machine does not run: using %s %s",
             manifest["backend"], manifest["precision"], backend.name, precision,
         )  # fmt: skip
-    elif asked is None and manifest["fingerprint"] != made_for:
+    elif asked is None and not machine.serves(manifest["fingerprint"], made_for):
         log.warning("plan was built on another machine or version: compiling from its graph")
     return backend, precision
 

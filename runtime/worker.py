@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mrs.runtime import machine
-from mrs.runtime.backends import Backend, Network, mixed
+from mrs.runtime.backends import Backend, Network, engine_options, mixed
 from mrs.runtime.chain import Chain
 from mrs.runtime.chains import Loop, make_chain
 from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError
@@ -154,12 +154,19 @@ class Worker:
         """The plan's engine where it was compiled for this shape on such a machine, else compiled now."""
         manifest, backend = self.plan.manifest, self.backend
         engine_shape = (manifest["shape"][0], shape[1], *manifest["shape"][1:])
-        made_for = (manifest["backend"], manifest["precision"], manifest["fingerprint"])
-        here = (backend.name, self.precision, machine.fingerprint(backend.name, backend.version(), backend.device))
+        options = engine_options.EngineOptions.from_dict(manifest.get("engine_options", {}))
+        fits = shape == engine_shape or (
+            options.covers((shape[0], *shape[2:])) and options.covers((engine_shape[0], *engine_shape[2:]))
+        )
+        here = machine.fingerprint(backend.name, backend.version(), backend.device)
+        same = (manifest["backend"], manifest["precision"]) == (backend.name, self.precision)
         arguments = (self.plan.modulation, shape, self.precision, self.threads)
-        if self.plan.engine is not None and shape == engine_shape and made_for == here:
+        if self.plan.engine is not None and fits and same and machine.serves(manifest["fingerprint"], here):
             try:
                 return mixed.restore_network(backend, self.plan.engine, *arguments)
+            except DeviceMemoryError:
+                raise
             except BackendError as error:
                 log.warning("the plan's engine does not load, compiling from its graph: %s", error)
-        return mixed.compile_network(backend, self.plan.graph, *arguments)
+        with engine_options.building(options):
+            return mixed.compile_network(backend, self.plan.graph, *arguments)

@@ -90,8 +90,7 @@ def run_restores(seconds: float, keep: Any, about: dict[str, Any]) -> bool:
     """Whether a result was wrong."""
     from benchmarks.gpu import restores
 
-    # torch.compile takes a minute for the published network.
-    found = restores.Bench(Budget(seconds, {"restore": 60.0}), keep).run()
+    found = restores.Bench(Budget(seconds, restores.EXPECTED), keep).run()
     print("\n".join(restores.lines(found, about)), flush=True)
     return bool(found.wrong)
 

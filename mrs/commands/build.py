@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mrs.commands import arguments
 from mrs.runtime.errors import InputError
@@ -25,21 +26,32 @@ backend and precision that runs here is measured in the whole restore, and the
 fastest whose rounding stays below the solver's own error is kept.
 
 With --target onnx-sampler, one ONNX file instead, that restores pictures with
-nothing but ONNX Runtime or OpenVINO (docs/export.md)."""
+nothing but ONNX Runtime or OpenVINO (docs/export.md). With --target
+triton-repository, a model for NVIDIA Triton Inference Server, from a checkpoint
+or a plan (docs/serving.md)."""
 EPILOG = """\
 examples:
   mrs-trt build rain -o rain.mrsplan                      shipped weights
   mrs-trt build lastest_EMA.pth -o derain.mrsplan --size 512x512 --steps 10
   mrs-trt build net.pth -o net.mrsplan --published --solver sde-2 --steps 20
   mrs-trt build net.pth -o net.mrsplan --solver tuned.json          see mrs-trt tune
-  mrs-trt build rain -o rain.onnx --target onnx-sampler   one file for any ONNX engine"""
+  mrs-trt build rain -o rain.onnx --target onnx-sampler   one file for any ONNX engine
+  mrs-trt build rain.mrsplan -o models --target triton-repository   models/rain"""
 
-TARGETS = ("plan", "onnx-sampler")
+TARGETS = ("plan", "onnx-sampler", "triton-repository")
 SUFFIX = ".onnx"
 # What a plan is compiled and measured for, with the values that say nothing.
 OF_PLANS = {
     "size": (256, 256), "batch": 1, "backend": "auto", "precision": "auto", "device": "auto", "max_latency": None,
     "calibration": None, "threads": None, "measure_again": False,
+    "size_range": None, "engine_option": None,
+}  # fmt: skip
+# What a plan's network and solver are made of, and with which a plan that is there cannot be changed.
+OF_CHECKPOINTS = {
+    "published": False,
+    **dict.fromkeys((
+        *SETTINGS, "solver", "network_output", "schedule", "max_sigma", "eps", "T", "convention", "interpolation",
+    )),
 }  # fmt: skip
 
 
@@ -50,22 +62,31 @@ def add_parser(commands: arguments.SubParsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument(
-        "checkpoint", metavar="CKPT", help=".pth or .safetensors of a ConditionalNAFNet, or `rain` for shipped weights"
-    )
+        "checkpoint", metavar="CKPT",
+        help=".pth or .safetensors of a ConditionalNAFNet, or `rain` for shipped weights; for a repository a plan, too",
+    )  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PLAN", help="the plan file to write")
     parser.add_argument(
         "--target", default="plan", metavar="WHAT",
-        help="plan (default), or onnx-sampler: one .onnx file, float32, any size, all evaluations inside",
+        help="plan (default), or onnx-sampler: one .onnx file, float32, any size, all evaluations inside, or "
+        "triton-repository: PLAN is a model repository's folder, to which a version of a model is added",
     )  # fmt: skip
-    parser.add_argument("--overwrite", action="store_true", help="replace PLAN where it exists")
+    parser.add_argument(
+        "--name", metavar="NAME", help="of the model in a repository, by default that of the file it is made from"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace PLAN where it exists; in a repository, config.pbtxt alone"
+    )
     parser.add_argument(
         "--size", type=arguments.size, default=(256, 256), metavar="HxW",
         help="size to compile ahead for, default 256x256; every other size works too and is compiled when first met",
     )  # fmt: skip
     parser.add_argument("--batch", type=arguments.positive, default=1, metavar="N", help="pictures at once, default 1")
     parser.add_argument(
-        "--backend", default="auto", metavar="NAME", help="auto (default), openvino, onnxruntime, torch, torch-eager"
-    )
+        "--backend", default="auto", metavar="NAME",
+        help="auto (default), openvino, onnxruntime, tensorrt, onnxruntime-cuda, onnxruntime-tensorrt, torch, "
+        "torch-eager",
+    )  # fmt: skip
     parser.add_argument(
         "--precision", default="auto", metavar="P", help="auto (default), fp32, bf16, fp16, bf16-after-2"
     )
@@ -76,6 +97,15 @@ def add_parser(commands: arguments.SubParsers) -> None:
     )  # fmt: skip
     parser.add_argument("--network-output", metavar="Q", help="what the network predicts: noise, data, velocity")
     parser.add_argument("--calibration", metavar="FOLDER", help="degraded pictures to measure rounding on")
+    parser.add_argument(
+        "--size-range", nargs=2, type=arguments.size, metavar=("MIN", "MAX"),
+        help="tensorrt: let one engine serve every size between these; fastest at --size, slower than one for it alone",
+    )  # fmt: skip
+    parser.add_argument(
+        "--engine-option", action="append", metavar="NAME=VALUE",
+        help="tensorrt: optimization-level=0..5, workspace-mib=N, hardware=same, capability or ampere, "
+        "auxiliary-streams=N (docs/engines.md); may be repeated",
+    )  # fmt: skip
     parser.add_argument("--threads", type=arguments.threads, metavar="N", help="at most, default all processors")
     parser.add_argument(
         "--measure-again", action="store_true", help="measure even what an equal build measured here before"
@@ -109,7 +139,10 @@ def add_parser(commands: arguments.SubParsers) -> None:
 def run(options: argparse.Namespace) -> int:
     """Build and print what was chosen."""
     _check_target(options)
-    arguments.check_output(options.output, options.overwrite)
+    if options.target != "triton-repository":
+        arguments.check_output(options.output, options.overwrite)
+    elif _is_plan(options):
+        return _add_to_repository(options, None)
     if options.max_latency is not None and options.steps is not None:
         raise InputError("--max-latency chooses the number of evaluations", hint="leave out --steps or --max-latency")
     solver, made_for = _solver(options)
@@ -136,9 +169,9 @@ def run(options: argparse.Namespace) -> int:
         )  # fmt: skip
         print(made.summary())
         return 0
-    plan = build(
+    make = partial(
+        build,
         options.checkpoint,
-        options.output,
         size=options.size,
         batch=options.batch,
         solver=solver,
@@ -151,12 +184,51 @@ def run(options: argparse.Namespace) -> int:
         calibration=options.calibration,
         threads=options.threads,
         measure_again=options.measure_again,
+        builder_options=options.engine_option or (),
+        size_range=options.size_range and tuple(options.size_range),
         report=report,
     )
+    if options.target == "triton-repository":
+        # The plan is renamed afterwards.
+        make.keywords["report"] = lambda line: line.startswith("wrote ") or report(line)
+        return _add_to_repository(options, make)
     from mrs.commands.inspect import summary
 
-    print(summary(plan.manifest))
+    print(summary(make(options.output).manifest))
     return 0
+
+
+def _is_plan(options: argparse.Namespace) -> bool:
+    """Whether a repository's model is made from a plan; one that could not be added is refused."""
+    from mrs.runtime.plan import is_plan
+    from mrs.triton_repository import check_place
+
+    check_place(options.output, _name(options))
+    found = is_plan(options.checkpoint)
+    given = _given(options, {**OF_PLANS, **OF_CHECKPOINTS})
+    if found and given:
+        raise InputError(
+            f"{options.checkpoint} is a plan and takes no {given[0]}", hint="leave it out, or give a checkpoint"
+        )
+    return found
+
+
+def _add_to_repository(options: argparse.Namespace, make: Any) -> int:
+    """Add what `make` writes, or a plan that is there, to a repository, and print where it is."""
+    from mrs.triton_repository import add_version, copied
+
+    make = make or copied(Path(options.checkpoint))
+    print(add_version(make, options.output, _name(options), overwrite=options.overwrite).summary())
+    return 0
+
+
+def _name(options: argparse.Namespace) -> str:
+    return Path(options.checkpoint).stem if options.name is None else str(options.name)
+
+
+def _given(options: argparse.Namespace, defaults: dict[str, Any]) -> list[str]:
+    """Flags of the options that say something."""
+    return [f"--{name.replace('_', '-')}" for name, default in defaults.items() if getattr(options, name) != default]
 
 
 def _check_target(options: argparse.Namespace) -> None:
@@ -164,13 +236,15 @@ def _check_target(options: argparse.Namespace) -> None:
     if options.target not in TARGETS:
         raise InputError(f"target {options.target!r} is unknown", hint=f"use one of {', '.join(TARGETS)}")
     whole = options.target == "onnx-sampler"
-    given = [f"--{name.replace('_', '-')}" for name, default in OF_PLANS.items() if getattr(options, name) != default]
+    given = _given(options, OF_PLANS)
     if whole and given:
         raise InputError(
             f"--target onnx-sampler takes no {given[0]}",
             hint="its file is float32, for any size and engine: leave it out, or build a plan",
         )
-    if whole != (options.output.suffix.lower() == SUFFIX):
+    if options.name is not None and options.target != "triton-repository":
+        raise InputError("--name is for models in a repository", hint="pass --target triton-repository or leave it out")
+    if options.target != "triton-repository" and whole != (options.output.suffix.lower() == SUFFIX):
         what, hint = (
             ("is no name for an ONNX file", f"name it {options.output.stem}{SUFFIX}")
             if whole

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import argparse
 import platform
+import re
 import sys
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 
 from mrs._version import __version__
 from mrs.commands import arguments
 
+MISSING = "not installed"
 # Distribution and what it is for.
 LIBRARIES = (
     ("numpy", "restoring"),
     ("pillow", "restoring"),
     ("openvino", "restoring on CPUs (default backend)"),
     ("onnxruntime", "restoring on CPUs (fallback backend)"),
+    ("onnxruntime-gpu", "restoring on NVIDIA GPUs; instead of onnxruntime"),
     ("torch", "building plans, training"),
     ("onnx", "building plans"),
     ("safetensors", "building plans from .safetensors, training"),
@@ -42,8 +45,10 @@ def run(options: argparse.Namespace) -> int:
         print(f"{label:<12} {_safely(probe)}")
     print("\nlibraries")
     for name, purpose in LIBRARIES:
-        print(f"  {name:<12} {_safely(partial(_version, name)):<14} {purpose}")
-    print("\nbackends")
+        found = _safely(partial(_version, name))
+        how = _safely(partial(_extra, name)) if found == MISSING else ""
+        print(f"  {name:<12} {found:<14} {purpose}{': ' if how else ''}{how}")
+    print("\nbackends (those on cuda need the gpu above, too)")
     usable, lines = _backends()
     print("\n".join(lines))
     if not usable:
@@ -66,9 +71,15 @@ def _memory() -> str:
 
 
 def _gpu() -> str:
-    from mrs.runtime import machine
+    from mrs.runtime.driver import read_driver
+    from mrs.runtime.errors import BackendError
 
-    return machine.gpu() or "none for torch"
+    try:
+        driver = read_driver()
+    except BackendError as error:
+        return f"none: {error.message}: {error.hint}"
+    gpus = (f"{gpu.name}, compute capability {gpu.capability}, {gpu.memory / 2**30:.1f} GiB" for gpu in driver.gpus)
+    return f"{'; '.join(gpus)}; driver {driver.version or 'of unknown version'} for CUDA up to {driver.cuda}"
 
 
 def _kernels() -> str:
@@ -83,6 +94,7 @@ def _backends() -> tuple[bool, list[str]]:
     except Exception as error:  # noqa: BLE001 (a broken installation is what doctor is for)
         return False, [f"  not loadable: {_reason(error)}"]
     usable, lines = False, []
+    width = max(map(len, BACKENDS))
     for backend in BACKENDS.values():
         try:
             reason = backend.missing()
@@ -90,7 +102,7 @@ def _backends() -> tuple[bool, list[str]]:
             usable = usable or reason is None
         except Exception as error:  # noqa: BLE001 (see above)
             state = f"fails: {_reason(error)}"
-        lines.append(f"  {backend.name:<12} {_safely(backend.version):<14} {state}")
+        lines.append(f"  {backend.name:<{width}} {backend.device:<4} {_safely(backend.version):<14} {state}")
     return usable, lines
 
 
@@ -99,7 +111,21 @@ def _version(name: str) -> str:
         # Damaged metadata have none.
         return version(name) or "unknown"
     except PackageNotFoundError:
-        return "not installed"
+        return MISSING
+
+
+def _extra(name: str) -> str:
+    """How to get a distribution: the first of our extras that brings it; "" where none does."""
+    try:
+        lines = requires("mrs-trt") or []
+    except PackageNotFoundError:
+        # Run from its folder, without an install.
+        lines = []
+    for line in lines:
+        found = re.match(r"([\w.-]+).*\bextra == ['\"]([\w-]+)", line)
+        if found and found[1].lower() == name:
+            return f"pip install 'mrs-trt[{found[2]}]'"
+    return ""
 
 
 def _safely(probe: Callable[[], str]) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from mrs.runtime.backends.onnxruntime import OnnxRuntime
+from mrs.runtime.backends.onnxruntime_gpu import OnnxRuntimeGpu, installation
 from mrs.runtime.backends.openvino import OpenVino
 from mrs.runtime.backends.protocol import Backend, Network
+from mrs.runtime.backends.tensorrt import TensorRt
 from mrs.runtime.backends.torch import Torch
 from mrs.runtime.errors import InputError
 
@@ -12,7 +14,15 @@ from mrs.runtime.errors import InputError
 # A plan for CPUs must not fall back on a GPU and load torch while another can run.
 BACKENDS: dict[str, Backend] = {
     backend.name: backend
-    for backend in (OpenVino(), OnnxRuntime(), Torch("torch", compiled=True), Torch("torch-eager", compiled=False))
+    for backend in (
+        OpenVino(),
+        OnnxRuntime(),
+        TensorRt(),
+        OnnxRuntimeGpu("onnxruntime-cuda", installation.CUDA),
+        OnnxRuntimeGpu("onnxruntime-tensorrt", installation.TENSORRT),
+        Torch("torch", compiled=True),
+        Torch("torch-eager", compiled=False),
+    )
 }
 
 

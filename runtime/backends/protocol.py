@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
 Shape = tuple[int, int, int, int]
+# How names of the weights of convolutions begin that are a norm's means: these stay float32 in every precision.
+MEANS = "mean."
 
 
 class Network(Protocol):
@@ -19,6 +21,9 @@ class Network(Protocol):
             backend's `device` is `cpu`; on a GPU a tensor of torch, float32, float16 or bfloat16, as planes or with
             channels last.
         output: (N, C, H, W), of the same type and layout: `evaluate` writes here.
+
+    An engine on a GPU that replays graphs of its own has one attribute more, `stream`: the stream that it is bound to,
+    on which it works wherever it is called. A chain works on that stream too, and captures nothing.
     """
 
     packed: Any

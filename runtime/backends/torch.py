@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from mrs.runtime.backends.protocol import F32, Shape
+from mrs.runtime.backends.protocol import F32, MEANS, Shape
+from mrs.runtime.driver import why_unseen
 from mrs.runtime.errors import BackendError
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Torch:
             return None
         if torch.version.cuda is None:
             return "this torch is a build for CPUs: install one for CUDA"
-        return "no NVIDIA GPU is found: check its driver with nvidia-smi"
+        return why_unseen(torch.version.cuda)
 
     def version(self) -> str:
         try:
@@ -167,7 +168,9 @@ def graph_function(graph: bytes, dtype: Any, device: str) -> Callable[[Tensor, T
     values: dict[str, Any] = {}
     for tensor in model.initializer:
         array = torch.from_numpy(numpy_helper.to_array(tensor).copy())
-        if array.ndim == 4:
+        if array.ndim == 4 and tensor.name.startswith(MEANS):
+            array = array.contiguous(memory_format=torch.channels_last)
+        elif array.ndim == 4:
             array = array.to(device, dtype).contiguous(memory_format=torch.channels_last)
         # Sizes and axes are numbers to torch.
         values[tensor.name] = array.to(device) if array.is_floating_point() else array.tolist()

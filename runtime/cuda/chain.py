@@ -36,7 +36,8 @@ class CudaChain:
         clamp: what is done to each data prediction, see `mrs.kernels.update.step`.
         shape: (N, C, H, W) of the pictures.
         kinds: types of pictures and results, `uint8` or `float32`.
-        graphs: capture; otherwise everything is launched one by one, with the same result.
+        graphs: capture, where the network can be captured (see `protocol.Network`); otherwise everything is launched
+            one by one, with the same result.
         bound: tensors of the caller's, (N, H, W, C), that `restore_tensor` reads and writes without a copy; they live
             as long as this.
 
@@ -61,14 +62,16 @@ class CudaChain:
     ) -> None:
         self.device, self.network, self.shape, self.kinds = device, network, shape, kinds
         self.steps, self.slots, self.threshold = len(rows), slots(rows), clamp == "threshold"
-        self._graphs_wanted, self._bound = graphs, bound is not None
+        # An engine with a stream of its own replays graphs of its own, which cannot be launched into a capture.
+        own = getattr(network, "stream", None)
+        self._graphs_wanted, self._bound = graphs and own is None, bound is not None
         self._graphs: dict[str, Any] = {}
         self._prepared: set[str] = set()
         # Restores of tensors since the last look at their status, and what an earlier look found.
         self._unchecked, self._late = False, None  # type: tuple[bool, MrsError | None]
         # Whatever mode of torch the caller is in, the buffers serve in all.
         with told(device, shape, "while its buffers are made"), torch.inference_mode(False):
-            self.stream = device.stream()
+            self.stream = device.stream() if own is None else own
             # Tensors of the caller's may still be in the making.
             device.follow(self.stream, device.current())
             with device.on(self.stream):

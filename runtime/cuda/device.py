@@ -16,7 +16,7 @@ from mrs.kernels.gpu.launch import Launch
 # The number of CUDA in DLPack.
 DLPACK_CUDA = 2
 # One capture at a time: beginning one collects garbage and waits for the whole device.
-_CAPTURING = threading.Lock()
+CAPTURING = threading.Lock()
 
 
 class Cuda:
@@ -40,6 +40,10 @@ class Cuda:
     def current(self) -> Any:
         """The stream on which the calling thread works."""
         return torch.cuda.current_stream(self.place)
+
+    def handle(self, stream: Any) -> int:
+        """A stream as CUDA numbers it; 0 for the default one."""
+        return int(stream.cuda_stream)
 
     @contextmanager
     def on(self, stream: Any) -> Iterator[None]:
@@ -69,7 +73,7 @@ class Cuda:
         The calls of other threads do not disturb it.
         """
         graph = torch.cuda.CUDAGraph()
-        with _CAPTURING, torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        with CAPTURING, torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             work()
         return graph
 

@@ -578,7 +578,7 @@ def test_torch_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
     ("cuda", "available", "says"),
     [
         (None, False, "this torch is a build for CPUs: install one for CUDA"),
-        ("12.8", False, "no NVIDIA GPU is found: check its driver with nvidia-smi"),
+        ("12.8", False, "the GPU is not seen by a build for 12.8"),
         ("12.8", True, None),
     ],
     ids=["for CPUs", "no GPU", "a GPU"],
@@ -589,6 +589,7 @@ def test_torch_needs_a_gpu(monkeypatch: pytest.MonkeyPatch, cuda: str | None, av
     installed(monkeypatch)
     monkeypatch.setattr(torch.version, "cuda", cuda)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    monkeypatch.setattr("mrs.runtime.backends.torch.why_unseen", "the GPU is not seen by a build for {}".format)
     assert backends.get("torch").missing() == says
 
 
@@ -619,13 +620,14 @@ def test_torch_tells_what_the_gpu_computes(
 
 def test_a_backend_that_nobody_knows() -> None:
     with pytest.raises(
-        InputError, match=r"'tensorrt' is unknown \(use one of openvino, onnxruntime, torch, torch-eager\)"
+        InputError, match=r"'directml' is unknown \(use one of openvino, onnxruntime, tensorrt, onnxruntime-cuda, "
     ):
-        backends.get("tensorrt")
+        backends.get("directml")
 
 
 def test_backends_are_listed_by_their_names_in_order_of_preference() -> None:
     # Those for CPUs first: a plan for a CPU must not fall back on a GPU while another can run.
-    assert list(backends.BACKENDS) == ["openvino", "onnxruntime", "torch", "torch-eager"]
-    assert [backend.device for backend in backends.BACKENDS.values()] == ["cpu", "cpu", "cuda", "cuda"]
+    on_gpus = ["tensorrt", "onnxruntime-cuda", "onnxruntime-tensorrt", "torch", "torch-eager"]
+    assert list(backends.BACKENDS) == ["openvino", "onnxruntime", *on_gpus]
+    assert [backend.device for backend in backends.BACKENDS.values()] == ["cpu"] * 2 + ["cuda"] * 5
     assert [backend.name for backend in backends.BACKENDS.values()] == list(backends.BACKENDS)

@@ -18,24 +18,61 @@ from benchmarks.gpu import restores
 from benchmarks.gpu.budget import Budget
 from mrs.export.nafnet import Architecture
 from mrs.runtime import backends
+from mrs.runtime.backends.onnxruntime_gpu import OnnxRuntimeGpu
 from mrs.runtime.backends.torch import Torch
 from mrs.runtime.cuda.chain import CudaChain
-from tests.runtime.cuda.double import Double
+from mrs.runtime.errors import BackendError
+from tests.runtime.backends.onnxruntime_double import CUDA, Gpu, module_for
 
 TINY = Architecture(width=4, enc_blocks=(1,), mid_blocks=0, dec_blocks=(1,))
 
 
-def run(seconds: float = 1e6, compiler: Any = None) -> dict[str, Any]:
+class Available(Torch):
+    """torch on a machine that has Triton."""
+
+    def missing(self) -> str | None:
+        return None
+
+
+class Wrong(Available):
+    """An engine that evaluates the network at other times."""
+
+    def compile(self, graph: bytes, modulation: Any, *rest: Any) -> Any:
+        return super().compile(graph, 3 * modulation, *rest)
+
+
+class Broken(Available):
+    """An engine that compiles nothing."""
+
+    def compile(self, *_: Any) -> Any:
+        raise BackendError("no such kernel")
+
+
+class Installed(OnnxRuntimeGpu):
+    """ONNX Runtime on a machine that has it."""
+
+    def missing(self) -> str | None:
+        return None
+
+    def version(self) -> str:
+        return "1.31.1"
+
+
+def run(seconds: float = 1e6, expected: dict[str, float] | None = None) -> dict[str, Any]:
     rows: list[Any] = []
+    gpu = Gpu()
+    sys.modules["onnxruntime"] = module_for(gpu)
+    backends.BACKENDS["onnxruntime-cuda"] = Installed("onnxruntime-cuda", CUDA, lambda: gpu)
     bench = restores.Bench(
-        Budget(seconds), lambda *row: rows.append(row), device=Double(), place="cpu", precision="fp32", arch=TINY,
+        Budget(seconds, expected), lambda *row: rows.append(row), device=gpu, place="cpu", precision="fp32", arch=TINY,
         sides=(16,), steps=(2,),
         replays=2, threads=2, each=1, rounds=1, forms=("eager fp32", "eager bf16"),
     )  # fmt: skip
     found = bench.run()
     about = {"device": "a double"}
     return {
-        "figures": found.figures, "wrong": found.wrong, "left_out": found.left_out, "rows": rows,
+        "figures": found.figures, "wrong": found.wrong, "left_out": found.left_out, "skipped": found.skipped,
+        "rows": rows,
         "lines": restores.lines(found, about),
     }  # fmt: skip
 
@@ -44,9 +81,10 @@ def main() -> None:
     torch.set_num_threads(1)
     restores.SMALL = TINY
     for name in ("torch", "torch-eager"):
-        backends.BACKENDS[name] = Torch(name, compiled=False, place="cpu")
+        backends.BACKENDS[name] = Available(name, compiled=False, place="cpu")
     right = run()
     hasty = run(seconds=0.0)
+    short = run(expected={"torch": 1e9})
     whole = CudaChain.restore_into
 
     def spoilt(self: CudaChain, picture: Any, out: Any, *rest: Any) -> Any:
@@ -57,8 +95,10 @@ def main() -> None:
         return result
 
     CudaChain.restore_into = spoilt  # type: ignore[method-assign]
+    for engine in (Wrong("wrong", compiled=False, place="cpu"), Broken("broken", compiled=False, place="cpu")):
+        backends.BACKENDS[engine.name] = engine
     wrong = run()
-    json.dump({"right": right, "hasty": hasty, "wrong": wrong}, sys.stdout)
+    json.dump({"right": right, "hasty": hasty, "short": short, "wrong": wrong}, sys.stdout)
 
 
 if __name__ == "__main__":

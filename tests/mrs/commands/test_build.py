@@ -183,7 +183,7 @@ def test_wrong_size(refuse_build, size) -> None:
         (["--solver", "sde-3"], ("'sde' has no order 3", "use order 1 or 2")),
         (["--solver", "unipc-2", "--published"], "solver 'unipc-2' is unknown"),
         (["--solver", ""], "solver '' is unknown"),
-        (["--backend", "tensorrt"], ("backend 'tensorrt' is unknown", "openvino, onnxruntime")),
+        (["--backend", "directml"], ("backend 'directml' is unknown", "openvino, onnxruntime")),
         (["--precision", "int8"], ("precision 'int8' is unknown", "auto, fp32, bf16, fp16")),
         (["--device", "gpu"], ("device 'gpu' is unknown", "auto, cpu, cuda")),
         (["--device", "cuda", "--backend", "openvino"], ("openvino runs on cpu, not on cuda", "--device")),
@@ -481,3 +481,78 @@ def test_a_sampler_that_an_engine_gets_wrong(refuse_build, tmp_path, monkeypatch
         output=tmp_path / "new.onnx",
         says="openvino (length-weights) differs from torch",
     )
+
+
+# Model repositories
+
+
+def test_a_repository_from_a_checkpoint(run, golden, tmp_path) -> None:
+    result = run(
+        "build", golden.weights, "-o", tmp_path / "models", "--target", "triton-repository", "--name", "rain",
+        "--backend", "onnxruntime", "--size", "16x16", "--threads", 1, "--steps", 2,
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    manifest = read_plan(tmp_path / "models" / "rain" / "1" / "model.mrsplan").manifest
+    assert (manifest["shape"], manifest["solver"]["steps"]) == ([1, 16, 16], 2)
+    assert "model         rain, version 1\n" in result.out
+    # No path that is gone.
+    assert "wrote" not in result.err
+    assert f"tritonserver --model-repository={tmp_path / 'models'}\n" in result.out
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["rain"]
+
+
+def test_a_repository_from_a_plan(run, plan, tmp_path) -> None:
+    for number in (1, 2):
+        result = run("build", plan, "-o", tmp_path / "models", "--target", "triton-repository")
+        assert (result.code, result.err) == (0, "")
+        assert f"model         tiny, version {number}\n" in result.out
+        made = tmp_path / "models" / "tiny" / str(number) / "model.mrsplan"
+        assert made.read_bytes() == plan.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("flags", "flag"),
+    [
+        (["--size", "64x64"], "--size"), (["--steps", 3], "--steps"), (["--published"], "--published"),
+        (["--solver", "ode-2"], "--solver"), (["--max-sigma", 30], "--max-sigma"), (["--device", "cpu"], "--device"),
+    ],
+)  # fmt: skip
+def test_a_plan_is_served_as_it_is(refuse, plan, tmp_path, flags, flag) -> None:
+    refuse(
+        "build", plan, "-o", tmp_path / "models", "--target", "triton-repository", *flags,
+        says=(f"is a plan and takes no {flag}", "give a checkpoint"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--name", "../up"], ("'../up' is no name for a model", "use --name with letters")),
+        (["--name", ""], "'' is no name for a model"),
+        (["--max-latency", 5, "--steps", 3], "leave out --steps or --max-latency"),
+    ],
+)
+def test_wrong_arguments_for_a_repository(refuse_build, tmp_path, flags, says) -> None:
+    refuse_build("--target", "triton-repository", *flags, output=tmp_path / "models", says=says)
+
+
+def test_names_are_for_repositories(refuse_build) -> None:
+    refuse_build("--name", "rain", says=("--name is for models in a repository", "pass --target triton-repository"))
+
+
+def test_places_for_a_repository_are_looked_at_before_time_is_spent(refuse_build, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    refuse_build("--target", "triton-repository", output=tmp_path / "file", says="it is not a folder")
+    refuse_build("--target", "triton-repository", output=tmp_path / "no" / "models", says="its folder does not exist")
+
+
+@pytest.mark.usefixtures("no_space")
+def test_a_full_disk_for_a_repository(refuse, refuse_build, plan, tmp_path) -> None:
+    refuse_build("-q", "--target", "triton-repository", output=tmp_path / "models", says="No space left on device")
+    refuse("build", plan, "-o", tmp_path / "models", "--target", "triton-repository", says="No space left on device")
+
+
+def test_a_damaged_plan_for_a_repository(refuse, plan, tmp_path) -> None:
+    (tmp_path / "bad.mrsplan").write_bytes(plan.read_bytes().replace(b"network.onnx", b"netmork.onnx"))
+    command = "build", tmp_path / "bad.mrsplan", "-o", tmp_path / "models", "--target", "triton-repository"
+    refuse(*command, says="bad.mrsplan")

@@ -14,6 +14,8 @@ import pytest
 from mrs._version import __version__
 from mrs.commands import doctor
 from mrs.runtime import backends, machine
+from mrs.runtime.driver import Driver, Gpu
+from mrs.runtime.errors import BackendError
 
 
 def broken(*arguments: object, **options: object) -> str:
@@ -31,7 +33,7 @@ def test_a_sound_machine(run) -> None:
     assert str(machine.threads()) in line_of(result.out, "processor")
     assert "GiB free" in line_of(result.out, "memory")
     assert line_of(result.out, "kernels").split(maxsplit=1)[1].startswith(("compiled", "NumPy"))
-    assert len([line for line in result.out.splitlines() if line.startswith("  onnxruntime")]) == 2
+    assert len([line for line in result.out.splitlines() if line.startswith("  onnxruntime ")]) == 2
     assert "runs fp32" in result.out
 
 
@@ -46,14 +48,14 @@ def test_a_backend_that_breaks(run, monkeypatch, method) -> None:
     monkeypatch.setattr(backends.OnnxRuntime, method, broken)
     result = run("doctor")
     assert result.code == 0
-    line = [line for line in result.out.splitlines() if line.startswith("  onnxruntime")][-1]
+    line = [line for line in result.out.splitlines() if line.startswith("  onnxruntime ")][-1]
     assert ("RuntimeError: it fell off" in line) is True
     assert "  openvino " in result.out
 
 
 def test_no_backend(run, monkeypatch) -> None:
-    for kind in (backends.OnnxRuntime, backends.OpenVino, backends.Torch):
-        monkeypatch.setattr(kind, "missing", lambda self: f"{self.name} was left at home")
+    for backend in backends.BACKENDS.values():
+        monkeypatch.setattr(type(backend), "missing", lambda self: f"{self.name} was left at home")
     result = run("doctor")
     assert (result.code, result.err) == (1, "")
     assert "openvino was left at home" in result.out
@@ -61,16 +63,16 @@ def test_no_backend(run, monkeypatch) -> None:
 
 
 def test_only_broken_backends(run, monkeypatch) -> None:
-    for kind in (backends.OnnxRuntime, backends.OpenVino, backends.Torch):
-        monkeypatch.setattr(kind, "missing", broken)
+    for backend in backends.BACKENDS.values():
+        monkeypatch.setattr(type(backend), "missing", broken)
     assert run("doctor").code == 1
 
 
 def test_a_backend_without_native_precisions_does_not_count_twice(run, monkeypatch) -> None:
     """One that says that it can run, and then cannot tell what, is not usable."""
-    for kind in (backends.OnnxRuntime, backends.OpenVino, backends.Torch):
-        monkeypatch.setattr(kind, "missing", lambda self: None)
-        monkeypatch.setattr(kind, "precisions", broken)
+    for backend in backends.BACKENDS.values():
+        monkeypatch.setattr(type(backend), "missing", lambda self: None)
+        monkeypatch.setattr(type(backend), "precisions", broken)
     assert run("doctor").code == 1
 
 
@@ -120,6 +122,63 @@ def test_versions_that_cannot_be_told(run, monkeypatch, answer, shown) -> None:
     result = run("doctor")
     assert result.code == 0
     assert line_of(result.out, "torch").startswith(f"  torch        {shown} ")
+
+
+@pytest.mark.parametrize(
+    ("needs", "end"),
+    [
+        (
+            ["numpy>=2", 'torch>=2.10; extra == "build"', 'torch>=2.10; extra == "gpu"'],
+            ": pip install 'mrs-trt[build]'",
+        ),
+        (["torch>=2.10", 'torchvision; extra == "build"'], "training"),
+        (["Torch>=2 ; sys_platform == \"linux\" and extra == 'all'"], ": pip install 'mrs-trt[all]'"),
+        (None, "training"),
+        (PackageNotFoundError("mrs-trt"), "training"),
+    ],
+    ids=["first extra", "no extra", "marker", "no metadata", "not installed"],
+)
+def test_what_is_missing_comes_with_the_extra_that_brings_it(run, monkeypatch, needs, end) -> None:
+    def requires(name: str) -> object:
+        if isinstance(needs, Exception):
+            raise needs
+        return needs
+
+    def absent(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor, "requires", requires)
+    monkeypatch.setattr(doctor, "version", absent)
+    result = run("doctor")
+    assert result.code == 0
+    assert line_of(result.out, "torch").endswith(end)
+
+
+@pytest.mark.parametrize(
+    ("driver", "says"),
+    [
+        (
+            Driver("580.95.05", "13.0", (Gpu("NVIDIA X", "9.0", 80 << 30), Gpu("NVIDIA Y", "8.6", 3 << 29))),
+            "NVIDIA X, compute capability 9.0, 80.0 GiB; NVIDIA Y, compute capability 8.6, 1.5 GiB; "
+            "driver 580.95.05 for CUDA up to 13.0",
+        ),
+        (Driver("", "12.4", (Gpu("X", "8.0", 1 << 30),)), "1.0 GiB; driver of unknown version for CUDA up to 12.4"),
+        (BackendError("no NVIDIA driver is found", "install it"), "none: no NVIDIA driver is found: install it"),
+        (RuntimeError("it fell\noff"), "unknown (RuntimeError: it fell off)"),
+    ],
+    ids=["two", "no version", "none", "broken"],
+)
+def test_the_gpu_without_torch(run, monkeypatch, driver, says) -> None:
+    def read() -> Driver:
+        if isinstance(driver, Exception):
+            raise driver
+        return driver
+
+    monkeypatch.setattr("mrs.runtime.driver.read_driver", read)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    result = run("doctor")
+    assert result.code == 0
+    assert line_of(result.out, "gpu").endswith(says)
 
 
 def test_a_system_that_tells_nothing(run, monkeypatch) -> None:

@@ -122,6 +122,9 @@ class Double:
         streams = self._chosen()
         return streams[-1] if streams else self.default
 
+    def handle(self, stream: Stream) -> int:
+        return 0 if stream is self.default else id(stream)
+
     @contextmanager
     def on(self, stream: Stream) -> Iterator[None]:
         self._chosen().append(stream)

@@ -1,0 +1,206 @@
+"""int8 beside bfloat16 on a CPU: `python -m benchmarks.int8`.
+
+Post-training quantisation of the blocks' 1x1 convolutions, which are most of the work: weights per output channel,
+inputs per tensor with ranges over every evaluation of the calibration pictures' restores, because activations of a
+diffusion network depend on the time (Q-Diffusion, arXiv 2302.04304). Each convolution's sensitivity is the error of
+the network's output with that one alone in int8, over the same evaluations; those that together stay below a share of
+the error of all are quantised, the others stay in bfloat16. The parity rule of a build judges each share, and whole
+restores are timed by turns. The shipped weights are real; Refusion's network has random ones, so that its parity says
+little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationMethod, QuantType
+from onnxruntime.quantization.calibrate import CalibrationDataReader, create_calibrator
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+from benchmarks import rows
+from benchmarks.networks import REFUSION, random_network
+from mrs import Schedule, builder
+from mrs.calibration import calibration_pairs
+from mrs.export.graph import GraphShape, build_graph
+from mrs.export.nafnet import ConditionalNAFNet
+from mrs.export.selection import Candidate, Pair, judge, mean_psnr, run
+from mrs.export.timing import chain_of, quartiles, repeated, time_interleaved
+from mrs.runtime import backends, machine
+from mrs.runtime.chains import Loop
+from mrs.solver import RECOMMENDED
+from mrs.table import tableau
+
+# Shares of the error of all that the quantised convolutions may have; 1 is all of them.
+SHARES = (1.0, 0.1, 0.01)
+QUANTISED = re.compile(r"\.conv[1345]\.weight")
+Feed = dict[str, NDArray[np.float32]]
+
+
+class _Feeds(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, feeds: Sequence[Feed]) -> None:
+        self._feeds = iter(feeds)
+
+    def get_next(self) -> Feed | None:
+        return next(self._feeds, None)
+
+
+class Quantiser:
+    """A network whose convolutions can be put into int8, each by its name.
+
+    Args:
+        model: from `build_graph`.
+        feeds: what it is given in the calibration pictures' restores.
+    """
+
+    def __init__(self, model: onnx.ModelProto, feeds: Sequence[Feed]) -> None:
+        self.model = model
+        self.weights = {
+            node.name: node.input[1]
+            for node in model.graph.node
+            if node.op_type == "Conv" and QUANTISED.search(node.input[1])
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "network.onnx"
+            onnx.save(model, path)
+            calibrator = create_calibrator(
+                path, ["Conv"], str(Path(folder) / "augmented.onnx"), calibrate_method=CalibrationMethod.MinMax
+            )
+            calibrator.collect_data(_Feeds(feeds))
+            self._ranges = calibrator.compute_data()
+
+    def quantised(self, names: Sequence[str]) -> bytes:
+        """The network with these convolutions between QuantizeLinear and DequantizeLinear nodes."""
+        copy = onnx.ModelProto()
+        copy.CopyFrom(self.model)
+        quantizer = QDQQuantizer(
+            copy, True, False, QuantType.QInt8, QuantType.QUInt8, self._ranges, list(names), [], ["Conv"],
+            {"WeightSymmetric": True, "ActivationSymmetric": False},
+        )  # fmt: skip
+        quantizer.quantize_model()
+        return quantizer.model.model.SerializeToString()
+
+
+def feeds_of(net: ConditionalNAFNet, graph: bytes, loop: Loop, pairs: Sequence[Pair]) -> list[Feed]:
+    """What the network is given at every evaluation of every picture's float32 restore."""
+    found: list[Feed] = []
+    for pair in pairs:
+        shape = (1, *pair.degraded.shape)
+        chain = chain_of(backends.get("openvino"), graph, "fp32", loop, shape, machine.threads(), ("uint8", "float32"))
+        evaluate = chain.network.evaluate
+
+        def seen(step: int, chain: Any = chain, evaluate: Any = evaluate) -> None:
+            modulation = loop.modulation[step][None, :, None, None]
+            found.append({"packed": chain.network.packed.copy(), "modulation": modulation})
+            evaluate(step)
+
+        chain.network.evaluate = seen
+        chain.restore_into(pair.degraded[None], np.empty(shape, np.float32), seed=0)
+    return found
+
+
+def sensitivities(quantiser: Quantiser, feeds: Sequence[Feed], whole_blocks: bool) -> dict[tuple[str, ...], float]:
+    """Mean squared error of the output with one convolution, or those of one block, alone in int8, of each."""
+    exact = list(_outputs(quantiser.model.SerializeToString(), feeds))
+    groups: dict[str, list[str]] = {}
+    for name, weight in quantiser.weights.items():
+        groups.setdefault(QUANTISED.split(weight)[0] if whole_blocks else name, []).append(name)
+    found = {}
+    for names in groups.values():
+        outputs = _outputs(quantiser.quantised(names), feeds)
+        errors = [float(np.mean((one - other) ** 2)) for one, other in zip(outputs, exact, strict=True)]
+        found[tuple(names)] = sum(errors) / len(errors)
+    return found
+
+
+def _outputs(graph: bytes, feeds: Sequence[Feed]) -> Iterator[NDArray[np.float32]]:
+    modulation = np.concatenate([feed["modulation"].reshape(1, -1) for feed in feeds])
+    shape: Any = feeds[0]["packed"].shape
+    network = backends.get("openvino").compile(graph, modulation, shape, "fp32", machine.threads())
+    for index, feed in enumerate(feeds):
+        network.packed[...] = feed["packed"]
+        network.evaluate(index)
+        yield network.output.copy()
+
+
+def insensitive(errors: Mapping[tuple[str, ...], float], share: float) -> list[str]:
+    """The most convolutions whose errors, taken for independent, add up to at most a share of all."""
+    allowed, chosen = share * sum(errors.values()), list[str]()
+    for names in sorted(errors, key=lambda names: errors[names]):
+        allowed -= errors[names]
+        if allowed < 0 and share < 1:
+            break
+        chosen += names
+    return chosen
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", choices=("rain", "width 64"), default="rain")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--calibrations", type=int, default=3, help="pictures, at most 3")
+    parser.add_argument("--whole-blocks", action="store_true", help="sensitivity of blocks, not of each convolution")
+    parser.add_argument("--rows", type=Path, help="append the figures to this file")
+    options = parser.parse_args()
+    # What it advises is done here, or would change the graph that is compared.
+    logging.disable(logging.WARNING)
+    if options.network == "rain":
+        source, _, schedule, output = builder.read_source("rain")
+        net = source.network()
+    else:
+        net, schedule, output = random_network(REFUSION), Schedule(), "noise"
+    measure(options, net, schedule, output)
+
+
+def measure(options: argparse.Namespace, net: ConditionalNAFNet, schedule: Schedule, output: str) -> None:
+    engine, threads = backends.get("openvino"), machine.threads()
+    loop, reference = (
+        builder._loop(net, table)
+        for table in (tableau(schedule, RECOMMENDED, output), builder._reference(schedule, RECOMMENDED, output))
+    )
+    pairs = calibration_pairs(None, "rain", net.arch.multiple)[: options.calibrations]
+    state = {key: value.numpy() for key, value in net.state_dict().items()}
+    model = build_graph(state, net.arch, shape=GraphShape(*engine.forms[0]))
+    plain = model.SerializeToString()
+    exact = [run(engine, plain, "fp32", loop, pair, threads) for pair in pairs]
+    gap = mean_psnr(exact, [run(engine, plain, "fp32", reference, pair, threads) for pair in pairs])
+    feeds = feeds_of(net, plain, loop, pairs)
+    quantiser = Quantiser(model, feeds)
+    errors = sensitivities(quantiser, feeds, options.whole_blocks)
+    graphs = {"fp32": (plain, "fp32"), "bf16": (plain, "bf16")}
+    for share in SHARES:
+        names = insensitive(errors, share)
+        graphs[f"int8 in {len(names)} of {len(quantiser.weights)}, bf16"] = quantiser.quantised(names), "bf16"
+    picture = repeated(pairs[0].degraded, (1, 256, 256))
+    chains, judged = {}, {}
+    for name, (graph, precision) in graphs.items():
+        outputs = [run(engine, graph, precision, loop, pair, threads) for pair in pairs]
+        judged[name] = judge(Candidate("openvino", name), exact, outputs, gap, pairs)
+        chain = chain_of(engine, graph, precision, loop, (1, 256, 256, 3), threads)
+        chain.restore_into(picture, np.empty_like(picture), seed=0)
+        chains[name] = chain, picture
+    times = time_interleaved(chains, rounds=(options.rounds, options.rounds))
+    figures: dict[str, Any] = {}
+    for name, spent in times.items():
+        ratios = [one / other for one, other in zip(times["bf16"], spent, strict=True)]
+        low, ratio, high = quartiles(ratios)
+        median = quartiles(spent)[1]
+        figures |= {f"{name} ms": median, f"{name} against bf16": ratio, f"{name} verdict": judged[name].reason}
+        print(
+            f"{name:<30}{median:9.1f} ms, {ratio:.2f} times bf16's speed ({low:.2f}-{high:.2f}); {judged[name].reason}"
+        )
+    if options.rows is not None:
+        case = {"network": options.network, "size": 256, "evaluations": len(loop.rows), "rounds": options.rounds}
+        rows.append(options.rows, "int8", case, figures)
+
+
+if __name__ == "__main__":
+    main()

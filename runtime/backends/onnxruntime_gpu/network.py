@@ -1,0 +1,126 @@
+"""A session of ONNX Runtime on buffers of ours, which replays a CUDA graph of its own.
+
+Its `Run` cannot be captured by us: in 1.31 it launches its own graph, which CUDA does not allow into a capture, and
+without one it frees memory of the host, which is not allowed either. So each evaluation is one launch of its graph.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from mrs.runtime.backends.protocol import F32, Shape
+from mrs.runtime.errors import BackendError
+
+# What ONNX Runtime calls a type: its number in ONNX, and torch's name.
+TYPES = {"tensor(float)": (1, "float32"), "tensor(float16)": (10, "float16"), "tensor(bfloat16)": (16, "bfloat16")}
+# Two runs without a graph, in which it allocates, one that captures, one that replays.
+RUNS = 4
+# What it says where memory does not suffice; it has no class of errors for that.
+MEMORY = re.compile(r"out of memory|failed to allocate|ALLOC_FAILED|OutOfMemory", re.IGNORECASE)
+
+
+class OnnxRuntimeGpuNetwork:
+    """See `protocol.Network`.
+
+    Args:
+        name: of the backend.
+        provider: that must run all of it.
+        session: makes the session for a stream.
+        device: a `Cuda`.
+        modulation, shape: as of `protocol.Backend.compile`.
+
+    Attributes:
+        stream: that the session is bound to.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        provider: str,
+        session: Callable[[Any], Any],
+        device: Any,
+        modulation: F32,
+        shape: Shape,
+    ) -> None:
+        import onnxruntime
+        import torch
+
+        from mrs.runtime.cuda.device import CAPTURING
+
+        self.name, self._device, self.stream = name, device, device.stream()
+        # ONNX Runtime keeps a graph for each thread, and would capture another one wherever else it is called from.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._session = self._thread.submit(session, self.stream).result()
+        if self._session.get_providers()[0] != provider:
+            raise BackendError(f"{name} is not used by onnxruntime: it has no {provider}", hint="see mrs-trt doctor")
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        kinds = {value.name: TYPES[value.type] for value in (*inputs, *outputs)}
+        count, halves, height, width = shape
+        half = getattr(torch, kinds["packed"][1])
+        with torch.inference_mode(False), device.on(self.stream):
+            self.packed = torch.zeros(shape, dtype=half, device=device.place)
+            self.output = torch.zeros((count, halves // 2, height, width), dtype=half, device=device.place)
+            # The graph reads one address, or one for each part of the row.
+            self._row = torch.zeros((1, modulation.shape[1], 1, 1), device=device.place)
+        self._binding = self._session.io_binding()
+        parts = [value for value in inputs if value.name != "packed"]
+        rows = zip(parts, self._row.split([value.shape[1] for value in parts], 1), strict=True)
+        for bind, name, tensor in (
+            (self._binding.bind_input, "packed", self.packed),
+            *((self._binding.bind_input, value.name, part) for value, part in rows),
+            (self._binding.bind_output, "output", self.output),
+        ):
+            place = device.place.type, device.place.index or 0
+            bind(name, *place, kinds[name][0], list(tensor.shape), tensor.data_ptr())
+        self._options = onnxruntime.RunOptions()
+        self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        self._rows: Any = None
+        self.retime(modulation)
+        # Its capture ends where anything else in the process begins one.
+        with CAPTURING, device.on(self.stream):
+            for _ in range(RUNS):
+                self.evaluate(0)
+            self.output.zero_()
+            device.wait(self.stream)
+
+    def evaluate(self, step: int) -> None:
+        device, caller = self._device, self._device.current()
+        try:
+            row = self._rows[step]
+            # The engine works on its own stream alone.
+            if caller != self.stream:
+                device.follow(self.stream, caller)
+            with device.on(self.stream):
+                device.copy(self._row, row)
+            self._thread.submit(self._session.run_with_iobinding, self._binding, self._options).result()
+            if caller != self.stream:
+                device.follow(caller, self.stream)
+        except (BackendError, device.OutOfMemory):
+            raise
+        except Exception as error:
+            raise failed(f"{self.name} failed at step {step}", error, device) from error
+
+    def retime(self, modulation: F32) -> None:
+        import torch
+
+        rows = torch.from_numpy(modulation[:, None, :, None, None].copy())
+        # Memory of this stream: the old rows may still be read on it, and nothing else gets them before.
+        with torch.inference_mode(False), self._device.on(self.stream):
+            self._rows = rows.to(self._row.device)
+
+    def export(self) -> bytes | None:
+        return None
+
+
+def failed(what: str, error: Exception, device: Any) -> Exception:
+    """An error of ONNX Runtime as one that says what to do; a lack of memory as the device's own, for the chain."""
+    # Without the kind of the error, which it says twice.
+    said = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split())) or type(error).__name__
+    if MEMORY.search(said):
+        return device.OutOfMemory(said)
+    if "assigned to the default CPU EP" in said or "have not been partitioned" in said:
+        return BackendError(f"{what}: it would run some of it on the CPU", hint="mrs-trt doctor tells what is missing")
+    return BackendError(f"{what}: {said[:300]}")

@@ -1,0 +1,111 @@
+"""TensorRT as a backend; see `protocol.Backend` and docs/engines.md."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import threading
+from collections import OrderedDict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from mrs.runtime.backends.engine_options import current
+from mrs.runtime.backends.protocol import F32, Shape
+from mrs.runtime.backends.tensorrt.builder import build_engine, major
+from mrs.runtime.backends.tensorrt.runner import TensorRtNetwork
+from mrs.runtime.backends.torch import Torch
+from mrs.runtime.errors import BackendError
+
+MAJORS = (10, 11)
+INSTALL = "pip install 'mrs-trt[tensorrt]'"
+# The metapackage and what it stands for; a wheel from elsewhere may come alone.
+DISTRIBUTIONS = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")
+# Bytes of engines kept on the host. A build measures the same engine several times, and every worker has its own.
+KEPT = 2 << 30
+
+
+class TensorRt:
+    """See `protocol.Backend`.
+
+    Args:
+        torch: what tells whether torch has a GPU, and what that computes.
+        device: a `Cuda`; by default the current GPU.
+    """
+
+    name = "tensorrt"
+    device = "cuda"
+    # Only a LayerNormalization node is fused as a norm.
+    forms: tuple[tuple[str, str], ...] = (("layernorm", "split"), ("layernorm", "weights"))
+
+    def __init__(self, torch: Torch | None = None, device: Any = None) -> None:
+        self._torch, self._given = torch or Torch("torch", compiled=False), device
+        self._engines: OrderedDict[tuple[Any, ...], bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def missing(self) -> str | None:
+        if importlib.util.find_spec("tensorrt") is None:
+            return f"tensorrt is not installed: {INSTALL}"
+        # Its memory and streams are torch's.
+        reason = self._torch.missing()
+        if reason is not None:
+            return reason
+        try:
+            import tensorrt as trt
+        except (ImportError, OSError) as error:
+            return f"tensorrt does not load, a library is missing: {_first_line(error)}: {INSTALL}"
+        if major(trt.__version__) not in MAJORS:
+            return f"tensorrt {trt.__version__} is not supported: {INSTALL}"
+        return None
+
+    def version(self) -> str:
+        for name in DISTRIBUTIONS:
+            try:
+                return version(name)
+            except PackageNotFoundError:
+                continue
+        return ""
+
+    def precisions(self) -> tuple[str, ...]:
+        return self._torch.precisions()
+
+    def compile(self, graph: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> TensorRtNetwork:
+        if precision not in self.precisions():
+            raise BackendError(f"tensorrt runs no {precision} on this GPU", hint="use precision fp32")
+        options, report = current()
+        sizes: Any = options.size_range if options.covers((shape[0], *shape[2:])) else shape
+        key = (hashlib.sha256(graph).digest(), shape[1], precision, options, sizes)
+        engine = self._recent(key)
+        if engine is None:
+            report(f"building a TensorRT engine for {precision}, {shape[2]}x{shape[3]}; this may take minutes")
+            engine = build_engine(graph, shape, precision, options, self._device(), report)
+            self._remember(key, engine)
+        return TensorRtNetwork(engine, modulation, shape, precision, self._device())
+
+    def restore(self, engine: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> TensorRtNetwork:
+        if precision not in self.precisions():
+            raise BackendError(f"tensorrt runs no {precision} on this GPU", hint="use precision fp32")
+        return TensorRtNetwork(engine, modulation, shape, precision, self._device())
+
+    def _device(self) -> Any:
+        if self._given is None:
+            from mrs.runtime.cuda.device import Cuda
+
+            return Cuda()
+        return self._given
+
+    def _recent(self, key: tuple[Any, ...]) -> bytes | None:
+        with self._lock:
+            if key in self._engines:
+                self._engines.move_to_end(key)
+            return self._engines.get(key)
+
+    def _remember(self, key: tuple[Any, ...], engine: bytes) -> None:
+        with self._lock:
+            self._engines[key] = engine
+            while len(self._engines) > 1 and sum(map(len, self._engines.values())) > KEPT:
+                self._engines.popitem(last=False)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,146 @@
+"""From a graph to an engine: the build itself, which takes from seconds to many minutes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from mrs.runtime import machine
+from mrs.runtime.backends.engine_options import EngineOptions
+from mrs.runtime.backends.protocol import Shape
+from mrs.runtime.backends.tensorrt.messages import Messages, logger, not_parsed
+from mrs.runtime.backends.tensorrt.progress import Progress, monitor
+from mrs.runtime.backends.tensorrt.timing_cache import TimingCache
+from mrs.runtime.backends.tensorrt.typed import typed_graph
+from mrs.runtime.errors import BackendError
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+CANNOT = "tensorrt cannot build the engine"
+# Kernels are timed while an engine is built: two builds of one process would spoil each other's figures.
+_ONE = threading.Lock()
+
+
+def build_engine(
+    graph: bytes,
+    shape: Shape,
+    precision: str,
+    options: EngineOptions,
+    device: Any,
+    report: Callable[[str], None],
+) -> bytes:
+    """An engine for one shape, or for the options' range where that holds it.
+
+    Ctrl-C ends the build at its next step; a second one does not wait for that. Nothing is written then.
+
+    Args:
+        graph: the plan's ONNX model, float32.
+        shape: (N, 2C, H, W) of `packed`.
+        precision: `fp32`, `fp16` or `bf16`.
+        options: of the builder.
+        device: a `Cuda`.
+        report: called with a line of progress now and then.
+
+    Raises:
+        BackendError: where TensorRT refuses; its hint says what to do.
+        DeviceMemoryError: where the GPU's memory does not suffice.
+    """
+    progress = Progress(report)
+    outcome: Future[bytes] = Future()
+
+    def work() -> None:
+        try:
+            # A thread begins on the first GPU and the default stream.
+            with device.on(device.stream()):
+                outcome.set_result(_built(graph, shape, precision, options, progress))
+        except BaseException as error:  # noqa: BLE001 (it is raised where the build was asked for)
+            outcome.set_exception(error)
+
+    # In a thread of its own: Python hands Ctrl-C to the main thread, which would be busy in TensorRT.
+    thread = threading.Thread(target=work, name="mrs-tensorrt-build", daemon=True)
+    with _ONE:
+        try:
+            thread.start()
+            return outcome.result()
+        except KeyboardInterrupt:
+            progress.cancelled.set()
+            # It may have come so early that there is no thread yet.
+            if thread.ident is not None:
+                thread.join()
+            raise
+
+
+def _built(graph: bytes, shape: Shape, precision: str, options: EngineOptions, progress: Progress) -> bytes:
+    import tensorrt as trt
+
+    count, _, height, width = shape
+    ranged = options.covers((count, height, width))
+    typed = typed_graph(graph, precision, (None, None, None) if ranged else (count, height, width))
+    messages = Messages()
+    # What TensorRT refers to stays referred to here until the build has ended.
+    kept = logger(messages)
+    try:
+        builder = trt.Builder(kept)
+    except TypeError as error:
+        # Its factory gave nothing.
+        raise messages.error(CANNOT) from error
+    flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED) if major(trt.__version__) < 11 else 0
+    network = builder.create_network(flags)
+    parser = trt.OnnxParser(network, kept)
+    if not parser.parse(typed):
+        raise not_parsed(parser, messages)
+    config = builder.create_builder_config()
+    watch = monitor(progress)
+    config.progress_monitor = watch
+    _configure(config, options)
+    if ranged:
+        _add_range(builder, config, options, shape)
+    cache = TimingCache(machine.gpu(), trt.__version__)
+    cache.attach(config)
+    # What was refused so far was replaced by something else.
+    messages.taken()
+    engine = builder.build_serialized_network(network, config)
+    if progress.failure is not None:
+        raise progress.failure
+    if engine is None:
+        if progress.cancelled.is_set():
+            raise BackendError(f"{CANNOT}: it was interrupted")
+        raise messages.error(CANNOT)
+    if not progress.cancelled.is_set():
+        cache.keep(config)
+    return bytes(engine)
+
+
+def _configure(config: trt.IBuilderConfig, options: EngineOptions) -> None:
+    import tensorrt as trt
+
+    # On by default: tensor cores would round float32 to 10 bits.
+    config.clear_flag(trt.BuilderFlag.TF32)
+    config.builder_optimization_level = options.optimization_level
+    config.max_aux_streams = options.auxiliary_streams
+    if options.workspace_mib is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
+    if options.hardware == "capability":
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY
+    elif options.hardware == "ampere":
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+
+
+def _add_range(builder: trt.Builder, config: trt.IBuilderConfig, options: EngineOptions, shape: Shape) -> None:
+    import tensorrt as trt
+
+    assert options.size_range is not None
+    low, best, high = (trt.Dims((count, shape[1], *sides)) for count, *sides in options.size_range)
+    profile = builder.create_optimization_profile()
+    profile.set_shape("packed", low, best, high)
+    if config.add_optimization_profile(profile) < 0:
+        raise BackendError(f"{CANNOT} for sizes from {options.size_range[0]} to {options.size_range[2]}")
+
+
+def major(version: str) -> int:
+    """Of a version such as `10.16.1.11`; 0 where it has none."""
+    first = version.partition(".")[0]
+    return int(first) if first.isdigit() else 0

@@ -1,0 +1,141 @@
+"""The plan's float32 graph as a strongly typed one: every value has its type in the graph, and an engine keeps it.
+
+Convolutions take and give half precision. Norms with their statistics, the means of the attention and the modulation
+by time are float32. Sums and products have the wider type of their operands, as in torch, so that what lies between
+a norm and the next convolution is float32. The residual stream, a sum of outputs of convolutions, is half precision:
+it reaches hundreds, where float16 is still exact to 2^-11, while the squares of it would overflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mrs.runtime.backends.protocol import MEANS
+from mrs.runtime.errors import BackendError
+
+# By the names of ONNX.
+CONVOLUTIONS = frozenset({"Conv"})
+FLOAT32 = frozenset({"Div", "GlobalAveragePool", "LayerNormalization", "ReduceL2", "ReduceMean", "Sqrt"})
+WIDER = frozenset({"Add", "Mul", "Sub"})
+# These move values about; what comes after the first input tells how.
+MOVES = frozenset({"DepthToSpace", "Split", "Transpose"})
+# The first opset whose convolutions may be bfloat16, with the format that it came with.
+BF16_OPSET, BF16_IR = 22, 10
+
+
+def typed_graph(graph: bytes, precision: str, sides: Sequence[int | None]) -> bytes:
+    """The graph with types, and casts where they change.
+
+    Args:
+        graph: an ONNX model as export/graph.py writes it.
+        precision: of convolutions, of the input `packed` and of the output: `fp32`, `fp16` or `bf16`.
+        sides: (N, H, W) of the input; None for a side that is not fixed.
+
+    Returns:
+        An ONNX model with the inputs `packed` and `modulation` (float32 in any case) and the output `output`.
+
+    Raises:
+        BackendError: for a graph that cannot be read, an operation that is none of that file's, or a weight that half
+            precision cannot hold.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        model = onnx.load_from_string(graph)
+    except DecodeError as error:
+        raise BackendError(f"the graph cannot be read: {' '.join(str(error).split())}") from None
+    if not model.graph.node:
+        raise BackendError("the graph is empty", hint="build the plan again")
+    for value in (model.graph.input[0], model.graph.output[0]):
+        for place, side in zip((0, 2, 3), sides, strict=True):
+            dimension = value.type.tensor_type.shape.dim[place]
+            if side is not None:
+                dimension.dim_value = side
+    types = onnx.TensorProto
+    half = {"fp32": types.FLOAT, "fp16": types.FLOAT16, "bf16": types.BFLOAT16}[precision]
+    typing = _Typing(model.graph, half)
+    nodes = list(typing.nodes())
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    if precision == "bf16":
+        model.opset_import[0].version, model.ir_version = BF16_OPSET, BF16_IR
+    return bytes(model.SerializeToString())
+
+
+class _Typing:
+    """The types of a graph's values. Weights of convolutions are converted where they are met."""
+
+    def __init__(self, graph: Any, half: int) -> None:
+        import onnx
+
+        self.graph, self.half, self.float = graph, half, int(onnx.TensorProto.FLOAT)
+        self.types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+        self.weights = {tensor.name: tensor for tensor in graph.initializer}
+        for value in graph.input:
+            self.types[value.name] = self.float
+        for value in (graph.input[0], *graph.output):
+            value.type.tensor_type.elem_type = half
+        self.types[graph.input[0].name] = half
+        self.casts: dict[tuple[str, int], str] = {}
+
+    def nodes(self) -> Iterator[Any]:
+        """The graph's nodes in order, with casts before those that need them."""
+        for node in self.graph.node:
+            # An axis or a list of sizes has no precision.
+            numbers = [name for name in node.input if self.types[name] in (self.half, self.float)]
+            if node.op_type in FLOAT32 or (node.input[1:2] and node.input[1].startswith(MEANS)):
+                made = self.float
+            elif node.op_type in CONVOLUTIONS:
+                made, numbers = self.half, numbers[:1]
+                for name in node.input[1:]:
+                    self._convert(name)
+            elif node.op_type in WIDER:
+                made = self.float if self.float in {self.types[name] for name in numbers} else self.half
+            elif node.op_type in MOVES:
+                made, numbers = self.types[node.input[0]], []
+            else:
+                raise BackendError(
+                    f"tensorrt does not know the graph's operation {node.op_type}", hint="build the plan again"
+                )
+            for name in numbers:
+                yield from self._cast(node, name, made)
+            self.types.update(dict.fromkeys(node.output, made))
+            yield node
+        # The last node is a convolution, whose output has the type of the graph's.
+
+    def _cast(self, node: Any, name: str, wanted: int) -> Iterator[Any]:
+        """Let a node read a value in another type; one cast serves all that want it."""
+        import onnx
+
+        if self.types[name] == wanted:
+            return
+        if (name, wanted) not in self.casts:
+            made = self.casts[name, wanted] = f"{name}.as.{onnx.TensorProto.DataType.Name(wanted).lower()}"
+            self.types[made] = wanted
+            yield onnx.helper.make_node("Cast", [name], [made], name=made, to=wanted)
+        for place, read in enumerate(node.input):
+            if read == name:
+                node.input[place] = self.casts[name, wanted]
+
+    def _convert(self, name: str) -> None:
+        if self.types[name] == self.half:
+            return
+        import torch
+        from onnx import numpy_helper
+
+        tensor = self.weights[name]
+        wanted = {"FLOAT16": torch.float16, "BFLOAT16": torch.bfloat16}[type(tensor).DataType.Name(self.half)]
+        values = torch.from_numpy(numpy_helper.to_array(tensor).copy()).to(wanted)
+        if not bool(torch.isfinite(values).all()):
+            raise BackendError(
+                f"{name} is too large for {str(wanted).removeprefix('torch.')}", hint="use precision bf16 or fp32"
+            )
+        dims = list(tensor.dims)
+        tensor.Clear()
+        tensor.name, tensor.data_type = name, self.half
+        tensor.dims.extend(dims)
+        # The bits, of which NumPy has no bfloat16.
+        tensor.raw_data = values.view(torch.int16).numpy().astype("<i2").tobytes()
+        self.types[name] = self.half

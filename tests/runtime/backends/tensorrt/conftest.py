@@ -1,0 +1,89 @@
+"""TensorRT's double in the place of the library, in each version, with a GPU's double below it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mrs.runtime import machine
+from tests.runtime.backends.tensorrt.facts import VERSIONS
+
+MISSING = [name for name in ("torch", "triton", "onnx") if find_spec(name) is None]
+if not MISSING:
+    import torch
+
+    # As for the tests of the chain: triton is loaded with it.
+    if not torch.cuda.is_available() and "triton" not in sys.modules:
+        os.environ["TRITON_INTERPRET"] = "1"
+    from tests.runtime.backends.tensorrt.double import Gpu, TensorRtDouble
+
+GPU = "NVIDIA Double 9.0"
+
+
+class LeftOut(pytest.Module):
+    """A file of tests that cannot be loaded here."""
+
+    def collect(self) -> Any:
+        pytest.skip(f"{' and '.join(MISSING)} not installed")
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> pytest.Module | None:
+    return LeftOut.from_parent(parent, path=module_path) if MISSING else None
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(one_thread: None) -> None:
+    """The arrays are tiny."""
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's cache folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "mrs-trt" / "tensorrt"
+
+
+@pytest.fixture(autouse=True)
+def _no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choosing measures as little as it can."""
+    monkeypatch.setattr("mrs.export.timing.SECONDS", 0.0)
+    monkeypatch.setattr("mrs.export.forms.SECONDS", 0.0)
+
+
+@pytest.fixture(params=VERSIONS)
+def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> TensorRtDouble:
+    """TensorRT of both majors, installed."""
+    made = TensorRtDouble(request.param, Gpu(), GPU)
+    monkeypatch.setitem(sys.modules, "tensorrt", made.module)
+    monkeypatch.setattr(machine, "gpu", lambda: GPU)
+    return made
+
+
+@pytest.fixture
+def precisions() -> tuple[str, ...]:
+    """What the GPU computes."""
+    return ("fp32", "bf16", "fp16")
+
+
+@pytest.fixture
+def make_backend(world: TensorRtDouble, precisions: tuple[str, ...]) -> Callable[[], Any]:
+    """A new backend that remembers no engine."""
+    from mrs.runtime.backends.tensorrt import TensorRt
+
+    def make() -> Any:
+        torch: Any = SimpleNamespace(missing=lambda: None, precisions=lambda: precisions)
+        return TensorRt(torch, world.device)
+
+    return make
+
+
+@pytest.fixture
+def backend(make_backend: Callable[[], Any]) -> Any:
+    return make_backend()

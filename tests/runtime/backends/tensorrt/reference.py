@@ -1,0 +1,84 @@
+"""A typed graph carried out on a CPU as ONNX has it: types are never mixed, a half-precision result is rounded once.
+
+It is what the double of TensorRT computes. Convolutions accumulate in float32, as tensor cores do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import onnx
+import torch
+import torch.nn.functional as F
+from onnx import numpy_helper
+from torch import Tensor
+
+TYPES = {
+    onnx.TensorProto.FLOAT: torch.float32,
+    onnx.TensorProto.FLOAT16: torch.float16,
+    onnx.TensorProto.BFLOAT16: torch.bfloat16,
+}
+
+
+def evaluate(
+    model: onnx.ModelProto,
+    packed: Tensor,
+    modulation: Tensor,
+    look: Callable[[onnx.NodeProto, Tensor], None] | None = None,
+) -> Tensor:
+    """The output of a typed graph, for inputs of its types; `look` sees every node with its first output."""
+    known: dict[str, Any] = {tensor.name: _constant(tensor) for tensor in model.graph.initializer}
+    for value, given in zip(model.graph.input, (packed, modulation), strict=True):
+        assert given.dtype == TYPES[value.type.tensor_type.elem_type], value.name
+        known[value.name] = given
+    for node in model.graph.node:
+        attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+        inputs = [known[name] for name in node.input]
+        floats = {each.dtype for each in inputs if isinstance(each, Tensor) and each.dtype in TYPES.values()}
+        assert len(floats) == 1, f"{node.op_type} {node.name} mixes {floats}"
+        made = OPERATIONS[node.op_type](attributes, *inputs)
+        known.update(zip(node.output, made if len(node.output) > 1 else (made,), strict=True))
+        if look is not None:
+            look(node, known[node.output[0]])
+    output: Tensor = known["output"]
+    assert output.dtype == TYPES[model.graph.output[0].type.tensor_type.elem_type]
+    return output
+
+
+def _constant(tensor: onnx.TensorProto) -> Tensor:
+    if tensor.data_type != onnx.TensorProto.BFLOAT16:
+        return torch.from_numpy(numpy_helper.to_array(tensor).copy())
+    bits = torch.frombuffer(bytearray(tensor.raw_data), dtype=torch.int16)
+    return bits.view(torch.bfloat16).reshape(list(tensor.dims))
+
+
+def _conv(a: dict[str, Any], x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    given = [None if each is None else each.float() for each in (x, weight, bias)]
+    return F.conv2d(given[0], given[1], given[2], a["strides"], a["pads"][:2], 1, a["group"]).to(x.dtype)
+
+
+def _norm(a: dict[str, Any], x: Tensor, gain: Tensor) -> Tensor:
+    return F.layer_norm(x, gain.shape, gain, None, a["epsilon"])
+
+
+def _cast(a: dict[str, Any], x: Tensor) -> Tensor:
+    return x.to(TYPES[a["to"]])
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "Add": lambda a, x, y: x + y,
+    "Cast": _cast,
+    "Conv": _conv,
+    "DepthToSpace": lambda a, x: F.pixel_shuffle(x, a["blocksize"]),
+    "Div": lambda a, x, y: x / y,
+    "GlobalAveragePool": lambda a, x: x.mean((2, 3), keepdim=True),
+    "LayerNormalization": _norm,
+    "Mul": lambda a, x, y: x * y,
+    "ReduceL2": lambda a, x, axes: torch.linalg.vector_norm(x, dim=axes.tolist(), keepdim=True),
+    "ReduceMean": lambda a, x, axes: x.mean(axes.tolist(), keepdim=True),
+    "Split": lambda a, x, sizes: x.split(sizes.tolist(), a["axis"]),
+    "Sqrt": lambda a, x: x.sqrt(),
+    "Sub": lambda a, x, y: x - y,
+    "Transpose": lambda a, x: x.permute(a["perm"]),
+}
