@@ -20,6 +20,7 @@ import mrs
 from benchmarks.networks import REFUSION, write_checkpoint
 from mrs.kernels.noise import normal
 from mrs.runtime import machine
+from mrs.runtime.backends import openvino
 
 SIZE = (256, 256)
 STEPS = 10
@@ -101,6 +102,61 @@ def test_against_eager(
          "times_faster": statistics.median(ratios), "times_faster_min": min(ratios), "times_faster_max": max(ratios),
          "outside_network_percent": statistics.median(outside), "outside_network_max_percent": max(outside),
          "parity_db": candidate["parity_db"], "parity_verdict": candidate["reason"]},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_against_bare_evaluations(
+    benchmark: BenchmarkFixture,
+    record: Callable[..., None],
+    checkpoint: Path,
+    tmp_path: Path,
+    precision: str,
+) -> None:
+    """The whole restore beside as many evaluations of the same graph in a loop of OpenVINO's own API alone."""
+    plan = mrs.build(
+        checkpoint, tmp_path / "refusion.mrsplan", size=SIZE, solver=SOLVER, backend="openvino", precision=precision
+    )
+    if plan.manifest["precision"] != precision:
+        pytest.skip(f"this processor does not compute {precision}")
+    core = openvino._core()
+    model = core.read_model(plan.graph)
+    model.reshape({"packed": [1, 6, *SIZE], "modulation": [1, plan.modulation.shape[1], 1, 1]})
+    request = core.compile_model(model, "CPU", openvino._settings(precision, machine.threads())).create_infer_request()
+    packed = np.random.default_rng(0).random((1, 6, *SIZE), np.float32)
+    rows = [row[None, :, None, None].copy() for row in plan.modulation]
+    picture = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    out = np.empty_like(picture)
+    bare: list[float] = []
+    whole: list[float] = []
+
+    with mrs.load(tmp_path / "refusion.mrsplan") as restorer:
+
+        def bare_turn() -> tuple[tuple[()], dict[str, Any]]:
+            begin = time.perf_counter()
+            for row in rows:
+                request.infer({"packed": packed, "modulation": row}, share_inputs=True)
+            bare.append(1e3 * (time.perf_counter() - begin))
+            return (), {}
+
+        def our_turn() -> None:
+            begin = time.perf_counter()
+            restorer.restore_into(picture, out)
+            whole.append(1e3 * (time.perf_counter() - begin))
+
+        for _ in range(2):
+            bare_turn()
+            our_turn()
+        bare.clear()
+        whole.clear()
+        benchmark.pedantic(our_turn, setup=bare_turn, rounds=3 * ROUNDS)
+    ratios = statistics.quantiles([one / other for one, other in zip(whole, bare, strict=True)], n=4)
+    record(
+        f"restore refusion {precision} against bare evaluations",
+        {"network": "width 64, 1,1,1,28, random weights", "size": SIZE, "evaluations": STEPS, "rounds": 3 * ROUNDS,
+         "backend": "openvino", "precision": precision},
+        {"bare_ms": statistics.median(bare), "restore_ms": statistics.median(whole), "ratio": ratios[1],
+         "ratio_low": ratios[0], "ratio_high": ratios[2]},
     )  # fmt: skip
 
 

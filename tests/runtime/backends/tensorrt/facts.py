@@ -19,7 +19,6 @@ CLASSES = (
     "INetworkDefinition", "IOptimizationProfile", "IProgressMonitor", "ITimingCache", "MemoryPoolType",
     "NetworkDefinitionCreationFlag", "OnnxParser", "ParserError", "Runtime",
 )  # fmt: skip
-# Where the members end that every Python class has; of the special ones only how an object is made counts.
 FOLDER = Path(__file__).parent / "facts"
 VERSIONS = tuple(sorted(path.stem for path in FOLDER.glob("*.json")))
 SIGNATURE = re.compile(r"^(?:\d+\. )?(\w+\(self.*\).*)$", re.MULTILINE)
