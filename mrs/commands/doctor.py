@@ -21,6 +21,7 @@ LIBRARIES = (
     ("openvino", "restoring on CPUs (default backend)"),
     ("onnxruntime", "restoring on CPUs (fallback backend)"),
     ("onnxruntime-gpu", "restoring on NVIDIA GPUs; instead of onnxruntime"),
+    ("tensorrt", "restoring on NVIDIA GPUs by compiled engines"),
     ("torch", "building plans, training"),
     ("onnx", "building plans"),
     ("safetensors", "building plans from .safetensors, training"),

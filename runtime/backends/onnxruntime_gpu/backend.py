@@ -120,7 +120,7 @@ def session_options(onnxruntime: Any) -> Any:
 
 def _typed(graph: bytes, precision: str, shape: Shape, provider: str) -> bytes:
     """The graph with its types and sizes, of operations that the provider has."""
-    from mrs.runtime.backends.tensorrt.typed import typed_graph
+    from mrs.runtime.backends.typed_graph import typed_graph
 
     typed = typed_graph(graph, precision, (shape[0], *shape[2:]))
     return for_cuda(typed, precision) if provider == installation.CUDA else typed

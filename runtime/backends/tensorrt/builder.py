@@ -13,7 +13,7 @@ from mrs.runtime.backends.protocol import Shape
 from mrs.runtime.backends.tensorrt.messages import Messages, logger, not_parsed
 from mrs.runtime.backends.tensorrt.progress import Progress, monitor
 from mrs.runtime.backends.tensorrt.timing_cache import TimingCache
-from mrs.runtime.backends.tensorrt.typed import typed_graph
+from mrs.runtime.backends.typed_graph import typed_graph
 from mrs.runtime.errors import BackendError
 
 if TYPE_CHECKING:

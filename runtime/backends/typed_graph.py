@@ -97,7 +97,7 @@ class _Typing:
                 made, numbers = self.types[node.input[0]], []
             else:
                 raise BackendError(
-                    f"tensorrt does not know the graph's operation {node.op_type}", hint="build the plan again"
+                    f"the graph's operation {node.op_type} has no types here", hint="build the plan again"
                 )
             for name in numbers:
                 yield from self._cast(node, name, made)
