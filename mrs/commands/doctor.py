@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     for name, purpose in LIBRARIES:
         found = _safely(partial(_version, name))
         how = _safely(partial(_extra, name)) if found == MISSING else ""
-        print(f"  {name:<12} {found:<14} {purpose}{': ' if how else ''}{how}")
+        print(f"  {name:<15} {found:<14} {purpose}{': ' if how else ''}{how}")
     print("\nbackends (those on cuda need the gpu above, too)")
     usable, lines = _backends()
     print("\n".join(lines))

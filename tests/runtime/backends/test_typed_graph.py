@@ -14,8 +14,8 @@ import torch
 from mrs.export.graph import GATES, NORMS, GraphShape, build_graph
 from mrs.export.modulation import modulation_table
 from mrs.export.nafnet import Architecture, ConditionalNAFNet
-from mrs.runtime.backends.typed_graph import typed_graph
 from mrs.runtime.backends.torch import graph_function
+from mrs.runtime.backends.typed_graph import typed_graph
 from mrs.runtime.errors import BackendError
 from tests.runtime.backends.tensorrt import reference
 
