@@ -121,7 +121,7 @@ def test_versions_that_cannot_be_told(run, monkeypatch, answer, shown) -> None:
     monkeypatch.setattr(doctor, "version", version)
     result = run("doctor")
     assert result.code == 0
-    assert line_of(result.out, "torch").startswith(f"  torch        {shown} ")
+    assert line_of(result.out, "torch").startswith(f"  torch           {shown} ")
 
 
 @pytest.mark.parametrize(
