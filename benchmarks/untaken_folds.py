@@ -1,7 +1,7 @@
 """What folds that are not taken could gain at most: `python -m benchmarks.untaken_folds`.
 
 Each is timed against the form that is taken, by turns, as if what it needs elsewhere cost nothing; so these graphs do
-not compute the network's function, but for `raw moments`.
+not compute the network's function.
 """
 
 from __future__ import annotations
@@ -23,43 +23,23 @@ from mrs.export.graph import GraphShape, build_graph
 from mrs.export.modulation import modulation_table
 from mrs.export.nafnet import Architecture
 
-TAKEN = GraphShape("length", "weights")
+TAKEN = GraphShape("raw", "weights")
 
 
 class _Uncentred(graph._Emitter):
     """Norms of values that are taken for centred: the convolutions before would have to centre them."""
 
     def norm(self, x: str, key: str, gain: str, shift: str) -> str:
-        return _normed(self, x, x, key, gain, shift, None)
-
-
-class _RawMoments(graph._Emitter):
-    """The variance from mean and length of the uncentred vector, which cancel where the mean is large."""
-
-    def norm(self, x: str, key: str, gain: str, shift: str) -> str:
-        axis = self.constant("channel_axis", np.array([1], np.int64))
-        mean = self("ReduceMean", [x, axis], keepdims=1)
-        return _normed(self, x, self("Sub", [x, mean]), key, gain, shift, mean)
-
-
-def _normed(emit: graph._Emitter, x: str, centred: str, key: str, gain: str, shift: str, mean: str | None) -> str:
-    """`centred` over the deviation of x, whose mean is `mean`, or zero."""
-    channels = emit.state[f"{key}.g"].size
-    length = emit("ReduceL2", [x, emit.constant("channel_axis", np.array([1], np.int64))], keepdims=1)
-    share = emit.constant(f"share.{channels}", np.array(1 / channels, np.float32))
-    variance = emit("Mul", [emit("Mul", [length, length]), share])
-    if mean is not None:
-        variance = emit("Sub", [variance, emit("Mul", [mean, mean])])
-    epsilon = emit.constant("norm_eps", np.array(graph.NORM_EPS, np.float32))
-    y = emit("Div", [centred, emit("Sqrt", [emit("Add", [variance, epsilon])])])
-    return emit("Add", [emit("Mul", [y, gain]), shift])
+        epsilon = self.constant("norm_eps", np.array(graph.NORM_EPS, np.float32))
+        variance = self.mean_square(x, self.state[f"{key}.g"].size)
+        y = self("Div", [x, self("Sqrt", [self("Add", [variance, epsilon])])])
+        return self("Add", [self("Mul", [y, gain]), shift])
 
 
 # Name, how the graph is written, and whether mu's half of the first convolution is in it.
 FOLDS: dict[str, tuple[Callable[..., graph._Emitter], bool]] = {
     "taken": (graph._Emitter, True),
     "centring folded into convolutions": (_Uncentred, True),
-    "raw moments": (_RawMoments, True),
     "mu's half of the first convolution once per picture": (graph._Emitter, False),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -43,25 +43,27 @@ class FormTime:
 
 
 class Forms:
-    """The network in every form, and which form each engine runs fastest.
+    """Which form each engine runs fastest.
 
     Args:
-        graphs: the network in every shape that an engine of this machine asks for.
-        fastest: the shape of an engine by (backend, precision); its first form where it is not in there.
+        ranked: the shapes of an engine by (backend, precision), the fastest first; its first form alone where it is
+            not in there.
     """
 
-    def __init__(
-        self, graphs: Mapping[GraphShape, bytes], fastest: Mapping[tuple[str, str], GraphShape] | None = None
-    ) -> None:
-        self._graphs, self._fastest = graphs, fastest or {}
+    def __init__(self, ranked: Mapping[tuple[str, str], Sequence[GraphShape]] | None = None) -> None:
+        self._ranked = ranked or {}
 
-    def shape(self, backend: Backend, precision: str) -> GraphShape:
+    def fastest(self, backend: Backend, precision: str) -> GraphShape:
         """What an engine gets; two precisions in one restore have one graph, that of the half precision."""
-        return self._fastest.get((backend.name, mixed.split(precision)[0]), first(backend))
+        return self._of(backend, precision)[0]
 
-    def graph(self, backend: Backend, precision: str) -> bytes:
-        """The ONNX model of that shape."""
-        return self._graphs[self.shape(backend, precision)]
+    def sound(self, backend: Backend, precision: str) -> GraphShape | None:
+        """The fastest that does not cancel, for where the fastest does and fails parity; None for all others."""
+        shapes = self._of(backend, precision)
+        return next((shape for shape in shapes if not shape.cancels), None) if shapes[0].cancels else None
+
+    def _of(self, backend: Backend, precision: str) -> Sequence[GraphShape]:
+        return self._ranked.get((backend.name, mixed.split(precision)[0]), [first(backend)])
 
 
 def first(backend: Backend) -> GraphShape:
@@ -97,7 +99,7 @@ def fastest_forms(
     Returns:
         What to use, and what was measured. An engine with one form, or one that refuses its forms, keeps its first.
     """
-    fastest: dict[tuple[str, str], GraphShape] = {}
+    ranked: dict[tuple[str, str], list[GraphShape]] = {}
     measured: list[FormTime] = []
     large = repeated(picture, shape)
     for backend, precision in engines:
@@ -119,5 +121,5 @@ def fastest_forms(
         for form, (low, median, high) in times.items():
             measured.append(FormTime(backend.name, precision, str(form), median, (low, high)))
         if times:
-            fastest[backend.name, precision] = min(times, key=lambda form: times[form][1])
-    return Forms(graphs, fastest), measured
+            ranked[backend.name, precision] = sorted(times, key=lambda form: times[form][1])
+    return Forms(ranked), measured

@@ -29,7 +29,7 @@ OPSET = 18
 IR_VERSION = 9
 
 F32 = NDArray[np.float32]
-NORMS = ("layernorm", "moments", "length", "convolution")
+NORMS = ("layernorm", "moments", "length", "convolution", "raw")
 GATES = ("weights", "split")
 SCALES = ("folded", "apart")
 TIMES = ("table", "inside")
@@ -43,7 +43,9 @@ class GraphShape:
         norm: `layernorm` is one LayerNormalization node between two transpositions; `moments` spells mean and
             variance out along the channels, without moving data; `length` has the variance from the length of the
             centred vector, so that its squares are never written; `convolution` has mean and variance from a 1x1
-            convolution with weights 1/C, which engines make as fast as they can.
+            convolution with weights 1/C, which engines make as fast as they can; `raw` has the mean from that and the
+            variance from the length of the vector as it is, so that nothing is written in between: exact in float32
+            unless the mean is thousands of deviations, but half precision cancels earlier, so that `cancels` is true.
         gate: `weights` computes the two halves of a gate by two convolutions with half the weights each; `split`
             cuts one convolution's output in two.
         scales: `folded` puts each block's beta and gamma into the weights of the convolutions before them; `apart`
@@ -61,6 +63,11 @@ class GraphShape:
         """What differs from the folds that always pay is named at the end."""
         rest = [f"-scales-{self.scales}"] * (self.scales != "folded") + [f"-time-{self.time}"] * (self.time != "table")
         return f"{self.norm}-{self.gate}{''.join(rest)}"
+
+    @property
+    def cancels(self) -> bool:
+        """Whether a variance is a difference of two larger numbers: parity decides whether that is allowed."""
+        return self.norm == "raw"
 
     @classmethod
     def parse(cls, text: str) -> GraphShape:
@@ -247,12 +254,14 @@ class _Emitter:
             y = self("Transpose", [y], perm=[0, 3, 1, 2])
         else:
             channels = self.state[f"{key}.g"].size
-            centred = self("Sub", [x, self.mean(x, channels)])
-            if self.shape.norm == "length":
-                axis = self.constant("channel_axis", np.array([1], np.int64))
-                length = self("ReduceL2", [centred, axis], keepdims=1)
-                share = self.constant(f"share.{channels}", np.array(1 / channels, np.float32))
-                variance = self("Mul", [self("Mul", [length, length]), share])
+            mean = self.mean(x, channels)
+            centred = self("Sub", [x, mean])
+            if self.shape.norm == "raw":
+                variance = self("Sub", [self.mean_square(x, channels), self("Mul", [mean, mean])])
+                # Rounding may leave a little less than nothing, which has no root.
+                variance = self("Max", [variance, self.constant("nothing", np.array(0, np.float32))])
+            elif self.shape.norm == "length":
+                variance = self.mean_square(centred, channels)
             else:
                 variance = self.mean(self("Mul", [centred, centred]), channels)
             epsilon = self.constant("norm_eps", np.array(NORM_EPS, np.float32))
@@ -262,7 +271,13 @@ class _Emitter:
 
     def mean(self, x: str, channels: int) -> str:
         """The mean over the channels."""
-        if self.shape.norm == "convolution":
+        if self.shape.norm in ("convolution", "raw"):
             weight = self.constant(f"{MEANS}{channels}", np.full((1, channels, 1, 1), 1 / channels, np.float32))
             return self("Conv", [x, weight], kernel_shape=[1, 1], pads=[0] * 4, strides=[1, 1], group=1)
         return self("ReduceMean", [x, self.constant("channel_axis", np.array([1], np.int64))], keepdims=1)
+
+    def mean_square(self, x: str, channels: int) -> str:
+        """The mean square over the channels, without a tensor of squares."""
+        length = self("ReduceL2", [x, self.constant("channel_axis", np.array([1], np.int64))], keepdims=1)
+        share = self.constant(f"share.{channels}", np.array(1 / channels, np.float32))
+        return self("Mul", [self("Mul", [length, length]), share])

@@ -87,11 +87,12 @@ class Selection:
     forms: tuple[FormTime, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values, without which one was chosen."""
+        """JSON values; the chosen one by its place in the list."""
         return {
             "discretisation_db": self.discretisation_db,
             "candidates": [candidate.to_dict() for candidate in self.candidates],
             "forms": [form.to_dict() for form in self.forms],
+            "chosen": self.candidates.index(self.chosen),
         }
 
 
@@ -143,9 +144,9 @@ def select(
     while waiting:
         candidate = waiting.popleft()
         engine = backends.get(candidate.backend)
-        graph = forms.graph(engine, candidate.precision)
-        candidate = replace(candidate, form=str(forms.shape(engine, candidate.precision)))
-        report(f"parity of {candidate.backend} {candidate.precision}")
+        form = GraphShape.parse(candidate.form) if candidate.form else forms.fastest(engine, candidate.precision)
+        graph, candidate = graphs[form], replace(candidate, form=str(form))
+        report(f"parity of {candidate.backend} {candidate.precision}, {form}")
         try:
             outputs = [run(engine, graph, candidate.precision, loop, p, threads) for p in pairs]
             judged = judge(candidate, at_steps, outputs, discretisation, pairs)
@@ -156,8 +157,11 @@ def select(
         except BackendError as error:
             judged = replace(candidate, reason=str(error))
         else:
+            sound = forms.sound(engine, candidate.precision) if form.cancels else None
             more = mixed.longer(candidate.precision, len(loop.rows)) if precision == "auto" else None
-            if not judged.passed and more is not None and mixed.runs(engine, more):
+            if not judged.passed and sound is not None:
+                waiting.appendleft(Candidate(engine.name, candidate.precision, form=str(sound)))
+            elif not judged.passed and more is not None and mixed.runs(engine, more):
                 waiting.appendleft(Candidate(engine.name, more))
         measured.append(judged)
     report(f"latency of {len(chains)} candidates at {shape[1]}x{shape[2]}")

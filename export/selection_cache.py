@@ -108,10 +108,8 @@ def recall(question: str) -> Measured | None:
 
 def keep(question: str, measured: Measured) -> str | None:
     """Keep an answer. Why it could not be kept, in one line, or None: a build goes on without."""
-    selection = measured.selection
     saved = {
-        **selection.to_dict(),
-        "chosen": selection.candidates.index(selection.chosen),
+        **measured.selection.to_dict(),
         "steps": measured.steps,
         "evaluations": [fit.to_dict() for fit in measured.evaluations],
         "measured_at": measured.measured_at,

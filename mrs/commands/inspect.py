@@ -57,10 +57,14 @@ def summary(manifest: dict[str, Any]) -> str:
         ("made", f"{manifest['made_at']} by {manifest['made_by']}"),
     ]
     text = [f"{label:<13} {value}" for label, value in lines]
-    text += ["", f"{'candidate':<26}{'whole restore, ms':>20}{'parity, dB':>12}{'truth, dB':>11}  verdict"]
-    for candidate in selection["candidates"]:
+    text += [
+        "",
+        f"{'candidate':<24}{'graph shape':<20}{'whole restore, ms':>20}{'parity, dB':>12}{'truth, dB':>11}  verdict",
+    ]
+    for index, candidate in enumerate(selection["candidates"]):
         text.append(
-            f"{'*' if _is_chosen(candidate, manifest) else ' '}{_name(candidate):<25}{_time(candidate):>20}"
+            f"{'*' if index == selection['chosen'] else ' '}{_name(candidate):<23}"
+            f"{candidate['form']:<20}{_time(candidate):>20}"
             f"{_db(candidate['parity_db'], 'equal' if candidate['passed'] else '-'):>12}"
             f"{_db(candidate['truth_db'], '-', '+.2f'):>11}  {candidate['reason']}"
         )
@@ -71,11 +75,11 @@ def summary(manifest: dict[str, Any]) -> str:
     text += ["", *_why(manifest)]
     forms = selection.get("forms", [])
     if forms:
-        text += ["", f"{'graph shape':<42}{'whole restore, ms':>20}"]
+        text += ["", f"{'engine':<24}{'graph shape':<20}{'whole restore, ms':>20}"]
         fastest = {_name(form): min(e["latency_ms"] for e in forms if _name(e) == _name(form)) for form in forms}
         for form in forms:
             mark = "*" if form["latency_ms"] == fastest[_name(form)] else " "
-            text.append(f"{mark}{_name(form) + ', ' + form['form']:<41}{_time(form):>20}")
+            text.append(f"{mark}{_name(form):<23}{form['form']:<20}{_time(form):>20}")
     if "latency" in manifest:
         text += ["", *_evaluations(manifest)]
     return "\n".join(text)
@@ -83,7 +87,7 @@ def summary(manifest: dict[str, Any]) -> str:
 
 def _why(manifest: dict[str, Any]) -> list[str]:
     """The choice in words."""
-    chosen = next(entry for entry in manifest["selection"]["candidates"] if _is_chosen(entry, manifest))
+    chosen = manifest["selection"]["candidates"][manifest["selection"]["chosen"]]
     ran = [entry for entry in manifest["selection"]["candidates"] if entry["latency_ms"] is not None]
     passed = [entry for entry in ran if entry["passed"]]
     if not chosen["passed"]:
@@ -96,13 +100,9 @@ def _why(manifest: dict[str, Any]) -> list[str]:
         text = f"why: {_name(chosen)} is the fastest of {len(passed)} that pass parity, {times:.2f} times faster than "
         text += f"{_name(others[0])}"
     faster = [_name(entry) for entry in ran if not entry["passed"] and entry["latency_ms"] < chosen["latency_ms"]]
-    lines = [text, *([f"     faster, but without parity: {', '.join(faster)}"] if faster else [])]
+    lines = [text, *([f"     faster, but without parity: {', '.join(dict.fromkeys(faster))}"] if faster else [])]
     measured = manifest["selection"].get("measured_at")
     return [*lines, *([f"     measured {measured}, whole restores by turns; medians (quartiles)"] if measured else [])]
-
-
-def _is_chosen(candidate: dict[str, Any], manifest: dict[str, Any]) -> bool:
-    return all(candidate[name] == manifest[name] for name in ("backend", "precision"))
 
 
 def _exactly(precision: str) -> str:

@@ -259,6 +259,7 @@ OPERATIONS: dict[str, Callable[[Attributes], Operation]] = {
     "Div": _plain(lambda x, y: x / y),
     "GlobalAveragePool": _plain(lambda x: x.float().mean((2, 3), keepdim=True)),
     "LayerNormalization": _layer_norm,
+    "Max": _plain(lambda x, y: x.maximum(y)),
     "Mul": _plain(lambda x, y: x * y),
     "ReduceL2": _length,
     "ReduceMean": _mean,

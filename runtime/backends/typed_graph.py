@@ -16,7 +16,7 @@ from mrs.runtime.errors import BackendError
 
 # By the names of ONNX.
 CONVOLUTIONS = frozenset({"Conv"})
-FLOAT32 = frozenset({"Div", "GlobalAveragePool", "LayerNormalization", "ReduceL2", "ReduceMean", "Sqrt"})
+FLOAT32 = frozenset({"Div", "GlobalAveragePool", "LayerNormalization", "Max", "ReduceL2", "ReduceMean", "Sqrt"})
 WIDER = frozenset({"Add", "Mul", "Sub"})
 # These move values about; what comes after the first input tells how.
 MOVES = frozenset({"DepthToSpace", "Split", "Transpose"})

@@ -46,8 +46,7 @@ def measure(engines: list[tuple[Any, str]], report: Callable[[str], None] = lamb
 
 def test_the_median_decides(timed) -> None:
     found, measured = measure([(MINE, "bf16")])
-    assert found.shape(MINE, "bf16") == SECOND
-    assert found.graph(MINE, "bf16") == b"second"
+    assert found.fastest(MINE, "bf16") == SECOND
     assert [(each.form, each.latency_ms, each.quartiles_ms) for each in measured] == [
         ("length-weights", 11.0, (10.5, 11.5)),
         ("moments-weights", 8.0, (7.5, 19.0)),
@@ -61,15 +60,15 @@ def test_the_median_decides(timed) -> None:
 
 def test_each_precision_has_its_own(timed) -> None:
     found, _ = measure([(MINE, "bf16")])
-    assert found.shape(MINE, "bf16-after-2") == SECOND
-    assert found.shape(MINE, "fp32") == FIRST
+    assert found.fastest(MINE, "bf16-after-2") == SECOND
+    assert found.fastest(MINE, "fp32") == FIRST
 
 
 def test_a_form_that_is_refused_is_left_out(timed) -> None:
     timed[b"second"] = BackendError("no such node")
     lines: list[str] = []
     found, measured = measure([(MINE, "fp32")], lines.append)
-    assert found.shape(MINE, "fp32") == THIRD
+    assert found.fastest(MINE, "fp32") == THIRD
     assert [each.form for each in measured] == ["length-weights", "length-split"]
     assert lines == ["graph shapes of mine fp32", "mine fp32 does not run moments-weights: no such node"]
 
@@ -78,18 +77,28 @@ def test_where_all_are_refused_the_first_stays(timed) -> None:
     for graph in timed:
         timed[graph] = BackendError("out of luck")
     found, measured = measure([(MINE, "fp32")])
-    assert found.shape(MINE, "fp32") == FIRST
+    assert found.fastest(MINE, "fp32") == FIRST
     assert measured == []
 
 
 def test_one_form_is_not_measured(timed) -> None:
     lines: list[str] = []
     found, measured = measure([(PLAIN, "fp32")], lines.append)
-    assert found.graph(PLAIN, "fp32") == b"plain"
+    assert found.fastest(PLAIN, "fp32") == GraphShape("layernorm", "split")
     assert (measured, lines) == ([], [])
 
 
 def test_shapes_of_engines() -> None:
     assert shapes_of([MINE, PLAIN]) == GRAPHS.keys()
     assert first(MINE) == FIRST
-    assert Forms(GRAPHS).graph(MINE, "fp32") == b"first"
+    assert Forms().fastest(MINE, "fp32") == FIRST
+
+
+def test_a_sound_form_stands_behind_one_that_cancels() -> None:
+    raw = GraphShape("raw", "weights")
+    found = Forms({("mine", "bf16"): [raw, SECOND, FIRST], ("mine", "fp32"): [FIRST, raw], ("plain", "fp32"): [raw]})
+    assert found.fastest(MINE, "bf16-after-1") == raw
+    assert found.sound(MINE, "bf16-after-1") == SECOND
+    # Nothing stands behind a form that does not cancel, or where there is no other.
+    assert found.sound(MINE, "fp32") is None
+    assert found.sound(PLAIN, "fp32") is None

@@ -199,7 +199,7 @@ def test_a_size_that_is_no_multiple(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("given", "known"),
     [
-        (("batchnorm", "split"), "layernorm, moments, length, convolution, not 'batchnorm'"),
+        (("batchnorm", "split"), "layernorm, moments, length, convolution, raw, not 'batchnorm'"),
         (("moments", "none"), "weights, split, not 'none'"),
         (("moments", "split", "lost"), "folded, apart, not 'lost'"),
         (("moments", "split", "folded", "ago"), "table, inside, not 'ago'"),

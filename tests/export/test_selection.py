@@ -202,6 +202,7 @@ def test_every_candidate_of_this_machine_is_measured(loops) -> None:
     chosen = run(loops, report=lines.append)
     expected = {(entry.name, one) for entry in backends.available() for one in entry.precisions()}
     assert {(entry.backend, entry.precision) for entry in chosen.candidates} == expected
+    assert chosen.to_dict()["candidates"][chosen.to_dict()["chosen"]] == chosen.chosen.to_dict()
     for entry in chosen.candidates:
         assert 0 < entry.quartiles_ms[0] <= entry.latency_ms <= entry.quartiles_ms[1]
         assert entry.reason
@@ -323,3 +324,37 @@ def test_more_evaluations_in_float32_are_tried_until_one_passes(loops, monkeypat
     tried.clear()
     assert run((graphs, ten, ten), backend="both", precision="bf16-after-1").chosen.precision == "bf16-after-1"
     assert tried == ["bf16-after-1"]
+
+
+@pytest.mark.parametrize(
+    ("passes", "tried"),
+    [
+        ("raw-weights bf16", ["raw-weights fp32", "raw-weights bf16"]),
+        ("length-weights bf16", ["raw-weights fp32", "raw-weights bf16", "length-weights bf16"]),
+        (
+            "raw-weights bf16-after-1",
+            ["raw-weights fp32", "raw-weights bf16", "length-weights bf16", "raw-weights bf16-after-1"],
+        ),
+    ],
+)
+def test_a_form_that_cancels_has_another_chance_without(
+    loops, monkeypatch: pytest.MonkeyPatch, passes: str, tried: list[str]
+) -> None:
+    found: list[str] = []
+
+    def judge(candidate: Candidate, *_: Any) -> Candidate:
+        found.append(f"{candidate.form} {candidate.precision}")
+        return replace(candidate, passed=found[-1] in (passes, "raw-weights fp32"))
+
+    ranked = [GraphShape("raw", "weights"), GraphShape("length", "weights")]
+    found_forms = forms.Forms({("openvino", one): ranked for one in ("fp32", "bf16")})
+    monkeypatch.setattr(selection, "judge", judge)
+    monkeypatch.setattr(selection, "fastest_forms", lambda *_: (found_forms, []))
+    # float32 for both, where the processor has no bfloat16.
+    engine = backends.get("openvino")
+    compile_ = type(engine).compile
+    monkeypatch.setattr(type(engine), "precisions", lambda self: ("fp32", "bf16"))
+    monkeypatch.setattr(type(engine), "compile", lambda self, *given: compile_(self, *given[:3], "fp32", *given[4:]))
+    graphs, _, ten = loops
+    run((graphs, ten, ten), backend="openvino")
+    assert found == tried

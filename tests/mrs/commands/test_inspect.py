@@ -54,7 +54,7 @@ def test_the_text(run, plan) -> None:
 
 
 CANDIDATE = {"backend": "a", "precision": "fp32", "latency_ms": 30.0, "quartiles_ms": [29.0, 31.0], "parity_db": None,
-             "truth_db": None, "passed": True, "reason": ""}  # fmt: skip
+             "truth_db": None, "passed": True, "reason": "", "form": "length-weights"}  # fmt: skip
 ROUGH = {**CANDIDATE, "precision": "bf16", "latency_ms": 20.0}
 SLOW = {**CANDIDATE, "backend": "b", "latency_ms": 45.0}
 FAILED = {**CANDIDATE, "backend": "c", "latency_ms": None, "quartiles_ms": [None, None], "passed": False}
@@ -66,7 +66,7 @@ FAILED = {**CANDIDATE, "backend": "c", "latency_ms": None, "quartiles_ms": [None
         ([CANDIDATE], "fp32", ["why: a fp32 is the only one that ran"]),
         ([CANDIDATE, FAILED], "fp32", ["why: a fp32 is the only one that ran"]),
         (
-            [CANDIDATE, {**ROUGH, "passed": False}],
+            [CANDIDATE, {**ROUGH, "passed": False}, {**ROUGH, "passed": False, "form": "raw-weights"}],
             "fp32",
             ["why: a fp32 is the only one that passes parity", "     faster, but without parity: a bf16"],
         ),
@@ -81,8 +81,9 @@ FAILED = {**CANDIDATE, "backend": "c", "latency_ms": None, "quartiles_ms": [None
 )
 def test_why_in_words(plan, candidates, chosen, lines) -> None:
     manifest = read_plan(plan).manifest
-    selection = {"calibration_pictures": 1, "discretisation_db": 30.0, "candidates": candidates}
-    text = summary({**manifest, "backend": "a", "precision": chosen, "selection": selection}).splitlines()
+    index = [entry["precision"] for entry in candidates].index(chosen)
+    selection = {"calibration_pictures": 1, "discretisation_db": 30.0, "candidates": candidates, "chosen": index}
+    text = summary({**manifest, "selection": selection}).splitlines()
     first = next(i for i, line in enumerate(text) if line.startswith("why"))
     assert text[first:] == lines
 
@@ -98,7 +99,7 @@ def test_why_in_words(plan, candidates, chosen, lines) -> None:
 def test_two_precisions_are_explained(plan, precision, words) -> None:
     manifest = read_plan(plan).manifest
     candidate = {**CANDIDATE, "backend": manifest["backend"], "precision": precision}
-    selection = {**manifest["selection"], "candidates": [candidate]}
+    selection = {**manifest["selection"], "candidates": [candidate], "chosen": 0}
     text = summary({**manifest, "precision": precision, "selection": selection})
     assert f"chosen        onnxruntime {words}" in text.splitlines()
 
@@ -113,7 +114,7 @@ def test_the_fastest_shape_of_each_engine_is_marked(plan) -> None:
     selection = {**manifest["selection"], "forms": forms, "measured_at": "2026-01-02"}
     text = summary({**manifest, "selection": selection}).splitlines()
     assert [line.split()[:3] for line in text[-3:]] == [
-        ["a", "bf16,", "length-weights"], ["*a", "bf16,", "moments-weights"], ["*a", "fp32,", "length-weights"],
+        ["a", "bf16", "length-weights"], ["*a", "bf16", "moments-weights"], ["*a", "fp32", "length-weights"],
     ]  # fmt: skip
     assert any("measured 2026-01-02" in line for line in text)
 
@@ -200,7 +201,7 @@ def test_what_was_not_measured_is_said(plan) -> None:
     manifest = json.loads(json.dumps(read_plan(plan).manifest))
     refused = {
         "backend": "other", "precision": "bf16", "latency_ms": None, "quartiles_ms": [None, None],
-        "parity_db": None, "truth_db": None, "passed": False, "reason": "it broke",
+        "parity_db": None, "truth_db": None, "passed": False, "reason": "it broke", "form": "length-split",
     }  # fmt: skip
     manifest["selection"]["candidates"].append(refused)
     manifest["selection"]["discretisation_db"] = None
@@ -208,7 +209,7 @@ def test_what_was_not_measured_is_said(plan) -> None:
     manifest["table"]["clamp"] = "unit"
     text = summary(manifest)
     line = next(line for line in text.splitlines() if "other" in line)
-    assert line.split() == ["other", "bf16", "not", "run", "-", "-", "it", "broke"]
+    assert line.split() == ["other", "bf16", "length-split", "not", "run", "-", "-", "it", "broke"]
     assert "\nfloat32 at these steps equals its 100-step solution (3 pictures)" in text
     assert "clamp none, denoise last\n" in text
     assert "start: mu + 0.196078 z, q0 clamped to [0, 1]\n" in rows(manifest)

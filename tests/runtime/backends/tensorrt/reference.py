@@ -74,6 +74,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "Div": lambda a, x, y: x / y,
     "GlobalAveragePool": lambda a, x: x.mean((2, 3), keepdim=True),
     "LayerNormalization": _norm,
+    "Max": lambda a, x, y: x.maximum(y),
     "Mul": lambda a, x, y: x * y,
     "ReduceL2": lambda a, x, axes: torch.linalg.vector_norm(x, dim=axes.tolist(), keepdim=True),
     "ReduceMean": lambda a, x, axes: x.mean(axes.tolist(), keepdim=True),
