@@ -136,10 +136,14 @@ def measure(name: str, arch: Architecture, size: int, rounds: int, engine: str, 
         median = statistics.median(times[key])
         plain = "torch.onnx " + " ".join(key.split()[-2:])
         # Pairs of one turn: the machine may change its speed between turns.
-        faster = statistics.median(one / other for one, other in zip(times[plain], times[key], strict=True))
+        ratios = [one / other for one, other in zip(times[plain], times[key], strict=True)]
+        low, faster, high = statistics.quantiles(ratios, n=4, method="inclusive")
         figures |= {f"{key} ms": median, f"{key} times faster than torch.onnx": faster}
+        figures |= {f"{key} low": low, f"{key} high": high}
         spread = f"({min(times[key]):.1f}-{max(times[key]):.1f})"
-        print(f"{name:<10}{key:<54}{median:8.1f} ms {spread:<18}{faster:6.2f} x plain, error {error:.1e}")
+        print(
+            f"{name:<10}{key:<54}{median:8.1f} ms {spread:<18}{faster:6.2f} x plain ({low:.2f}-{high:.2f}), error {error:.1e}"
+        )
     if row_file is not None:
         rows.append(row_file, f"graph forms {name}", {"size": size, "rounds": rounds}, figures)
 
