@@ -141,9 +141,8 @@ def measure(name: str, arch: Architecture, size: int, rounds: int, engine: str, 
         figures |= {f"{key} ms": median, f"{key} times faster than torch.onnx": faster}
         figures |= {f"{key} low": low, f"{key} high": high}
         spread = f"({min(times[key]):.1f}-{max(times[key]):.1f})"
-        print(
-            f"{name:<10}{key:<54}{median:8.1f} ms {spread:<18}{faster:6.2f} x plain ({low:.2f}-{high:.2f}), error {error:.1e}"
-        )
+        against = f"{faster:.2f} x plain ({low:.2f}-{high:.2f})"
+        print(f"{name:<10}{key:<54}{median:8.1f} ms {spread:<18}{against}, error {error:.1e}")
     if row_file is not None:
         rows.append(row_file, f"graph forms {name}", {"size": size, "rounds": rounds}, figures)
 
