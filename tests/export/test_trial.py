@@ -377,5 +377,5 @@ def test_a_plan_for_a_backend_that_is_not_here(plan: Plan, monkeypatch: pytest.M
     monkeypatch.setattr(type(backend), "missing", lambda self: "it is gone: install it")
     with pytest.raises(BackendError, match="the plan's backend cannot run here: it is gone: install it"):
         of_plan(plan)
-    with pytest.raises(InputError, match="'tensorrt' is unknown"):
-        of_plan(replace(plan, manifest={**plan.manifest, "backend": "tensorrt"}))
+    with pytest.raises(InputError, match="'tensorflow' is unknown"):
+        of_plan(replace(plan, manifest={**plan.manifest, "backend": "tensorflow"}))
