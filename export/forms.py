@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrs.export.graph import GraphShape
+from mrs.export.quantisation import graph_of
 from mrs.export.timing import chain_of, quartiles, repeated, time_interleaved
 from mrs.runtime.backends import Backend, mixed
 from mrs.runtime.chains import Loop
@@ -109,7 +110,8 @@ def fastest_forms(
         chains = {}
         for form in (GraphShape(*pair) for pair in backend.forms):
             try:
-                chain = chain_of(backend, graphs[form], precision, loop, (*shape, picture.shape[-1]), threads)
+                graph = graph_of(graphs, form, precision)
+                chain = chain_of(backend, graph, precision, loop, (*shape, picture.shape[-1]), threads)
                 chain.restore_into(large, np.empty_like(large), seed=0)
             except BackendError as error:
                 report(f"{backend.name} {precision} does not run {form}: {error}")

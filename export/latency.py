@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mrs.export import selection
 from mrs.export.forms import first
 from mrs.export.graph import GraphShape
+from mrs.export.quantisation import graph_of
 from mrs.export.selection import Candidate, Pair, Report, Selection
 from mrs.export.timing import chain_of, repeated, time_interleaved
 from mrs.runtime import backends
@@ -93,13 +94,13 @@ def fitting(
     of_truth = any(pair.clean is not None for pair in pairs)
     judged = [pair for pair in pairs if pair.clean is not None] if of_truth else list(pairs)
     engine = backends.get(fastest.backend)
-    graph = graphs[first(engine)]
+    graph, exact = graph_of(graphs, first(engine), fastest.precision), graphs[first(engine)]
     wanted: list[NDArray[Any]]
     if of_truth:
         wanted = [np.asarray(pair.clean) / np.float32(255) for pair in judged]
     else:
         report(f"100 steps on {engine.name}, to which fewer are compared")
-        wanted = [selection.run(engine, graph, "fp32", reference, pair, threads) for pair in judged]
+        wanted = [selection.run(engine, exact, "fp32", reference, pair, threads) for pair in judged]
     found = []
     for steps in allowed:
         report(f"quality of {steps} evaluations")
@@ -119,7 +120,7 @@ def _line(
 ) -> tuple[float, float]:
     """Milliseconds of a restore without evaluations, and of each evaluation."""
     engine = backends.get(candidate.backend)
-    graph = graphs[first(engine)]
+    graph = graph_of(graphs, first(engine), candidate.precision)
     few, many = min(loops), sorted(loops)[min(3, len(loops) - 1)]
     picture = repeated(pairs[0].degraded, shape)
     chains = {}

@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mrs.export import quantisation
 from mrs.export.forms import FormTime, fastest_forms, first
 from mrs.export.graph import GraphShape
+from mrs.export.quantisation import graph_of
 from mrs.export.timing import chain_of, quartiles, repeated, time_interleaved
 from mrs.runtime import backends
 from mrs.runtime.backends import Backend, mixed
@@ -111,15 +113,16 @@ def select(
     """Measure and choose.
 
     Args:
-        graphs: the network in every shape that a backend may ask for.
+        graphs: the network in every shape that a backend may ask for; `CalibratedGraphs` for int8 and fp8.
         loop: the plan's solver.
         reference: the same solver at 100 steps.
         pairs: calibration pictures.
         shape: (N, H, W) at which latency is measured.
         threads: most threads to use.
         backend: a backend's name, or `auto` for all that run here.
-        precision: `fp32`, `bf16`, `fp16`, `bf16-after-2` (two evaluations in float32, then bfloat16), or `auto` for
-            all that the device has, and where one fails parity, with more and more evaluations in float32 before it.
+        precision: `fp32`, `bf16`, `fp16`, `int8`, `fp8`, `bf16-after-2` (two evaluations in float32, then bfloat16),
+            or `auto` for all that the device has, and where one fails parity, with more and more evaluations in float32
+            before it.
             One that is asked for by name is used even where it fails parity, and says so.
         report: called with a line of progress now and then.
         device: `cpu`, `cuda`, or `auto` for the backends of both.
@@ -127,7 +130,7 @@ def select(
     Raises:
         BackendError: where nothing can run, or nothing that was asked for.
     """
-    exact = _float32_backend(backend, device)
+    exact = float32_backend(backend, device)
     report(f"float32 reference on {exact.name}, 100 steps")
     graph = graphs[first(exact)]
     at_steps = [run(exact, graph, "fp32", loop, pair, threads) for pair in pairs]
@@ -145,9 +148,10 @@ def select(
         candidate = waiting.popleft()
         engine = backends.get(candidate.backend)
         form = GraphShape.parse(candidate.form) if candidate.form else forms.fastest(engine, candidate.precision)
-        graph, candidate = graphs[form], replace(candidate, form=str(form))
+        candidate = replace(candidate, form=str(form))
         report(f"parity of {candidate.backend} {candidate.precision}, {form}")
         try:
+            graph = graph_of(graphs, form, candidate.precision)
             outputs = [run(engine, graph, candidate.precision, loop, p, threads) for p in pairs]
             judged = judge(candidate, at_steps, outputs, discretisation, pairs)
             chain = chain_of(engine, graph, candidate.precision, loop, (*shape, 3), threads)
@@ -186,7 +190,7 @@ def check_choice(backend: str, precision: str, device: str = "auto") -> None:
             f"backend {backend} runs on {backends.get(backend).device}, not on {device}",
             hint="leave out --backend or --device",
         )
-    _float32_backend(backend, device)
+    float32_backend(backend, device)
     candidates(backend, precision, device)
 
 
@@ -222,7 +226,7 @@ def candidates(backend: str, precision: str, device: str) -> list[Candidate]:
     """What there is to choose from, not measured yet; arguments as of `select`.
 
     Raises:
-        BackendError: where there is nothing.
+        BackendError: where there is nothing, or int8 or fp8 is asked for and no graph can be made for it.
     """
     asked = _available(device) if backend == "auto" else [backends.get(backend)]
     found = [
@@ -238,14 +242,22 @@ def candidates(backend: str, precision: str, device: str) -> list[Candidate]:
             f"nothing can run {precision} here" if precision != "auto" else "no backend can run here",
             hint="; ".join(reasons) or "pip install openvino",
         )
-    return found
+    reason = quantisation.missing(precision)
+    if reason is not None:
+        raise BackendError(reason)
+    return [entry for entry in found if quantisation.missing(entry.precision) is None]
 
 
 def _available(device: str) -> list[Backend]:
     return [entry for entry in backends.available() if device in ("auto", entry.device)]
 
 
-def _float32_backend(asked: str, device: str) -> Backend:
+def float32_backend(asked: str, device: str) -> Backend:
+    """What all others are compared to; arguments as of `select`.
+
+    Raises:
+        BackendError: where nothing runs.
+    """
     if asked != "auto":
         backend = backends.get(asked)
         reason = backend.missing()

@@ -19,16 +19,18 @@ from mrs import _version, degradations
 from mrs.calibration import calibration_pairs
 from mrs.export import selection_cache
 from mrs.export.checkpoint import Checkpoint, read_checkpoint
-from mrs.export.forms import shapes_of
+from mrs.export.forms import first, shapes_of
 from mrs.export.graph import GraphShape, build_graph
 from mrs.export.latency import LADDER, Fit, fitting, within
 from mrs.export.modulation import modulation_table
 from mrs.export.nafnet import Architecture, ConditionalNAFNet
-from mrs.export.selection import Pair, check_choice, select
+from mrs.export.quantisation import CalibratedGraphs, graph_of, modelopt_version
+from mrs.export.selection import Pair, check_choice, float32_backend, select
 from mrs.export.selection_cache import Measured
 from mrs.runtime import backends, machine
 from mrs.runtime.backends import Network, engine_options, mixed
 from mrs.runtime.backends.engine_options import EngineOptions
+from mrs.runtime.backends.protocol import QUANTISED
 from mrs.runtime.chains import Loop
 from mrs.runtime.errors import BackendError, CheckpointError, InputError
 from mrs.runtime.plan import Plan
@@ -40,7 +42,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 REFERENCE_STEPS = 100
 # A tenth of a network's own size at the published 100 steps.
 LONGEST_TIMETABLE = 200
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8", "fp8")
 DEVICES = ("auto", "cpu", "cuda")
 # Largest error of a float32 engine beside torch, relative to the largest output: far above round-off, far below
 # what a wrong graph would give.
@@ -81,8 +83,8 @@ def build(
         schedule: the process the network was trained on; by default what the checkpoint says, else Refusion's.
         output: what the network predicts; by default what the checkpoint says, else `noise`.
         backend: `openvino`, `onnxruntime`, `tensorrt`, `torch`, `torch-eager`, or `auto` to measure all that run here.
-        precision: `fp32`, `bf16`, `fp16`, or `auto` to measure all that the device has; `bf16-after-2` is float32 for
-            the first two evaluations and bfloat16 after.
+        precision: `fp32`, `bf16`, `fp16`, with TensorRT and NVIDIA ModelOpt also `int8` and `fp8`, or `auto` to measure
+            all that the device has; `bf16-after-2` is float32 for the first two evaluations and bfloat16 after.
         device: `cpu`, `cuda` for an NVIDIA GPU, or `auto` for both.
         max_latency: milliseconds that a restore of this size may take: the number of evaluations within it that
             restores the calibration pictures best is used instead of the solver's.
@@ -141,14 +143,17 @@ def build(
     check_graphs(net, graphs, _loop(net, table), table.times[0], pairs[0], threads, backend, device)
     shape = (batch, *padded)
     loops = {solver.steps: _loop(net, table)} if max_latency is None else _loops(net, schedule, solver, output)
+    # The most evaluations see the most times.
+    exact = float32_backend(backend, device)
+    calibrated = CalibratedGraphs(graphs, exact, first(exact), loops[max(loops)], pairs, threads, report)
     question = selection_cache.key(
         graphs, [*loops.values(), _loop(net, reference)], pairs, shape, threads, backend, precision, device,
-        max_latency, str(options),
+        max_latency, str(options), modelopt_version(),
     )  # fmt: skip
     measured = None if measure_again else selection_cache.recall(question)
     if measured is None:
         choose = partial(
-            select, graphs, reference=_loop(net, reference), pairs=pairs, shape=shape, threads=threads,
+            select, calibrated, reference=_loop(net, reference), pairs=pairs, shape=shape, threads=threads,
             backend=backend, precision=precision, report=report, device=device,
         )  # fmt: skip
         fits: list[Fit] = []
@@ -156,7 +161,7 @@ def build(
             steps, selection = solver.steps, choose(loop=loops[solver.steps])
         else:
             fits = fitting(
-                loops, _loop(net, reference), graphs, pairs, shape, threads, max_latency, backend=backend,
+                loops, _loop(net, reference), calibrated, pairs, shape, threads, max_latency, backend=backend,
                 precision=precision, device=device, report=report,
             )  # fmt: skip
             steps, selection = within(max_latency, fits, lambda steps: choose(loop=loops[steps]), report)
@@ -172,7 +177,8 @@ def build(
         table = tableau(schedule, solver, output)
     chosen = backends.get(selection.chosen.backend)
     report(f"compiling for {chosen.name} {selection.chosen.precision}")
-    graph = graphs[GraphShape.parse(selection.chosen.form)]
+    form = GraphShape.parse(selection.chosen.form)
+    graph = graph_of(calibrated, form, selection.chosen.precision)
     engine = mixed.compile_network(
         chosen, graph, loop.modulation, (batch, 2 * arch.channels, *padded), selection.chosen.precision, threads
     ).export()
@@ -183,7 +189,10 @@ def build(
             manifest["fingerprint"]["compatible"] = options.hardware
     if max_latency is not None:
         manifest["latency"] = {"max_ms": max_latency, "evaluations": [fit.to_dict() for fit in measured.evaluations]}
-    made = Plan(manifest, graph, loop.modulation, engine, _timetable(net, schedule.T))
+    made = Plan(
+        manifest, graphs[form], loop.modulation, engine, _timetable(net, schedule.T),
+        graph if selection.chosen.precision in QUANTISED else None,
+    )  # fmt: skip
     made.save(plan)
     report(f"wrote {plan}")
     return made

@@ -70,6 +70,11 @@ def fingerprint(backend: str, version: str, device: str = "cpu") -> dict[str, st
     }
 
 
+def capability() -> tuple[int, int] | None:
+    """Compute capability of the current NVIDIA GPU; None where there is none."""
+    return _capability(gpu())
+
+
 def serves(made_for: Mapping[str, str], here: Mapping[str, str]) -> bool:
     """Whether an engine with one fingerprint runs on a machine with another.
 

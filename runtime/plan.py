@@ -1,9 +1,9 @@
 """The plan: one file that holds everything a restore needs. Its format stands in docs/plan.md.
 
 A plan is a zip archive without compression: `manifest.json`, the network as `network.onnx`, the time-dependent vectors
-of each step as `modulation.npy`, perhaps those of every whole time as `timetable.npy`, and perhaps an engine compiled
-for one machine as `engine.bin`. The manifest carries the SHA-256 of every other member, which is checked before a byte
-of it is used.
+of each step as `modulation.npy`, perhaps those of every whole time as `timetable.npy`, perhaps the network quantised
+for the plan's precision, and perhaps an engine compiled for one machine as `engine.bin`. The manifest carries the
+SHA-256 of every other member, which is checked before a byte of it is used.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ from numpy.typing import NDArray
 from mrs.kernels.cpu import CLAMPS
 from mrs.kernels.row import Row
 from mrs.runtime.atomic import replacing
-from mrs.runtime.errors import PlanError
+from mrs.runtime.backends.protocol import QUANTISED
+from mrs.runtime.errors import BackendError, PlanError
 from mrs.runtime.onnx_guard import check_self_contained
 
 FORMAT = "mrs-trt plan"
 FORMAT_VERSION = 2
 GRAPH, MODULATION, TIMETABLE, ENGINE = "network.onnx", "modulation.npy", "timetable.npy", "engine.bin"
+QUANTISED_GRAPH = "network.{}.onnx"
 # A manifest is some kilobytes; refuse to parse what cannot be one.
 MANIFEST_LIMIT = 16 << 20
 BUILD = "make one with: mrs-trt build CHECKPOINT -o PLAN"
@@ -50,6 +52,7 @@ class Plan:
         engine: compiled for `manifest["shape"]` on the machine of `manifest["fingerprint"]`, or None.
         timetable: (T + 1, M) float32, the modulation at every whole time, with which other solvers can be tried; or
             None.
+        quantised: the ONNX model for `manifest["precision"]`, where that is int8 or fp8; else None.
     """
 
     manifest: dict[str, Any]
@@ -57,15 +60,32 @@ class Plan:
     modulation: NDArray[np.float32]
     engine: bytes | None = None
     timetable: NDArray[np.float32] | None = None
+    quantised: bytes | None = None
 
     @property
     def rows(self) -> list[Row]:
         """The solver's rows, one per network evaluation."""
         return [Row(*row) for row in self.manifest["table"]["rows"]]
 
+    def graph_for(self, precision: str) -> bytes:
+        """The ONNX model that an engine compiles for a precision.
+
+        Raises:
+            BackendError: for int8 or fp8 where that is not the plan's.
+        """
+        if precision not in QUANTISED:
+            return self.graph
+        if self.quantised is None or precision != self.manifest["precision"]:
+            raise BackendError(
+                f"the plan has no network for {precision}", hint=f"build one with --precision {precision}"
+            )
+        return self.quantised
+
     def save(self, path: str | Path) -> None:
         """Write the plan; the file appears whole or not at all."""
         members = {GRAPH: self.graph, MODULATION: _npy(self.modulation)}
+        if self.quantised is not None:
+            members[QUANTISED_GRAPH.format(self.manifest["precision"])] = self.quantised
         if self.timetable is not None:
             members[TIMETABLE] = _npy(self.timetable)
         if self.engine is not None:
@@ -89,17 +109,21 @@ def read_plan(path: str | Path) -> Plan:
     with _opened(path) as archive:
         manifest = _manifest(archive, path)
         members = {name: _member(archive, path, name, digest) for name, digest in manifest["members"].items()}
-    missing = {GRAPH, MODULATION} - members.keys()
+    quantised = QUANTISED_GRAPH.format(manifest["precision"]) if manifest["precision"] in QUANTISED else None
+    missing = {GRAPH, MODULATION, quantised or GRAPH} - members.keys()
     if missing:
         raise PlanError(f"plan {path} lacks {', '.join(sorted(missing))}", hint="build it again")
-    check_self_contained(members[GRAPH], f"plan {path}")
+    for name in (GRAPH, quantised or GRAPH):
+        check_self_contained(members[name], f"plan {path}")
     modulation = _vectors(members[MODULATION], path, MODULATION)
     if len(modulation) != len(manifest["table"]["rows"]):
         raise _damaged(path, f"{MODULATION} does not fit its rows")
     timetable = _vectors(members[TIMETABLE], path, TIMETABLE) if TIMETABLE in members else None
     if timetable is not None and timetable.shape[1] != modulation.shape[1]:
         raise _damaged(path, f"{TIMETABLE} does not fit {MODULATION}")
-    return Plan(manifest, members[GRAPH], modulation, members.get(ENGINE), timetable)
+    return Plan(
+        manifest, members[GRAPH], modulation, members.get(ENGINE), timetable, members[quantised] if quantised else None
+    )
 
 
 def is_plan(path: str | Path) -> bool:

@@ -169,4 +169,4 @@ class Worker:
             except BackendError as error:
                 log.warning("the plan's engine does not load, compiling from its graph: %s", error)
         with engine_options.building(options):
-            return mixed.compile_network(backend, self.plan.graph, *arguments)
+            return mixed.compile_network(backend, self.plan.graph_for(self.precision), *arguments)

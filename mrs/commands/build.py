@@ -88,7 +88,7 @@ def add_parser(commands: arguments.SubParsers) -> None:
         "torch-eager",
     )  # fmt: skip
     parser.add_argument(
-        "--precision", default="auto", metavar="P", help="auto (default), fp32, bf16, fp16, bf16-after-2"
+        "--precision", default="auto", metavar="P", help="auto (default), fp32, bf16, fp16, int8, fp8, bf16-after-2"
     )
     parser.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu, cuda (an NVIDIA GPU)")
     parser.add_argument(

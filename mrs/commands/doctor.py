@@ -22,6 +22,7 @@ LIBRARIES = (
     ("onnxruntime", "restoring on CPUs (fallback backend)"),
     ("onnxruntime-gpu", "restoring on NVIDIA GPUs; instead of onnxruntime"),
     ("tensorrt", "restoring on NVIDIA GPUs by compiled engines"),
+    ("nvidia-modelopt", "building plans in int8 and fp8 for tensorrt"),
     ("torch", "building plans, training"),
     ("onnx", "building plans"),
     ("safetensors", "building plans from .safetensors, training"),

@@ -11,6 +11,8 @@ F32 = NDArray[np.float32]
 Shape = tuple[int, int, int, int]
 # How names of the weights of convolutions begin that are a norm's means: these stay float32 in every precision.
 MEANS = "mean."
+# Precisions that need a graph of their own, with what was calibrated in it.
+QUANTISED = frozenset({"int8", "fp8"})
 
 
 class Network(Protocol):
@@ -67,13 +69,14 @@ class Backend(Protocol):
         """Version of the engine's library, or "" where it is not installed."""
 
     def precisions(self) -> tuple[str, ...]:
-        """Of `fp32`, `bf16` and `fp16`, those that this device computes natively."""
+        """Of `fp32`, `bf16`, `fp16`, `int8` and `fp8`, those that this device computes natively."""
 
     def compile(self, graph: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> Network:
         """Compile a graph for one shape.
 
         Args:
-            graph: an ONNX model with inputs `packed` and `modulation`, output `output`.
+            graph: an ONNX model with inputs `packed` and `modulation`, output `output`: float32, or for int8 and fp8
+                the one that was quantised for it.
             modulation: (steps, M) float32, a row per step.
             shape: (N, 2C, H, W) of `packed`.
             precision: one of `precisions()`.

@@ -4,14 +4,18 @@ Convolutions take and give half precision. Norms with their statistics, the mean
 by time are float32. Sums and products have the wider type of their operands, as in torch, so that what lies between
 a norm and the next convolution is float32. The residual stream, a sum of outputs of convolutions, is half precision:
 it reaches hundreds, where float16 is still exact to 2^-11, while the squares of it would overflow.
+
+A graph that was quantised for int8 or fp8 has that type between QuantizeLinear and DequantizeLinear. All the rest,
+scales too, is as for float16, which loses less than bfloat16 does.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mrs.runtime.backends.protocol import MEANS
+from mrs.runtime.backends.protocol import MEANS, QUANTISED
 from mrs.runtime.errors import BackendError
 
 # By the names of ONNX.
@@ -20,6 +24,12 @@ FLOAT32 = frozenset({"Div", "GlobalAveragePool", "LayerNormalization", "Max", "R
 WIDER = frozenset({"Add", "Mul", "Sub"})
 # These move values about; what comes after the first input tells how.
 MOVES = frozenset({"DepthToSpace", "Split", "Transpose"})
+# The third input, a zero, tells the quantised type.
+QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
+# The smallest float16: a scale must be positive, also of weights that are next to nothing.
+LEAST_SCALE = 2.0**-24
+# The type of what is not float32.
+HALVES = {"fp32": "FLOAT", "fp16": "FLOAT16", "bf16": "BFLOAT16", "int8": "FLOAT16", "fp8": "FLOAT16"}
 # The first opset whose convolutions may be bfloat16, with the format that it came with.
 BF16_OPSET, BF16_IR = 22, 10
 
@@ -28,16 +38,17 @@ def typed_graph(graph: bytes, precision: str, sides: Sequence[int | None]) -> by
     """The graph with types, and casts where they change.
 
     Args:
-        graph: an ONNX model as export/graph.py writes it.
-        precision: of convolutions, of the input `packed` and of the output: `fp32`, `fp16` or `bf16`.
+        graph: an ONNX model as export/graph.py writes it, or as export/quantisation.py makes of it.
+        precision: of convolutions, of the input `packed` and of the output: `fp32`, `fp16` or `bf16`; or the type for
+            which the graph was quantised, `int8` or `fp8`, with `packed` and output in float16.
         sides: (N, H, W) of the input; None for a side that is not fixed.
 
     Returns:
         An ONNX model with the inputs `packed` and `modulation` (float32 in any case) and the output `output`.
 
     Raises:
-        BackendError: for a graph that cannot be read, an operation that is none of that file's, or a weight that half
-            precision cannot hold.
+        BackendError: for a graph that cannot be read, an operation that is none of that file's, a weight that half
+            precision cannot hold, or a graph that is not quantised for the precision.
     """
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -53,15 +64,26 @@ def typed_graph(graph: bytes, precision: str, sides: Sequence[int | None]) -> by
             dimension = value.type.tensor_type.shape.dim[place]
             if side is not None:
                 dimension.dim_value = side
-    types = onnx.TensorProto
-    half = {"fp32": types.FLOAT, "fp16": types.FLOAT16, "bf16": types.BFLOAT16}[precision]
-    typing = _Typing(model.graph, half)
+    _check_quantised(model.graph, precision)
+    # Of values in between a tool may have noted types, which change here.
+    del model.graph.value_info[:]
+    typing = _Typing(model.graph, onnx.TensorProto.DataType.Value(HALVES[precision]))
     nodes = list(typing.nodes())
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     if precision == "bf16":
         model.opset_import[0].version, model.ir_version = BF16_OPSET, BF16_IR
     return bytes(model.SerializeToString())
+
+
+def _check_quantised(graph: Any, precision: str) -> None:
+    import onnx
+
+    wanted = {"int8": onnx.TensorProto.INT8, "fp8": onnx.TensorProto.FLOAT8E4M3FN}.get(precision)
+    zeros = {node.input[2] for node in graph.node if node.op_type in (QUANTIZE, DEQUANTIZE)}
+    found = {tensor.data_type for tensor in graph.initializer if tensor.name in zeros}
+    if found != ({wanted} if precision in QUANTISED else set()):
+        raise BackendError(f"the graph is not one for {precision}", hint=f"build a plan with --precision {precision}")
 
 
 class _Typing:
@@ -83,6 +105,9 @@ class _Typing:
     def nodes(self) -> Iterator[Any]:
         """The graph's nodes in order, with casts before those that need them."""
         for node in self.graph.node:
+            if node.op_type in (QUANTIZE, DEQUANTIZE):
+                yield from self._quantised(node)
+                continue
             # An axis or a list of sizes has no precision.
             numbers = [name for name in node.input if self.types[name] in (self.half, self.float)]
             if node.op_type in FLOAT32 or (node.input[1:2] and node.input[1].startswith(MEANS)):
@@ -105,6 +130,18 @@ class _Typing:
             yield node
         # The last node is a convolution, whose output has the type of the graph's.
 
+    def _quantised(self, node: Any) -> Iterator[Any]:
+        """Into the quantised type or out of it; a scale has the type of what is scaled."""
+        self._convert(node.input[1], LEAST_SCALE)
+        if node.op_type == DEQUANTIZE:
+            self.types[node.output[0]] = self.half
+        else:
+            if node.input[0] in self.weights:
+                self._convert(node.input[0])
+            yield from self._cast(node, node.input[0], self.half)
+            self.types[node.output[0]] = self.types[node.input[2]]
+        yield node
+
     def _cast(self, node: Any, name: str, wanted: int) -> Iterator[Any]:
         """Let a node read a value in another type; one cast serves all that want it."""
         import onnx
@@ -119,7 +156,7 @@ class _Typing:
             if read == name:
                 node.input[place] = self.casts[name, wanted]
 
-    def _convert(self, name: str) -> None:
+    def _convert(self, name: str, least: float = -math.inf) -> None:
         if self.types[name] == self.half:
             return
         import torch
@@ -127,7 +164,7 @@ class _Typing:
 
         tensor = self.weights[name]
         wanted = {"FLOAT16": torch.float16, "BFLOAT16": torch.bfloat16}[type(tensor).DataType.Name(self.half)]
-        values = torch.from_numpy(numpy_helper.to_array(tensor).copy()).to(wanted)
+        values = torch.from_numpy(numpy_helper.to_array(tensor).copy()).clamp(min=least).to(wanted)
         if not bool(torch.isfinite(values).all()):
             raise BackendError(
                 f"{name} is too large for {str(wanted).removeprefix('torch.')}", hint="use precision bf16 or fp32"

@@ -342,7 +342,7 @@ def test_weights_that_ship_are_known_by_name(
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"precision": "int8"}, "precision 'int8' is unknown"),
+        ({"precision": "int4"}, "precision 'int4' is unknown"),
         ({"device": "gpu"}, "device 'gpu' is unknown"),
         ({"device": "cuda", "backend": "onnxruntime"}, "backend onnxruntime runs on cpu, not on cuda"),
         ({"device": "cpu", "backend": "torch"}, "backend torch runs on cuda, not on cpu"),

@@ -17,7 +17,7 @@ import pytest
 
 from mrs.kernels.row import Row
 from mrs.runtime import plan as module
-from mrs.runtime.errors import InputError, PlanError
+from mrs.runtime.errors import BackendError, InputError, PlanError
 from mrs.runtime.plan import ENGINE, GRAPH, MODULATION, TIMETABLE, Plan, read_manifest, read_plan
 
 # The smallest model that the guard lets pass: an empty graph.
@@ -102,6 +102,39 @@ def test_roundtrip(tmp_path: Path, plan: Plan, engine: bytes | None) -> None:
     assert back.manifest["format_version"] == 2
     assert (back.graph, back.engine) == (plan.graph, engine)
     np.testing.assert_array_equal(back.modulation, plan.modulation)
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+def test_a_quantised_network(tmp_path: Path, plan: Plan, precision: str) -> None:
+    path = tmp_path / "a.mrsplan"
+    manifest = {**plan.manifest, "precision": precision}
+    # Another sound model: the same with a name.
+    other = plan.graph + b"\x12\x01x"
+    Plan(manifest, plan.graph, plan.modulation, quantised=other).save(path)
+    assert f"network.{precision}.onnx" in members(path)
+    back = read_plan(path)
+    assert (back.graph, back.quantised) == (plan.graph, other)
+    assert [back.graph_for(one) for one in ("fp32", "bf16", precision)] == [plan.graph, plan.graph, other]
+    other_type = {"int8": "fp8", "fp8": "int8"}[precision]
+    with pytest.raises(BackendError, match=f"the plan has no network for {other_type} .build one with --precision"):
+        back.graph_for(other_type)
+    with pytest.raises(BackendError, match=f"the plan has no network for {precision}"):
+        plan.graph_for(precision)
+
+
+def test_a_plan_without_its_quantised_network(tmp_path: Path, plan: Plan) -> None:
+    path = tmp_path / "a.mrsplan"
+    Plan({**plan.manifest, "precision": "int8"}, plan.graph, plan.modulation).save(path)
+    refused(path, "lacks network.int8.onnx")
+
+
+def test_a_quantised_network_is_guarded_like_the_other(tmp_path: Path, plan: Plan) -> None:
+    path = tmp_path / "a.mrsplan"
+    Plan({**plan.manifest, "precision": "fp8"}, plan.graph, plan.modulation, quantised=b"no model").save(path)
+    refused(path, "no readable ONNX model")
+    content = members(path)
+    write(path, {**content, "network.fp8.onnx": plan.graph})
+    refused(path, "network.fp8.onnx does not have the digest")
 
 
 def test_rows_are_rows(saved: Path) -> None:

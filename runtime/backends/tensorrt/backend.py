@@ -9,6 +9,7 @@ from collections import OrderedDict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from mrs.runtime import machine
 from mrs.runtime.backends.engine_options import current
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.backends.tensorrt.builder import build_engine, major
@@ -17,6 +18,8 @@ from mrs.runtime.backends.torch import Torch
 from mrs.runtime.errors import BackendError
 
 MAJORS = (10, 11)
+# Compute capability of the first GPUs whose tensor cores have a type: Turing, Ada.
+QUANTISED_FROM = {"int8": (7, 5), "fp8": (8, 9)}
 INSTALL = "pip install 'mrs-trt[tensorrt]'"
 # The metapackage and what it stands for; a wheel from elsewhere may come alone.
 DISTRIBUTIONS = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")
@@ -66,7 +69,9 @@ class TensorRt:
         return ""
 
     def precisions(self) -> tuple[str, ...]:
-        return self._torch.precisions()
+        found = self._torch.precisions()
+        capability = machine.capability() or (0, 0)
+        return (*found, *(name for name, first in QUANTISED_FROM.items() if capability >= first))
 
     def compile(self, graph: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> TensorRtNetwork:
         if precision not in self.precisions():

@@ -37,9 +37,9 @@ def build_engine(
     Ctrl-C ends the build at its next step; a second one does not wait for that. Nothing is written then.
 
     Args:
-        graph: the plan's ONNX model, float32.
+        graph: the plan's ONNX model, float32, or the one that was quantised for the precision.
         shape: (N, 2C, H, W) of `packed`.
-        precision: `fp32`, `fp16` or `bf16`.
+        precision: `fp32`, `fp16`, `bf16`, `int8` or `fp8`.
         options: of the builder.
         device: a `Cuda`.
         report: called with a line of progress now and then.

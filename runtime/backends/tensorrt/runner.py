@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.backends.tensorrt.messages import Messages, logger
+from mrs.runtime.backends.typed_graph import HALVES
 from mrs.runtime.errors import BackendError
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
 CANNOT = "tensorrt cannot load its engine"
-DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+# Of `packed` and `output`, by the names of ONNX's types: torch's and TensorRT's.
+DTYPES = {"FLOAT": "float32", "FLOAT16": "float16", "BFLOAT16": "bfloat16"}
 NAMES = frozenset({"packed", "modulation", "output"})
 # What TensorRT asks of an address.
 ALIGNMENT = 256
@@ -52,7 +54,7 @@ class TensorRtNetwork:
             self._vectors = tuple(self._engine.get_tensor_shape("modulation"))[1]
             self._context = self._made(shape)
             count, halves, height, width = shape
-            dtype = getattr(torch, DTYPES[precision])
+            dtype = getattr(torch, DTYPES[HALVES[precision]])
             self.packed = self._tensor(shape, dtype)
             self.output = self._tensor((count, halves // 2, height, width), dtype)
             self._rows: Any = None
@@ -119,7 +121,8 @@ class TensorRtNetwork:
         names = {engine.get_tensor_name(number) for number in range(engine.num_io_tensors)}
         if names != NAMES:
             raise BackendError(f"{CANNOT}: it has the inputs and outputs {', '.join(sorted(names))}")
-        wanted = {"fp32": trt.DataType.FLOAT, "fp16": trt.DataType.HALF, "bf16": trt.DataType.BF16}[precision]
+        types = {"FLOAT": trt.DataType.FLOAT, "FLOAT16": trt.DataType.HALF, "BFLOAT16": trt.DataType.BF16}
+        wanted = types[HALVES[precision]]
         if any(engine.get_tensor_dtype(name) != wanted for name in ("packed", "output")):
             raise BackendError(f"{CANNOT}: it is not for {precision}")
         # A side that is not fixed is -1.

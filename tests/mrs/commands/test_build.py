@@ -184,7 +184,7 @@ def test_wrong_size(refuse_build, size) -> None:
         (["--solver", "unipc-2", "--published"], "solver 'unipc-2' is unknown"),
         (["--solver", ""], "solver '' is unknown"),
         (["--backend", "directml"], ("backend 'directml' is unknown", "openvino, onnxruntime")),
-        (["--precision", "int8"], ("precision 'int8' is unknown", "auto, fp32, bf16, fp16")),
+        (["--precision", "int4"], ("precision 'int4' is unknown", "auto, fp32, bf16, fp16, int8, fp8")),
         (["--device", "gpu"], ("device 'gpu' is unknown", "auto, cpu, cuda")),
         (["--device", "cuda", "--backend", "openvino"], ("openvino runs on cpu, not on cuda", "--device")),
         (["--precision", "bf16", "--backend", "onnxruntime"], "bf16"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,21 @@ import onnxruntime
 import pytest
 import torch
 
+from mrs.export import quantisation
 from mrs.export.graph import GATES, NORMS, GraphShape, build_graph
 from mrs.export.modulation import modulation_table
 from mrs.export.nafnet import Architecture, ConditionalNAFNet
+from mrs.export.quantisation import quantised
 from mrs.runtime.backends.torch import graph_function
 from mrs.runtime.backends.typed_graph import typed_graph
 from mrs.runtime.errors import BackendError
+from tests.export.modelopt_double import install
 from tests.runtime.backends.tensorrt import reference
 
 SIZE = (1, 16, 24)
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES = {
+    "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.float16, "fp8": torch.float16,
+}  # fmt: skip
 FORMS = [(norm, gate) for norm in NORMS for gate in GATES]
 FLOAT = onnx.TensorProto.FLOAT
 
@@ -183,6 +189,83 @@ def test_statistics_in_float16_would_overflow() -> None:
     centred = [made for kind, made in values if kind == "Sub"]
     assert all(made.dtype == torch.float32 for made in centred)
     assert any(torch.isinf((made.half() * made.half()).max()) for made in centred)
+
+
+# Quantised graphs
+
+
+QUANTISED = {"int8": onnx.TensorProto.INT8, "fp8": onnx.TensorProto.FLOAT8E4M3FN}
+TENSORRT = [("layernorm", "split"), ("layernorm", "weights")]
+
+
+@functools.cache
+def quantised_graph(precision: str, *form: Any) -> bytes:
+    """As ModelOpt's double makes it of the inputs here."""
+    packed, vectors = inputs()
+    with pytest.MonkeyPatch.context() as patch:
+        install(patch)
+        patch.setattr(logging.root, "disabled", True)
+        patch.setattr(quantisation, "LEAST", 1)
+        return quantised(graph(*form), precision, [{"packed": packed, "modulation": vectors}])
+
+
+@pytest.mark.parametrize("form", TENSORRT, ids="-".join)
+@pytest.mark.parametrize("precision", QUANTISED)
+def test_what_is_quantised_has_its_type_and_the_rest_float16(form: tuple[str, str], precision: str) -> None:
+    model = onnx.load_from_string(typed_graph(quantised_graph(precision, *form), precision, SIZE))
+    onnx.checker.check_model(model, full_check=True)
+    types, half = types_of(model), onnx.TensorProto.FLOAT16
+    assert [types[name] for name in ("packed", "modulation", "output")] == [half, FLOAT, half]
+    by_output = {name: node for node in model.graph.node for name in node.output}
+    fed = 0
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear":
+            assert [types[name] for name in (*node.input, *node.output)] == [half, half, *2 * [QUANTISED[precision]]]
+        elif node.op_type == "DequantizeLinear":
+            zero = QUANTISED[precision]
+            assert [types[name] for name in (*node.input, *node.output)] == [zero, half, zero, half]
+        elif node.op_type == "Conv":
+            assert {types[name] for name in (*node.input, *node.output)} == {half}
+            # Nothing stands in between, so that an engine can take them together.
+            before = [by_output[name].op_type for name in node.input[:2] if name in by_output]
+            fed += before == 2 * ["DequantizeLinear"]
+        elif node.op_type == "LayerNormalization":
+            assert types[node.input[0]] == FLOAT
+    assert fed == 5 * (4 if form[1] == "split" else 6) + 2
+
+
+@pytest.mark.parametrize("form", TENSORRT, ids="-".join)
+@pytest.mark.parametrize(("precision", "bound"), [("int8", 0.1), ("fp8", 0.2)])
+def test_quantised_as_in_float32_but_for_its_steps(form: tuple[str, str], precision: str, bound: float) -> None:
+    model = onnx.load_from_string(typed_graph(quantised_graph(precision, *form), precision, SIZE))
+    made = run(model, precision)
+    # It is not float16 in disguise.
+    assert 2 * error(run(typed("fp16", *form), "fp16"), *form) < error(made, *form) < bound
+
+
+def test_a_scale_below_float16() -> None:
+    model = onnx.load_from_string(quantised_graph("int8"))
+    scale = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("conv5.weight_scale"))
+    values = onnx.numpy_helper.to_array(scale).copy()
+    values[0] = 1e-9
+    scale.CopyFrom(onnx.numpy_helper.from_array(values, scale.name))
+    typed_scales = {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load_from_string(typed_graph(model.SerializeToString(), "int8", SIZE)).graph.initializer
+    }
+    # TensorRT takes none that is not positive.
+    assert typed_scales[scale.name][0] == 2.0**-24
+    np.testing.assert_allclose(typed_scales[scale.name][1:], values[1:], rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("of", "precision"),
+    [("", "int8"), ("", "fp8"), ("int8", "fp8"), ("fp8", "int8"), ("int8", "bf16"), ("fp8", "fp32")],
+)
+def test_a_graph_for_another_precision(of: str, precision: str) -> None:
+    content = quantised_graph(of) if of else graph()
+    with pytest.raises(BackendError, match=f"the graph is not one for {precision}"):
+        typed_graph(content, precision, SIZE)
 
 
 # Graphs that are refused

@@ -19,6 +19,8 @@ TYPES = {
     onnx.TensorProto.FLOAT16: torch.float16,
     onnx.TensorProto.BFLOAT16: torch.bfloat16,
 }
+# What one byte holds at most.
+LARGEST = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
 
 
 def evaluate(
@@ -47,6 +49,10 @@ def evaluate(
 
 
 def _constant(tensor: onnx.TensorProto) -> Tensor:
+    if tensor.data_type == onnx.TensorProto.FLOAT8E4M3FN:
+        zeros = torch.zeros(list(tensor.dims), dtype=torch.float8_e4m3fn)
+        assert numpy_helper.to_array(tensor).tobytes() == bytes(zeros.numel()), "a zero point that is not zero"
+        return zeros
     if tensor.data_type != onnx.TensorProto.BFLOAT16:
         return torch.from_numpy(numpy_helper.to_array(tensor).copy())
     bits = torch.frombuffer(bytearray(tensor.raw_data), dtype=torch.int16)
@@ -56,6 +62,29 @@ def _constant(tensor: onnx.TensorProto) -> Tensor:
 def _conv(a: dict[str, Any], x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     given = [None if each is None else each.float() for each in (x, weight, bias)]
     return F.conv2d(given[0], given[1], given[2], a["strides"], a["pads"][:2], 1, a["group"]).to(x.dtype)
+
+
+def _scale(scale: Tensor, x: Tensor, axis: int) -> Tensor:
+    """One for all, or one per entry of an axis; TensorRT takes none that is not positive."""
+    assert bool((scale > 0).all())
+    sides = [1] * x.ndim
+    if scale.numel() > 1:
+        sides[axis] = scale.numel()
+    return scale.float().view(sides)
+
+
+def _quantize(a: dict[str, Any], x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    scaled = x.float() / _scale(scale, x, a.get("axis", 1))
+    largest = LARGEST[zero.dtype]
+    if zero.dtype == torch.int8:
+        assert not zero.any()
+        return scaled.round().clamp(-largest - 1, largest).to(torch.int8)
+    return scaled.clamp(-largest, largest).to(zero.dtype)
+
+
+def _dequantize(a: dict[str, Any], x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    assert x.dtype == zero.dtype
+    return (x.float() * _scale(scale, x, a.get("axis", 1))).to(scale.dtype)
 
 
 def _norm(a: dict[str, Any], x: Tensor, gain: Tensor) -> Tensor:
@@ -70,12 +99,14 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "Add": lambda a, x, y: x + y,
     "Cast": _cast,
     "Conv": _conv,
+    "DequantizeLinear": _dequantize,
     "DepthToSpace": lambda a, x: F.pixel_shuffle(x, a["blocksize"]),
     "Div": lambda a, x, y: x / y,
     "GlobalAveragePool": lambda a, x: x.mean((2, 3), keepdim=True),
     "LayerNormalization": _norm,
     "Max": lambda a, x, y: x.maximum(y),
     "Mul": lambda a, x, y: x * y,
+    "QuantizeLinear": _quantize,
     "ReduceL2": lambda a, x, axes: torch.linalg.vector_norm(x, dim=axes.tolist(), keepdim=True),
     "ReduceMean": lambda a, x, axes: x.mean(axes.tolist(), keepdim=True),
     "Split": lambda a, x, sizes: x.split(sizes.tolist(), a["axis"]),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mrs.cli import main
-from mrs.runtime import backends
+from mrs.runtime import backends, machine
 from mrs.runtime.backends.tensorrt import TensorRt
 
 INSTALL = "pip install 'mrs-trt[tensorrt]'"
@@ -37,7 +37,25 @@ def test_it_is_registered() -> None:
 
 def test_where_it_runs(world, backend) -> None:
     assert backend.missing() is None
-    assert backend.precisions() == ("fp32", "bf16", "fp16")
+    assert backend.precisions() == ("fp32", "bf16", "fp16", "int8", "fp8")
+
+
+@pytest.mark.parametrize(
+    ("gpu", "own", "more"),
+    [
+        ("NVIDIA H200 9.0", ("fp32", "bf16", "fp16"), ("int8", "fp8")),
+        ("NVIDIA L4 8.9", ("fp32", "bf16", "fp16"), ("int8", "fp8")),
+        ("NVIDIA B200 10.0", ("fp32", "bf16", "fp16"), ("int8", "fp8")),
+        ("NVIDIA A100 8.0", ("fp32", "bf16", "fp16"), ("int8",)),
+        ("Tesla T4 7.5", ("fp32", "fp16"), ("int8",)),
+        ("Tesla V100 7.0", ("fp32", "fp16"), ()),
+        ("", ("fp32",), ()),
+    ],
+)
+def test_quantised_types_that_a_gpu_computes(monkeypatch: pytest.MonkeyPatch, gpu: str, own: Any, more: Any) -> None:
+    monkeypatch.setattr(machine, "gpu", lambda: gpu)
+    torch: Any = SimpleNamespace(missing=lambda: None, precisions=lambda: own)
+    assert TensorRt(torch).precisions() == (*own, *more)
 
 
 def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

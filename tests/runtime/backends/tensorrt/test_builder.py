@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 import pytest
 
+from mrs.runtime import machine
 from mrs.runtime.backends.engine_options import EngineOptions, building
 from mrs.runtime.backends.tensorrt.progress import Progress
 from mrs.runtime.errors import BackendError, DeviceMemoryError
@@ -239,10 +240,17 @@ def test_endless_messages_become_a_short_line(world, compile_it) -> None:
     assert len(str(caught.value)) < 400
 
 
-def test_a_precision_that_the_gpu_lacks(compile_it, precisions) -> None:
-    for call in ("int8", "fp8"):
-        with pytest.raises(BackendError, match=f"tensorrt runs no {call} on this GPU"):
-            compile_it(call)
+@pytest.mark.parametrize(("gpu", "lacks"), [("NVIDIA A100 8.0", "fp8"), ("NVIDIA Double 9.0", "int4")])
+def test_a_precision_that_the_gpu_lacks(compile_it, monkeypatch: pytest.MonkeyPatch, gpu: str, lacks: str) -> None:
+    monkeypatch.setattr(machine, "gpu", lambda: gpu)
+    with pytest.raises(BackendError, match=f"tensorrt runs no {lacks} on this GPU"):
+        compile_it(lacks)
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+def test_a_graph_that_is_not_quantised(compile_it, precision: str) -> None:
+    with pytest.raises(BackendError, match=f"the graph is not one for {precision}"):
+        compile_it(precision)
 
 
 def test_a_broken_graph_is_no_crash_of_the_thread(backend, tiny) -> None:

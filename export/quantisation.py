@@ -1,0 +1,223 @@
+"""Graphs for int8 and fp8: explicit QuantizeLinear and DequantizeLinear nodes from NVIDIA ModelOpt.
+
+Quantised are the convolutions that are most of the work, the blocks' 1x1 and the strided ones between levels: weights
+per output channel, inputs per tensor. Ranges are the largest over every evaluation of the calibration pictures'
+restores, because activations of a diffusion network depend on the time (Q-Diffusion, arXiv 2302.04304). The rest stays
+as it is: intro, ending, depthwise convolutions, the attention after its mean, norms, and what has few channels, which
+costs most of the quality and gains least (docs/engines.md).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from mrs.export.graph import GraphShape
+from mrs.export.timing import chain_of
+from mrs.runtime.backends import Backend
+from mrs.runtime.backends.protocol import QUANTISED
+from mrs.runtime.chains import Loop
+from mrs.runtime.errors import BackendError
+
+if TYPE_CHECKING:
+    from mrs.export.selection import Pair, Report
+
+INSTALL = "pip install 'mrs-trt[modelopt]'"
+CONVOLUTIONS = re.compile(r"\.conv[1345]\.weight|^downs\.\d+\.weight")
+# Channels into a convolution and out of it; ModelOpt has the same bound for fp8, whatever it is asked for.
+LEAST = 32
+Feed = dict[str, NDArray[np.float32]]
+
+
+class CalibratedGraphs(Mapping[GraphShape, bytes]):
+    """The network in every shape, and for int8 and fp8 what is made of it when it is first asked for.
+
+    Args:
+        graphs: float32.
+        engine: runs the restores whose values are calibrated on, in float32.
+        shape: of its graph.
+        loop: the solver.
+        pairs: calibration pictures.
+        threads: most threads to use.
+        report: called with a line of progress.
+    """
+
+    def __init__(
+        self,
+        graphs: Mapping[GraphShape, bytes],
+        engine: Backend,
+        shape: GraphShape,
+        loop: Loop,
+        pairs: Sequence[Pair],
+        threads: int,
+        report: Report = lambda line: None,
+    ) -> None:
+        self._graphs, self._engine, self._shape, self._loop = graphs, engine, shape, loop
+        self._pairs, self._threads, self._report = pairs, threads, report
+        self._feeds: list[Feed] | None = None
+        self._made: dict[tuple[GraphShape, str], bytes] = {}
+
+    def __getitem__(self, shape: GraphShape) -> bytes:
+        return self._graphs[shape]
+
+    def __iter__(self) -> Iterator[GraphShape]:
+        return iter(self._graphs)
+
+    def __len__(self) -> int:
+        return len(self._graphs)
+
+    def quantised(self, shape: GraphShape, precision: str) -> bytes:
+        """The graph of a shape for int8 or fp8.
+
+        Raises:
+            BackendError: as of `quantised`, and where the engine fails.
+        """
+        if self._feeds is None:
+            self._report(f"values to calibrate on, {self._engine.name}")
+            graph = self._graphs[self._shape]
+            self._feeds = feeds_of(self._engine, graph, self._loop, self._pairs, self._threads)
+        if (shape, precision) not in self._made:
+            self._report(f"quantising {shape} for {precision}")
+            self._made[shape, precision] = quantised(self._graphs[shape], precision, self._feeds)
+        return self._made[shape, precision]
+
+
+def graph_of(graphs: Mapping[GraphShape, bytes], shape: GraphShape, precision: str) -> bytes:
+    """The graph that an engine compiles for a precision.
+
+    Raises:
+        BackendError: for int8 or fp8, where it cannot be quantised.
+    """
+    if precision not in QUANTISED:
+        return graphs[shape]
+    if not isinstance(graphs, CalibratedGraphs):
+        raise BackendError(f"nothing was calibrated for {precision}")
+    return graphs.quantised(shape, precision)
+
+
+def missing(precision: str) -> str | None:
+    """Why no graph can be made for a precision and what to do about it, in one line; None where one can."""
+    if precision in QUANTISED and importlib.util.find_spec("modelopt") is None:
+        return f"{precision} needs NVIDIA ModelOpt, which is not installed: {INSTALL}"
+    return None
+
+
+def modelopt_version() -> str:
+    """Version of NVIDIA ModelOpt, or "" where it is not installed."""
+    try:
+        return version("nvidia-modelopt")
+    except PackageNotFoundError:
+        return ""
+
+
+def quantised(graph: bytes, precision: str, feeds: Sequence[Feed]) -> bytes:
+    """A graph with explicit quantisation, all else float32.
+
+    Args:
+        graph: an ONNX model from `build_graph`.
+        precision: `int8` or `fp8`.
+        feeds: from `feeds_of`.
+
+    Raises:
+        BackendError: where ModelOpt is missing, fails, or quantises nothing.
+    """
+    reason = missing(precision)
+    if reason is not None:
+        raise BackendError(reason)
+    model = onnx.load_from_string(graph)
+    channels = {tensor.name: min(tensor.dims[:2]) for tensor in model.graph.initializer if len(tensor.dims) == 4}
+    # ModelOpt takes patterns.
+    names = [
+        f"{re.escape(node.name)}$"
+        for node in model.graph.node
+        if node.op_type == "Conv" and CONVOLUTIONS.search(node.input[1]) and channels[node.input[1]] >= LEAST
+    ]
+    if not names:
+        raise BackendError(f"this network has no convolution of {LEAST} channels for {precision}")
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "network.onnx", Path(folder) / "quantised.onnx"
+        source.write_bytes(graph)
+        try:
+            from modelopt.onnx.quantization import quantize
+
+            quantize(
+                str(source),
+                quantize_mode=precision,
+                # What it does for fp8 holds for the largest values alone, and clipping costs a restore more than steps.
+                calibration_method="max",
+                calibration_data_reader=_Reader(feeds),
+                # Its ONNX Runtime may have no other.
+                calibration_eps=["cpu"],
+                op_types_to_quantize=["Conv"],
+                nodes_to_quantize=names,
+                output_path=str(target),
+                log_level="ERROR",
+                # Types are given by runtime/backends/typed_graph.py.
+                high_precision_dtype="fp32",
+            )
+            made = onnx.load(target)
+        except Exception as error:
+            # What it and the libraries below raise is written down nowhere.
+            raise BackendError(f"ModelOpt cannot quantise for {precision}: {_line(error)}") from error
+    if not any(node.op_type == "QuantizeLinear" for node in made.graph.node):
+        raise BackendError(f"ModelOpt finds no convolution in this network for {precision}")
+    # Float32 here, other types when the graph is typed.
+    del made.graph.value_info[:]
+    return bytes(made.SerializeToString())
+
+
+def feeds_of(engine: Backend, graph: bytes, loop: Loop, pairs: Sequence[Pair], threads: int) -> list[Feed]:
+    """What the network is given at every evaluation of every picture's float32 restore.
+
+    Args:
+        engine: that runs them, on a CPU or a GPU.
+        graph: in a shape of that engine.
+        loop: the solver.
+        pairs: calibration pictures.
+        threads: most threads to use.
+
+    Raises:
+        BackendError: where the engine fails.
+    """
+    found: list[Feed] = []
+    for pair in pairs:
+        picture = pair.degraded[None]
+        kinds = ("uint8", "float32")
+        chain = chain_of(engine, graph, "fp32", loop, picture.shape, threads, kinds, graphs=False)
+        evaluate = chain.network.evaluate
+
+        def seen(step: int, chain: Any = chain, evaluate: Any = evaluate) -> None:
+            if engine.device == "cuda":
+                chain.device.wait(chain.stream)
+                packed = chain.network.packed.float().cpu().numpy().copy()
+            else:
+                packed = chain.network.packed.copy()
+            found.append({"packed": packed, "modulation": loop.modulation[step][None, :, None, None]})
+            evaluate(step)
+
+        chain.network.evaluate = seen
+        chain.restore_into(picture, np.empty(picture.shape, np.float32), seed=0)
+    return found
+
+
+class _Reader:
+    """Feeds one by one, as ONNX Runtime's calibration asks for them."""
+
+    def __init__(self, feeds: Sequence[Feed]) -> None:
+        self._feeds = iter(feeds)
+
+    def get_next(self) -> Feed | None:
+        return next(self._feeds, None)
+
+
+def _line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
