@@ -38,8 +38,10 @@ $(STAMP): $(INPUTS) | $(BIN)/pip
 demo: $(STAMP) ## degrade a photograph with rain, restore it with the weights that ship, print the figures
 	@$(BIN)/python -m mrs.demo --output demo
 
-test: $(STAMP) ## run the tests that need no GPU
-	@$(BIN)/python -m pytest tests -m 'not gpu'
+# Two at a time: each process loads torch and OpenVINO, and most tests keep one core busy.
+JOBS ?= 2
+test: $(STAMP) ## run the tests that need no GPU (JOBS=8 runs as many at a time)
+	@$(BIN)/python -m pytest tests -m 'not gpu' -n $(JOBS)
 
 check: $(STAMP) ## run the linter, the formatter's check, the type checker and the import-direction test
 	@$(BIN)/ruff check .
