@@ -1,9 +1,9 @@
-"""Choosing the graph shape: every form that an engine may run fastest, measured in the whole loop."""
+"""Choosing the graph shape: every form that an engine may run fastest, measured in the loop's first evaluations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,12 @@ from mrs.runtime.backends import Backend, mixed
 from mrs.runtime.chains import Loop
 from mrs.runtime.errors import BackendError
 
+# Forms differ in the evaluations alone, which are all alike: some of them tell as much as all.
+EVALUATIONS = 2
 # Rounds of timing of one engine's forms and the seconds for them, as in timing.py. Forms that are near each other
 # differ by a few per cent, which is not worth a longer build.
 ROUNDS = (3, 9)
-SECONDS = 8.0
+SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class FormTime:
     Attributes:
         backend, precision: of the engine.
         form: the graph shape, such as `length-weights`.
-        latency_ms: median of a whole restore at the plan's shape, and its quartiles.
+        latency_ms: median of a restore at the plan's shape that ends after `EVALUATIONS`, and its quartiles.
     """
 
     backend: str
@@ -103,6 +105,7 @@ def fastest_forms(
     ranked: dict[tuple[str, str], list[GraphShape]] = {}
     measured: list[FormTime] = []
     large = repeated(picture, shape)
+    short = replace(loop, rows=loop.rows[:EVALUATIONS], modulation=loop.modulation[:EVALUATIONS])
     for backend, precision in engines:
         if len(backend.forms) < 2:
             continue
@@ -111,7 +114,7 @@ def fastest_forms(
         for form in (GraphShape(*pair) for pair in backend.forms):
             try:
                 graph = graph_of(graphs, form, precision)
-                chain = chain_of(backend, graph, precision, loop, (*shape, picture.shape[-1]), threads)
+                chain = chain_of(backend, graph, precision, short, (*shape, picture.shape[-1]), threads)
                 chain.restore_into(large, np.empty_like(large), seed=0)
             except BackendError as error:
                 report(f"{backend.name} {precision} does not run {form}: {error}")

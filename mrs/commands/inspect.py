@@ -75,7 +75,7 @@ def summary(manifest: dict[str, Any]) -> str:
     text += ["", *_why(manifest)]
     forms = selection.get("forms", [])
     if forms:
-        text += ["", f"{'engine':<24}{'graph shape':<20}{'whole restore, ms':>20}"]
+        text += ["", f"{'engine':<24}{'graph shape':<20}{'two evaluations, ms':>20}"]
         fastest = {_name(form): min(e["latency_ms"] for e in forms if _name(e) == _name(form)) for form in forms}
         for form in forms:
             mark = "*" if form["latency_ms"] == fastest[_name(form)] else " "

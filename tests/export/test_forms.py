@@ -12,6 +12,8 @@ import pytest
 from mrs.export import forms
 from mrs.export.forms import Forms, fastest_forms, first, shapes_of
 from mrs.export.graph import GraphShape
+from mrs.kernels.row import Row
+from mrs.runtime.chains import Loop
 from mrs.runtime.errors import BackendError
 
 FIRST, SECOND, THIRD = GraphShape("length", "weights"), GraphShape("moments", "weights"), GraphShape("length", "split")
@@ -26,7 +28,8 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> dict[bytes, Any]:
     """Milliseconds of each graph, or the error that it meets."""
     times: dict[bytes, Any] = {b"first": [10.0, 11.0, 12.0], b"second": [7.0, 8.0, 30.0], b"third": [9.0, 9.0, 9.0]}
 
-    def chain_of(backend: Any, graph: bytes, *_: Any) -> Any:
+    def chain_of(backend: Any, graph: bytes, precision: str, loop: Loop, *_: Any) -> Any:
+        assert len(loop.rows) == len(loop.modulation) == forms.EVALUATIONS
         if isinstance(times[graph], Exception):
             raise times[graph]
         return SimpleNamespace(graph=graph, restore_into=lambda *_, **__: None)
@@ -40,7 +43,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> dict[bytes, Any]:
 
 
 def measure(engines: list[tuple[Any, str]], report: Callable[[str], None] = lambda line: None) -> Any:
-    loop: Any = None
+    loop = Loop([Row(*range(11))] * 5, 0.5, "none", np.zeros((5, 3), np.float32))
     return fastest_forms(engines, GRAPHS, loop, (1, 8, 8), 1, PICTURE, report)
 
 
