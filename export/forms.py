@@ -21,7 +21,7 @@ EVALUATIONS = 2
 # Rounds of timing of one engine's forms and the seconds for them, as in timing.py. Forms that are near each other
 # differ by a few per cent, which is not worth a longer build.
 ROUNDS = (3, 9)
-SECONDS = 5.0
+SECONDS = 3.0
 
 
 @dataclass(frozen=True)

@@ -133,8 +133,8 @@ def select(
     exact = float32_backend(backend, device)
     report(f"float32 reference on {exact.name}, 100 steps")
     graph = graphs[first(exact)]
-    at_steps = [run(exact, graph, "fp32", loop, pair, threads) for pair in pairs]
-    at_100 = [run(exact, graph, "fp32", reference, pair, threads) for pair in pairs]
+    at_steps = run_all(exact, graph, "fp32", loop, pairs, threads)
+    at_100 = run_all(exact, graph, "fp32", reference, pairs, threads)
     discretisation = mean_psnr(at_steps, at_100)
 
     measured: list[Candidate] = []
@@ -152,7 +152,7 @@ def select(
         report(f"parity of {candidate.backend} {candidate.precision}, {form}")
         try:
             graph = graph_of(graphs, form, candidate.precision)
-            outputs = [run(engine, graph, candidate.precision, loop, p, threads) for p in pairs]
+            outputs = run_all(engine, graph, candidate.precision, loop, pairs, threads)
             judged = judge(candidate, at_steps, outputs, discretisation, pairs)
             chain = chain_of(engine, graph, candidate.precision, loop, (*shape, 3), threads)
             picture = repeated(pairs[0].degraded, shape)
@@ -287,12 +287,27 @@ def _fastest(measured: Sequence[Candidate], precision: str) -> Candidate:
 
 def run(backend: Backend, graph: bytes, precision: str, loop: Loop, pair: Pair, threads: int) -> F32:
     """A calibration picture restored, (H, W, C) in [0, 1]."""
-    picture = pair.degraded[None]
-    out = np.empty(picture.shape, np.float32)
-    # Launched once: a capture would cost more than it saves.
-    chain = chain_of(backend, graph, precision, loop, picture.shape, threads, ("uint8", "float32"), graphs=False)
-    chain.restore_into(picture, out, seed=0)
-    return out[0]
+    return run_all(backend, graph, precision, loop, [pair], threads)[0]
+
+
+def run_all(
+    backend: Backend, graph: bytes, precision: str, loop: Loop, pairs: Sequence[Pair], threads: int
+) -> list[F32]:
+    """All calibration pictures restored, (H, W, C) in [0, 1] each; those of one size by one engine."""
+    chains: dict[tuple[int, ...], Any] = {}
+    restored = []
+    for pair in pairs:
+        picture = pair.degraded[None]
+        if picture.shape not in chains:
+            # Launched once: a capture would cost more than it saves.
+            kinds = ("uint8", "float32")
+            chains[picture.shape] = chain_of(
+                backend, graph, precision, loop, picture.shape, threads, kinds, graphs=False
+            )
+        out = np.empty(picture.shape, np.float32)
+        chains[picture.shape].restore_into(picture, out, seed=0)
+        restored.append(out[0])
+    return restored
 
 
 def mean_psnr(pictures: Sequence[NDArray[Any]], references: Sequence[NDArray[Any]]) -> float | None:
