@@ -21,6 +21,7 @@ from benchmarks.networks import REFUSION, write_checkpoint
 from mrs.kernels.noise import normal
 from mrs.runtime import machine
 from mrs.runtime.backends import openvino
+from mrs.runtime.plan import Plan
 
 SIZE = (256, 256)
 STEPS = 10
@@ -31,6 +32,15 @@ SOLVER = mrs.Solver(method="ode", order=2, steps=STEPS)
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(REFUSION, tmp_path_factory.mktemp("refusion") / "refusion")
+
+
+def built(checkpoint: Path, folder: Path, precision: str, backend: str = "auto") -> Plan:
+    """`refusion.mrsplan` in a folder; the case is skipped where the processor lacks its precision."""
+    path = folder / "refusion.mrsplan"
+    plan = mrs.build(checkpoint, path, size=SIZE, solver=SOLVER, backend=backend, precision=precision)
+    if plan.manifest["precision"] != precision:
+        pytest.skip(f"this processor does not compute {precision}")
+    return plan
 
 
 def eager_restore(net: torch.nn.Module, picture: np.ndarray, table: mrs.Table) -> np.ndarray:
@@ -54,9 +64,7 @@ def test_against_eager(
     tmp_path: Path,
     precision: str,
 ) -> None:
-    plan = mrs.build(checkpoint, tmp_path / "refusion.mrsplan", size=SIZE, solver=SOLVER, precision=precision)
-    if plan.manifest["precision"] != precision:
-        pytest.skip(f"this processor does not compute {precision}")
+    plan = built(checkpoint, tmp_path, precision)
     net = mrs.load_checkpoint(checkpoint)
     torch.set_num_threads(machine.threads())
     table = mrs.tableau(mrs.Schedule(), SOLVER)
@@ -114,11 +122,7 @@ def test_against_bare_evaluations(
     precision: str,
 ) -> None:
     """The whole restore beside as many evaluations of the same graph in a loop of OpenVINO's own API alone."""
-    plan = mrs.build(
-        checkpoint, tmp_path / "refusion.mrsplan", size=SIZE, solver=SOLVER, backend="openvino", precision=precision
-    )
-    if plan.manifest["precision"] != precision:
-        pytest.skip(f"this processor does not compute {precision}")
+    plan = built(checkpoint, tmp_path, precision, backend="openvino")
     core = openvino._core()
     model = core.read_model(plan.graph)
     model.reshape({"packed": [1, 6, *SIZE], "modulation": [1, plan.modulation.shape[1], 1, 1]})

@@ -23,34 +23,26 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationMethod, QuantType
-from onnxruntime.quantization.calibrate import CalibrationDataReader, create_calibrator
+from onnxruntime.quantization.calibrate import create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from benchmarks import rows
 from benchmarks.networks import REFUSION, random_network
 from mrs import Schedule, builder
 from mrs.calibration import calibration_pairs
-from mrs.export.graph import GraphShape, build_graph
+from mrs.export.forms import first
+from mrs.export.graph import build_graph
 from mrs.export.nafnet import ConditionalNAFNet
-from mrs.export.selection import Candidate, Pair, judge, mean_psnr, run
+from mrs.export.quantisation import Feed, Reader, feeds_of
+from mrs.export.selection import Candidate, judge, mean_psnr, run_all
 from mrs.export.timing import chain_of, quartiles, repeated, time_interleaved
 from mrs.runtime import backends, machine
-from mrs.runtime.chains import Loop
 from mrs.solver import RECOMMENDED
 from mrs.table import tableau
 
 # Shares of the error of all that the quantised convolutions may have; 1 is all of them.
 SHARES = (1.0, 0.1, 0.01)
 QUANTISED = re.compile(r"\.conv[1345]\.weight")
-Feed = dict[str, NDArray[np.float32]]
-
-
-class _Feeds(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, feeds: Sequence[Feed]) -> None:
-        self._feeds = iter(feeds)
-
-    def get_next(self) -> Feed | None:
-        return next(self._feeds, None)
 
 
 class Quantiser:
@@ -74,7 +66,7 @@ class Quantiser:
             calibrator = create_calibrator(
                 path, ["Conv"], str(Path(folder) / "augmented.onnx"), calibrate_method=CalibrationMethod.MinMax
             )
-            calibrator.collect_data(_Feeds(feeds))
+            calibrator.collect_data(Reader(feeds))
             self._ranges = calibrator.compute_data()
 
     def quantised(self, names: Sequence[str]) -> bytes:
@@ -87,24 +79,6 @@ class Quantiser:
         )  # fmt: skip
         quantizer.quantize_model()
         return quantizer.model.model.SerializeToString()
-
-
-def feeds_of(net: ConditionalNAFNet, graph: bytes, loop: Loop, pairs: Sequence[Pair]) -> list[Feed]:
-    """What the network is given at every evaluation of every picture's float32 restore."""
-    found: list[Feed] = []
-    for pair in pairs:
-        shape = (1, *pair.degraded.shape)
-        chain = chain_of(backends.get("openvino"), graph, "fp32", loop, shape, machine.threads(), ("uint8", "float32"))
-        evaluate = chain.network.evaluate
-
-        def seen(step: int, chain: Any = chain, evaluate: Any = evaluate) -> None:
-            modulation = loop.modulation[step][None, :, None, None]
-            found.append({"packed": chain.network.packed.copy(), "modulation": modulation})
-            evaluate(step)
-
-        chain.network.evaluate = seen
-        chain.restore_into(pair.degraded[None], np.empty(shape, np.float32), seed=0)
-    return found
 
 
 def sensitivities(quantiser: Quantiser, feeds: Sequence[Feed], whole_blocks: bool) -> dict[tuple[str, ...], float]:
@@ -163,16 +137,16 @@ def main() -> None:
 def measure(options: argparse.Namespace, net: ConditionalNAFNet, schedule: Schedule, output: str) -> None:
     engine, threads = backends.get("openvino"), machine.threads()
     loop, reference = (
-        builder._loop(net, table)
+        builder.loop_of(net, table)
         for table in (tableau(schedule, RECOMMENDED, output), builder._reference(schedule, RECOMMENDED, output))
     )
     pairs = calibration_pairs(None, "rain", net.arch.multiple)[: options.calibrations]
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    model = build_graph(state, net.arch, shape=GraphShape(*engine.forms[0]))
+    model = build_graph(state, net.arch, shape=first(engine))
     plain = model.SerializeToString()
-    exact = [run(engine, plain, "fp32", loop, pair, threads) for pair in pairs]
-    gap = mean_psnr(exact, [run(engine, plain, "fp32", reference, pair, threads) for pair in pairs])
-    feeds = feeds_of(net, plain, loop, pairs)
+    exact = run_all(engine, plain, "fp32", loop, pairs, threads)
+    gap = mean_psnr(exact, run_all(engine, plain, "fp32", reference, pairs, threads))
+    feeds = feeds_of(engine, plain, loop, pairs, threads)
     quantiser = Quantiser(model, feeds)
     errors = sensitivities(quantiser, feeds, options.whole_blocks)
     graphs = {"fp32": (plain, "fp32"), "bf16": (plain, "bf16")}
@@ -182,7 +156,7 @@ def measure(options: argparse.Namespace, net: ConditionalNAFNet, schedule: Sched
     picture = repeated(pairs[0].degraded, (1, 256, 256))
     chains, judged = {}, {}
     for name, (graph, precision) in graphs.items():
-        outputs = [run(engine, graph, precision, loop, pair, threads) for pair in pairs]
+        outputs = run_all(engine, graph, precision, loop, pairs, threads)
         judged[name] = judge(Candidate("openvino", name), exact, outputs, gap, pairs)
         chain = chain_of(engine, graph, precision, loop, (1, 256, 256, 3), threads)
         chain.restore_into(picture, np.empty_like(picture), seed=0)

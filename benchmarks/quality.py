@@ -18,7 +18,8 @@ from benchmarks import rows
 from mrs import degradations
 from mrs.builder import WEIGHTS
 from mrs.export.checkpoint import read_checkpoint
-from mrs.export.graph import GraphShape, build_graph
+from mrs.export.forms import first
+from mrs.export.graph import build_graph
 from mrs.export.modulation import modulation_table
 from mrs.runtime import backends, machine
 from mrs.runtime.chain import Chain
@@ -62,7 +63,7 @@ def measure(
     schedule = Schedule(**source.metadata["schedule"])
     engine = backends.available()[0]
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    graph = build_graph(state, net.arch, shape=GraphShape(*engine.forms[0])).SerializeToString()
+    graph = build_graph(state, net.arch, shape=first(engine)).SerializeToString()
     degrade = degradations.get(degradation)
     pairs = []
     for index, path in enumerate(pictures):

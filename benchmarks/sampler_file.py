@@ -20,7 +20,8 @@ from benchmarks import rows
 from benchmarks.graph_forms import NETWORKS
 from benchmarks.networks import random_network
 from mrs import Schedule, Solver, tableau
-from mrs.export.graph import GraphShape, build_graph
+from mrs.export.forms import first
+from mrs.export.graph import build_graph
 from mrs.export.modulation import modulation_table
 from mrs.export.sampler_graph import build_sampler
 from mrs.kernels.noise import normal
@@ -51,9 +52,9 @@ def measure(engine: str, options: argparse.Namespace) -> None:
     loop = Loop(table.rows, table.start, table.clamp, modulation_table(net, table.times[:-1]))
     backend, sides = backends.get(engine), (options.size, options.size)
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    own = build_graph(state, net.arch, shape=GraphShape(*backend.forms[0]))
+    own = build_graph(state, net.arch, shape=first(backend))
     # As `mrs-trt build --target onnx-sampler` writes it.
-    form = GraphShape(*backends.get("openvino").forms[0])
+    form = first(backends.get("openvino"))
     model = build_sampler(build_graph(state, net.arch, shape=form), loop, net.arch.multiple).SerializeToString()
     picture = np.random.default_rng(0).integers(0, 256, (1, *sides, 3), np.uint8)
     feeds = {"picture": picture, "noise": normal(0, 0, (1, 3, *sides))[None]}

@@ -20,7 +20,8 @@ import mrs
 from mrs import builder
 from mrs.calibration import calibration_pairs
 from mrs.export import quantisation
-from mrs.export.graph import GraphShape, build_graph
+from mrs.export.forms import first
+from mrs.export.graph import build_graph
 from mrs.export.selection import Candidate, Pair, judge, mean_psnr
 from mrs.runtime import backends, machine
 from mrs.runtime.backends.tensorrt.backend import TensorRt
@@ -41,16 +42,16 @@ def main() -> None:
     many = builder._reference(schedule, RECOMMENDED, output)
     pairs = calibration_pairs(None, "rain", net.arch.multiple)
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    graph = build_graph(state, net.arch, shape=GraphShape(*TensorRt.forms[0])).SerializeToString()
+    graph = build_graph(state, net.arch, shape=first(TensorRt)).SerializeToString()
     graphs = dict.fromkeys(("fp32", "fp16", "bf16"), graph)
-    loop = builder._loop(net, table)
+    loop = builder.loop_of(net, table)
     for precision in ("int8", "fp8"):
         reason = quantisation.missing(precision)
         if reason is not None:
             print(f"{precision} is left out: {reason}")
             continue
         engine = backends.get("onnxruntime")
-        plain = build_graph(state, net.arch, shape=GraphShape(*engine.forms[0])).SerializeToString()
+        plain = build_graph(state, net.arch, shape=first(engine)).SerializeToString()
         feeds = quantisation.feeds_of(engine, plain, loop, pairs, machine.threads())
         graphs[precision] = quantisation.quantised(graph, precision, feeds)
     packed = np.random.default_rng(0).random((1, 6, 64, 64), np.float32)
@@ -61,7 +62,7 @@ def main() -> None:
         single[precision] = evaluate(packed, len(table.rows) // 2)
         outputs[precision] = _restored(evaluate, table, pairs)
     gap = mean_psnr(
-        outputs["fp32"], _restored(_evaluation(graph, "fp32", builder._loop(net, many).modulation), many, pairs)
+        outputs["fp32"], _restored(_evaluation(graph, "fp32", builder.loop_of(net, many).modulation), many, pairs)
     )
     for precision, restored in outputs.items():
         error = single[precision] - single["fp32"]

@@ -100,11 +100,11 @@ def fitting(
         wanted = [np.asarray(pair.clean) / np.float32(255) for pair in judged]
     else:
         report(f"100 steps on {engine.name}, to which fewer are compared")
-        wanted = [selection.run(engine, exact, "fp32", reference, pair, threads) for pair in judged]
+        wanted = [*selection.run_all(engine, exact, "fp32", reference, judged, threads)]
     found = []
     for steps in allowed:
         report(f"quality of {steps} evaluations")
-        outputs = [selection.run(engine, graph, fastest.precision, loops[steps], pair, threads) for pair in judged]
+        outputs = selection.run_all(engine, graph, fastest.precision, loops[steps], judged, threads)
         found.append(Fit(steps, times[steps], selection.mean_psnr(outputs, wanted), of_truth))
     # Of equal quality the faster one; equal pictures have no finite PSNR.
     return sorted(found, key=lambda fit: (-(float("inf") if fit.quality_db is None else fit.quality_db), fit.steps))

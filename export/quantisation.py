@@ -13,7 +13,6 @@ import importlib.util
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from mrs.runtime.backends import Backend
 from mrs.runtime.backends.protocol import QUANTISED
 from mrs.runtime.chains import Loop
 from mrs.runtime.errors import BackendError
+from mrs.runtime.libraries import first_line
 
 if TYPE_CHECKING:
     from mrs.export.selection import Pair, Report
@@ -111,14 +111,6 @@ def missing(precision: str) -> str | None:
     return None
 
 
-def modelopt_version() -> str:
-    """Version of NVIDIA ModelOpt, or "" where it is not installed."""
-    try:
-        return version("nvidia-modelopt")
-    except PackageNotFoundError:
-        return ""
-
-
 def quantised(graph: bytes, precision: str, feeds: Sequence[Feed]) -> bytes:
     """A graph with explicit quantisation, all else float32.
 
@@ -154,7 +146,7 @@ def quantised(graph: bytes, precision: str, feeds: Sequence[Feed]) -> bytes:
                 quantize_mode=precision,
                 # What it does for fp8 holds for the largest values alone, and clipping costs a restore more than steps.
                 calibration_method="max",
-                calibration_data_reader=_Reader(feeds),
+                calibration_data_reader=Reader(feeds),
                 # Its ONNX Runtime may have no other.
                 calibration_eps=["cpu"],
                 op_types_to_quantize=["Conv"],
@@ -167,7 +159,7 @@ def quantised(graph: bytes, precision: str, feeds: Sequence[Feed]) -> bytes:
             made = onnx.load(target)
         except Exception as error:
             # What it and the libraries below raise is written down nowhere.
-            raise BackendError(f"ModelOpt cannot quantise for {precision}: {_line(error)}") from error
+            raise BackendError(f"ModelOpt cannot quantise for {precision}: {first_line(error)}") from error
     if not any(node.op_type == "QuantizeLinear" for node in made.graph.node):
         raise BackendError(f"ModelOpt finds no convolution in this network for {precision}")
     # Float32 here, other types when the graph is typed.
@@ -209,15 +201,12 @@ def feeds_of(engine: Backend, graph: bytes, loop: Loop, pairs: Sequence[Pair], t
     return found
 
 
-class _Reader:
+class Reader:
     """Feeds one by one, as ONNX Runtime's calibration asks for them."""
 
     def __init__(self, feeds: Sequence[Feed]) -> None:
         self._feeds = iter(feeds)
 
     def get_next(self) -> Feed | None:
+        """The next; None after the last."""
         return next(self._feeds, None)
-
-
-def _line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

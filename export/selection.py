@@ -285,11 +285,6 @@ def _fastest(measured: Sequence[Candidate], precision: str) -> Candidate:
     return min(allowed, key=lambda candidate: candidate.latency_ms)
 
 
-def run(backend: Backend, graph: bytes, precision: str, loop: Loop, pair: Pair, threads: int) -> F32:
-    """A calibration picture restored, (H, W, C) in [0, 1]."""
-    return run_all(backend, graph, precision, loop, [pair], threads)[0]
-
-
 def run_all(
     backend: Backend, graph: bytes, precision: str, loop: Loop, pairs: Sequence[Pair], threads: int
 ) -> list[F32]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mrs.export.graph import GraphShape, build_graph
+from mrs.export.forms import first
+from mrs.export.graph import build_graph
 from mrs.export.modulation import modulation_table
 from mrs.export.nafnet import ConditionalNAFNet
 from mrs.kernels.noise import normal
@@ -47,7 +48,7 @@ def of_network(net: ConditionalNAFNet) -> TimedNetwork:
     """
     engine = _on_cpu()
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    graph = build_graph(state, net.arch, shape=GraphShape(*engine.forms[0])).SerializeToString()
+    graph = build_graph(state, net.arch, shape=first(engine)).SerializeToString()
     return TimedNetwork(engine, graph, lambda times: modulation_table(net, times), net.arch.multiple)
 
 

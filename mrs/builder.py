@@ -24,7 +24,7 @@ from mrs.export.graph import GraphShape, build_graph
 from mrs.export.latency import LADDER, Fit, fitting, within
 from mrs.export.modulation import modulation_table
 from mrs.export.nafnet import Architecture, ConditionalNAFNet
-from mrs.export.quantisation import CalibratedGraphs, graph_of, modelopt_version
+from mrs.export.quantisation import CalibratedGraphs, graph_of
 from mrs.export.selection import Pair, check_choice, float32_backend, select
 from mrs.export.selection_cache import Measured
 from mrs.runtime import backends, machine
@@ -33,6 +33,7 @@ from mrs.runtime.backends.engine_options import EngineOptions
 from mrs.runtime.backends.protocol import QUANTISED
 from mrs.runtime.chains import Loop
 from mrs.runtime.errors import BackendError, CheckpointError, InputError
+from mrs.runtime.libraries import installed_version
 from mrs.runtime.plan import Plan
 from mrs.schedule import Schedule
 from mrs.solver import RECOMMENDED, Solver
@@ -140,20 +141,21 @@ def build(
     report(f"read {path}")
 
     graphs = _graphs(net)
-    check_graphs(net, graphs, _loop(net, table), table.times[0], pairs[0], threads, backend, device)
+    given, many = loop_of(net, table), loop_of(net, reference)
+    check_graphs(net, graphs, given, table.times[0], pairs[0], threads, backend, device)
     shape = (batch, *padded)
-    loops = {solver.steps: _loop(net, table)} if max_latency is None else _loops(net, schedule, solver, output)
+    loops = {solver.steps: given} if max_latency is None else _loops(net, schedule, solver, output)
     # The most evaluations see the most times.
     exact = float32_backend(backend, device)
     calibrated = CalibratedGraphs(graphs, exact, first(exact), loops[max(loops)], pairs, threads, report)
     question = selection_cache.key(
-        graphs, [*loops.values(), _loop(net, reference)], pairs, shape, threads, backend, precision, device,
-        max_latency, str(options), modelopt_version(),
+        graphs, [*loops.values(), many], pairs, shape, threads, backend, precision, device,
+        max_latency, str(options), installed_version("nvidia-modelopt"),
     )  # fmt: skip
     measured = None if measure_again else selection_cache.recall(question)
     if measured is None:
         choose = partial(
-            select, calibrated, reference=_loop(net, reference), pairs=pairs, shape=shape, threads=threads,
+            select, calibrated, reference=many, pairs=pairs, shape=shape, threads=threads,
             backend=backend, precision=precision, report=report, device=device,
         )  # fmt: skip
         fits: list[Fit] = []
@@ -161,7 +163,7 @@ def build(
             steps, selection = solver.steps, choose(loop=loops[solver.steps])
         else:
             fits = fitting(
-                loops, _loop(net, reference), calibrated, pairs, shape, threads, max_latency, backend=backend,
+                loops, many, calibrated, pairs, shape, threads, max_latency, backend=backend,
                 precision=precision, device=device, report=report,
             )  # fmt: skip
             steps, selection = within(max_latency, fits, lambda steps: choose(loop=loops[steps]), report)
@@ -275,7 +277,8 @@ def _graphs(net: ConditionalNAFNet) -> dict[GraphShape, bytes]:
     return {shape: build_graph(state, net.arch, shape=shape).SerializeToString() for shape in shapes}
 
 
-def _loop(net: ConditionalNAFNet, table: Table) -> Loop:
+def loop_of(net: ConditionalNAFNet, table: Table) -> Loop:
+    """A table with the network's modulation at its times."""
     return Loop(table.rows, table.start, table.clamp, modulation_table(net, table.times[:-1]))
 
 
@@ -294,7 +297,7 @@ def _loops(net: ConditionalNAFNet, schedule: Schedule, solver: Solver, output: s
     for steps in LADDER:
         # Some need more steps than others.
         with suppress(InputError):
-            found[steps] = _loop(net, tableau(schedule, replace(solver, steps=steps), output))
+            found[steps] = loop_of(net, tableau(schedule, replace(solver, steps=steps), output))
     if len(found) < 2:
         raise InputError("this solver has no two numbers of evaluations to choose from", hint="leave out max_latency")
     return found

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mrs import _version
-from mrs.builder import check_graphs, read_source
+from mrs.builder import check_graphs, loop_of, read_source
 from mrs.calibration import calibration_pairs
-from mrs.export.graph import GraphShape, build_graph
-from mrs.export.modulation import modulation_table
+from mrs.export.forms import first
+from mrs.export.graph import build_graph
 from mrs.export.sampler_graph import build_sampler
 from mrs.runtime import backends, machine
 from mrs.runtime.atomic import replacing
-from mrs.runtime.chains import Loop
 from mrs.schedule import Schedule
 from mrs.solver import RECOMMENDED, Solver
 from mrs.table import tableau
@@ -86,9 +85,9 @@ def export_sampler(
     report(f"read {found}")
     # The form that OpenVINO runs fastest, for the other engine's own is hardly faster there.
     engine = backends.get("openvino")
-    shape = GraphShape(*engine.forms[0])
+    shape = first(engine)
     network = build_graph({key: value.numpy() for key, value in net.state_dict().items()}, arch, shape=shape)
-    loop = Loop(table.rows, table.start, table.clamp, modulation_table(net, table.times[:-1]))
+    loop = loop_of(net, table)
     (pair, *_) = calibration_pairs(None, None, arch.multiple)
     graphs = {shape: network.SerializeToString()}
     check_graphs(net, graphs, loop, table.times[0], pair, machine.threads(), engine.name, engine.device)

@@ -18,7 +18,8 @@ from benchmarks.gpu.budget import Budget
 from benchmarks.gpu.published import FORMS, published
 from benchmarks.networks import REFUSION, random_network
 from mrs import Schedule, Solver, Table, tableau
-from mrs.export.graph import GraphShape, build_graph
+from mrs.export.forms import first
+from mrs.export.graph import build_graph
 from mrs.export.modulation import modulation_table
 from mrs.export.nafnet import Architecture, ConditionalNAFNet
 from mrs.runtime import backends, machine
@@ -54,7 +55,7 @@ def plan_of(net: ConditionalNAFNet, table: Table, side: int, backend: str, preci
     """A plan in memory for square pictures."""
     engine = backends.get(backend)
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    graph = build_graph(state, net.arch, shape=GraphShape(*engine.forms[0])).SerializeToString()
+    graph = build_graph(state, net.arch, shape=first(engine)).SerializeToString()
     manifest = {
         "backend": backend,
         "precision": precision,

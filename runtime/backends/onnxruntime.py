@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.errors import BackendError
+from mrs.runtime.libraries import first_line, installed_version
 
 # The GPU build installs the same module under another distribution name.
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
@@ -42,7 +42,7 @@ class OnnxRuntimeNetwork:
         try:
             self._session.run_with_iobinding(self._bindings[step])
         except Exception as error:
-            raise BackendError(f"onnxruntime failed at step {step}: {_first_line(error)}") from error
+            raise BackendError(f"onnxruntime failed at step {step}: {first_line(error)}") from error
 
     def export(self) -> bytes | None:
         return None
@@ -62,17 +62,12 @@ class OnnxRuntime:
         try:
             import onnxruntime
         except ImportError as error:
-            return f"onnxruntime does not load: {_first_line(error)}"
+            return f"onnxruntime does not load: {first_line(error)}"
         providers = onnxruntime.get_available_providers()
         return None if "CPUExecutionProvider" in providers else "onnxruntime has no CPU provider: reinstall onnxruntime"
 
     def version(self) -> str:
-        for name in DISTRIBUTIONS:
-            try:
-                return version(name)
-            except PackageNotFoundError:
-                continue
-        return ""
+        return installed_version(*DISTRIBUTIONS)
 
     def precisions(self) -> tuple[str, ...]:
         return ("fp32",)
@@ -95,12 +90,7 @@ class OnnxRuntime:
             return OnnxRuntimeNetwork(session, modulation, shape)
         except Exception as error:
             # Its exceptions share no base class below Exception.
-            raise BackendError(f"onnxruntime cannot compile the graph: {_first_line(error)}") from error
+            raise BackendError(f"onnxruntime cannot compile the graph: {first_line(error)}") from error
 
     def restore(self, engine: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> OnnxRuntimeNetwork:
         raise BackendError("onnxruntime has no compiled engines on a CPU")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -6,7 +6,6 @@ import importlib.util
 import io
 import sys
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from mrs.runtime import machine
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.errors import BackendError
+from mrs.runtime.libraries import first_line, installed_version
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
@@ -46,7 +46,7 @@ class OpenVinoNetwork:
             self._request.set_tensor("modulation", self._modulations[step])
             self._request.infer()
         except RuntimeError as error:
-            raise BackendError(f"openvino failed at step {step}: {_first_line(error)}") from error
+            raise BackendError(f"openvino failed at step {step}: {first_line(error)}") from error
 
     def retime(self, modulation: F32) -> None:
         import openvino
@@ -74,14 +74,11 @@ class OpenVino:
         try:
             devices = _core().available_devices
         except (ImportError, RuntimeError) as error:
-            return f"openvino does not load: {_first_line(error)}"
+            return f"openvino does not load: {first_line(error)}"
         return None if "CPU" in devices else "openvino has no CPU plugin here: reinstall openvino"
 
     def version(self) -> str:
-        try:
-            return version("openvino")
-        except PackageNotFoundError:
-            return ""
+        return installed_version("openvino")
 
     def precisions(self) -> tuple[str, ...]:
         native = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -95,7 +92,7 @@ class OpenVino:
             compiled = _core().compile_model(model, "CPU", _settings(precision, threads))
             return OpenVinoNetwork(compiled, modulation, shape)
         except RuntimeError as error:
-            raise BackendError(f"openvino cannot compile the graph for {shape}: {_first_line(error)}") from error
+            raise BackendError(f"openvino cannot compile the graph for {shape}: {first_line(error)}") from error
 
     def restore(self, engine: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> OpenVinoNetwork:
         self._check(precision)
@@ -103,7 +100,7 @@ class OpenVino:
             compiled = _core().import_model(io.BytesIO(engine), "CPU", _settings(precision, threads))
             return OpenVinoNetwork(compiled, modulation, shape)
         except RuntimeError as error:
-            raise BackendError(f"openvino cannot load its engine for {shape}: {_first_line(error)}") from error
+            raise BackendError(f"openvino cannot load its engine for {shape}: {first_line(error)}") from error
 
     def _check(self, precision: str) -> None:
         # OpenVINO itself would emulate what the processor lacks, or fall back without a word.
@@ -141,10 +138,3 @@ def _settings(precision: str, threads: int) -> dict[str, Any]:
         # Networks that leave processors to others would all be pinned to the same first ones.
         "ENABLE_CPU_PINNING": threads >= machine.threads(),
     }
-
-
-def _first_line(error: BaseException) -> str:
-    # OpenVINO prefixes its messages with lines of source locations.
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    plain = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
-    return (plain or lines or [type(error).__name__])[0]

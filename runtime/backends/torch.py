@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 import threading
-from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mrs.runtime.backends.protocol import F32, MEANS, Shape
 from mrs.runtime.driver import why_unseen
 from mrs.runtime.errors import BackendError
+from mrs.runtime.libraries import first_line, installed_version
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,7 +66,7 @@ class TorchNetwork:
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, IndexError) as error:
-            raise BackendError(f"torch failed at step {step}: {_first_line(error)}") from error
+            raise BackendError(f"torch failed at step {step}: {first_line(error)}") from error
 
     def retime(self, modulation: F32) -> None:
         import torch
@@ -105,7 +105,7 @@ class Torch:
         try:
             import torch
         except (ImportError, OSError) as error:
-            return f"torch does not load: {_first_line(error)}"
+            return f"torch does not load: {first_line(error)}"
         if self._place == "cpu" or torch.cuda.is_available():
             return None
         if torch.version.cuda is None:
@@ -113,10 +113,7 @@ class Torch:
         return why_unseen(torch.version.cuda)
 
     def version(self) -> str:
-        try:
-            return version("torch")
-        except PackageNotFoundError:
-            return ""
+        return installed_version("torch")
 
     def precisions(self) -> tuple[str, ...]:
         import torch
@@ -137,7 +134,7 @@ class Torch:
         except (BackendError, torch.OutOfMemoryError):
             raise
         except RuntimeError as error:
-            raise BackendError(f"{self.name} cannot run the graph for {shape}: {_first_line(error)}") from error
+            raise BackendError(f"{self.name} cannot run the graph for {shape}: {first_line(error)}") from error
 
     def restore(self, engine: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> TorchNetwork:
         raise BackendError(f"{self.name} has no compiled engines")
@@ -162,7 +159,7 @@ def graph_function(graph: bytes, dtype: Any, device: str) -> Callable[[Tensor, T
     try:
         model = onnx.load_from_string(graph).graph
     except DecodeError as error:
-        raise BackendError(f"the graph cannot be read: {_first_line(error)}") from None
+        raise BackendError(f"the graph cannot be read: {first_line(error)}") from None
     if not model.node:
         raise BackendError("the graph is empty", hint="build the plan again")
     values: dict[str, Any] = {}
@@ -268,8 +265,3 @@ OPERATIONS: dict[str, Callable[[Attributes], Operation]] = {
     "Sub": _plain(lambda x, y: x - y),
     "Transpose": _transpose,
 }
-
-
-def _first_line(error: BaseException) -> str:
-    lines: Sequence[str] = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

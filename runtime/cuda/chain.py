@@ -15,9 +15,10 @@ from mrs.kernels.gpu.tables import FIELDS, slots
 from mrs.kernels.row import Row
 from mrs.runtime.backends.protocol import Network
 from mrs.runtime.cuda.arena import Arena, Spec
-from mrs.runtime.cuda.failures import first_line, out_of_memory, told
+from mrs.runtime.cuda.failures import out_of_memory, told
 from mrs.runtime.cuda.nodes import Arrays, Node, audits_of, nodes_of
 from mrs.runtime.errors import BackendError, CaptureError, DeviceError, InputError, MrsError
+from mrs.runtime.libraries import first_line
 
 # The first run of a network compiles, chooses algorithms and fills caches; the second shows that it has done so.
 WARM_UPS = 2

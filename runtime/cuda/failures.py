@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mrs.runtime.errors import BackendError, DeviceMemoryError, MrsError
+from mrs.runtime.libraries import first_line
 
 
 @contextmanager
@@ -39,9 +40,3 @@ def out_of_memory(shape: Sequence[int], error: Exception) -> DeviceMemoryError:
         f"the GPU's memory does not suffice for {count} x {height}x{width}: {first_line(error)}",
         hint="restore in tiles, or in smaller batches",
     )
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, without the advice that follows it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

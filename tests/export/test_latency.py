@@ -34,12 +34,12 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             raise found
         return found
 
-    def run(engine: Any, graph: bytes, precision: str, loop: int, pair: Pair, threads: int) -> Any:
+    def run_all(engine: Any, graph: bytes, precision: str, loop: int, pairs: list[Pair], threads: int) -> Any:
         made.ran.append((engine.name, precision, loop))
-        return np.full(pair.degraded.shape, made.greys[loop], np.float32)
+        return [np.full(pair.degraded.shape, made.greys[loop], np.float32) for pair in pairs]
 
     monkeypatch.setattr(latency, "_line", line)
-    monkeypatch.setattr(selection, "run", run)
+    monkeypatch.setattr(selection, "run_all", run_all)
     monkeypatch.setattr(
         selection, "candidates", lambda *_: [Candidate("openvino", "bf16"), Candidate("onnxruntime", "fp32")]
     )

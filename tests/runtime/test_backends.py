@@ -8,7 +8,7 @@ import importlib.util
 import sys
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,12 @@ import pytest
 
 from mrs.export.graph import NORMS
 from mrs.runtime import backends
-from mrs.runtime.backends import Backend, Torch, onnxruntime, openvino
+from mrs.runtime.backends import Backend, Torch, openvino
 from mrs.runtime.errors import BackendError, InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SHAPE = (2, 6, 8, 12)
-FILES: dict[str, ModuleType] = {"openvino": openvino, "onnxruntime": onnxruntime}
 
 
 TORCH = Torch("torch-eager", compiled=False, place="cpu")
@@ -513,7 +512,7 @@ def test_a_library_that_is_not_installed(name: str, monkeypatch: pytest.MonkeyPa
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(FILES[backend.name], "version", absent)
+    monkeypatch.setattr("mrs.runtime.libraries.version", absent)
     assert backend.missing() == f"{backend.name} is not installed: pip install {backend.name}"
     assert backend.version() == ""
     assert backend not in backends.available()
@@ -564,7 +563,7 @@ def test_torch_that_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPa
     def absent(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr("mrs.runtime.backends.torch.version", absent)
+    monkeypatch.setattr("mrs.runtime.libraries.version", absent)
     assert backends.get("torch").version() == ""
 
 

@@ -14,11 +14,12 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from mrs.runtime import libraries
 from mrs.runtime.backends.torch import Torch
+from mrs.runtime.libraries import first_line
 
 CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 DISTRIBUTION = "onnxruntime-gpu"
@@ -42,7 +43,7 @@ def missing(provider: str) -> str | None:
     try:
         import onnxruntime
     except (ImportError, OSError) as error:
-        return f"onnxruntime does not load: {_first_line(error)}"
+        return f"onnxruntime does not load: {first_line(error)}"
     found = re.match(r"(\d+)\.(\d+)", onnxruntime.__version__)
     if found is None or tuple(map(int, found.groups())) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
@@ -58,10 +59,7 @@ def missing(provider: str) -> str | None:
 
 def installed_version() -> str:
     """Of the build for GPUs; "" where it is not installed."""
-    try:
-        return version(DISTRIBUTION) or ""
-    except PackageNotFoundError:
-        return ""
+    return libraries.installed_version(DISTRIBUTION)
 
 
 def _wrong_build(onnxruntime: Any, provider: str) -> str:
@@ -131,8 +129,3 @@ def _loads(name: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

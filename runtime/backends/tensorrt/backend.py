@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import threading
 from collections import OrderedDict
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from mrs.runtime import machine
@@ -16,6 +15,7 @@ from mrs.runtime.backends.tensorrt.builder import build_engine, major
 from mrs.runtime.backends.tensorrt.runner import TensorRtNetwork
 from mrs.runtime.backends.torch import Torch
 from mrs.runtime.errors import BackendError
+from mrs.runtime.libraries import first_line, installed_version
 
 MAJORS = (10, 11)
 # Compute capability of the first GPUs whose tensor cores have a type: Turing, Ada.
@@ -55,18 +55,13 @@ class TensorRt:
         try:
             import tensorrt as trt
         except (ImportError, OSError) as error:
-            return f"tensorrt does not load, a library is missing: {_first_line(error)}: {INSTALL}"
+            return f"tensorrt does not load, a library is missing: {first_line(error)}: {INSTALL}"
         if major(trt.__version__) not in MAJORS:
             return f"tensorrt {trt.__version__} is not supported: {INSTALL}"
         return None
 
     def version(self) -> str:
-        for name in DISTRIBUTIONS:
-            try:
-                return version(name)
-            except PackageNotFoundError:
-                continue
-        return ""
+        return installed_version(*DISTRIBUTIONS)
 
     def precisions(self) -> tuple[str, ...]:
         found = self._torch.precisions()
@@ -109,8 +104,3 @@ class TensorRt:
             self._engines[key] = engine
             while len(self._engines) > 1 and sum(map(len, self._engines.values())) > KEPT:
                 self._engines.popitem(last=False)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -109,7 +109,7 @@ def test_the_version(monkeypatch: pytest.MonkeyPatch, installed: dict[str, str],
             raise PackageNotFoundError(name)
         return installed[name]
 
-    monkeypatch.setattr("mrs.runtime.backends.tensorrt.backend.version", of)
+    monkeypatch.setattr("mrs.runtime.libraries.version", of)
     assert backends.get("tensorrt").version() == version
 
 

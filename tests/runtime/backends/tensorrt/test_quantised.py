@@ -36,7 +36,7 @@ def registered(backend: Any, world: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     from mrs import builder
 
     monkeypatch.setitem(backends.BACKENDS, "tensorrt", backend)
-    monkeypatch.setattr("mrs.runtime.backends.tensorrt.backend.version", lambda name: world.version)
+    monkeypatch.setattr("mrs.runtime.backends.tensorrt.backend.installed_version", lambda *names: world.version)
     monkeypatch.setattr("mrs.export.timing.device_of", lambda engine: world.device if engine is backend else None)
     # ONNX Runtime's advice to change the graph first is for others.
     monkeypatch.setattr(logging.root, "disabled", True)

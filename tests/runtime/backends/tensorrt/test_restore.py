@@ -31,7 +31,7 @@ PACKED = (1, 6, 16, 24)
 def registered(backend: Any, world: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The backend on the double, as `tensorrt`; a build makes its chains there too."""
     monkeypatch.setitem(backends.BACKENDS, "tensorrt", backend)
-    monkeypatch.setattr("mrs.runtime.backends.tensorrt.backend.version", lambda name: world.version)
+    monkeypatch.setattr("mrs.runtime.backends.tensorrt.backend.installed_version", lambda *names: world.version)
     monkeypatch.setattr("mrs.export.timing.device_of", lambda engine: world.device if engine is backend else None)
     return backend
 
