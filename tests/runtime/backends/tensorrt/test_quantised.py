@@ -31,24 +31,13 @@ QUANTISED = ("int8", "fp8")
 
 
 @pytest.fixture(autouse=True)
-def registered(backend: Any, world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def registered(backend: Any, world: Any, complete_outputs: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The backend on the double, as `tensorrt`; a build makes its chains there too."""
-    from mrs import builder
-
     monkeypatch.setitem(backends.BACKENDS, "tensorrt", backend)
     monkeypatch.setattr("mrs.runtime.backends.tensorrt.backend.installed_version", lambda *names: world.version)
     monkeypatch.setattr("mrs.export.timing.device_of", lambda engine: world.device if engine is backend else None)
     # ONNX Runtime's advice to change the graph first is for others.
     monkeypatch.setattr(logging.root, "disabled", True)
-    once = builder._evaluated
-
-    def waited(network: Any, packed: Any) -> Any:
-        # As in test_restore.py: what lies on the double's host is complete when it has waited.
-        output = once(network, packed)
-        world.device.wait(world.device.default)
-        return output
-
-    monkeypatch.setattr(builder, "_evaluated", waited)
 
 
 @pytest.fixture
