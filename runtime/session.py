@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -107,7 +107,7 @@ class Restorer:
             Worker(plan, self._backend, self.precision, each, self._pixels, self._device, graphs)
             for _ in range(workers)
         ]
-        self._pool = Pool(self._workers, queue)
+        self._pool = Pool(self._workers, queue, Worker.clear)
         if self._device is not None:
             self._capture_ahead(tuple(plan.manifest["shape"]))
 
@@ -212,7 +212,6 @@ class Restorer:
             raise InputError("arrays of the host cannot be bound", hint="give tensors of the GPU, or bound=False")
         self._restore_array(_array(image), out, seed, tile, overlap, request)
 
-    @contextmanager
     def lend(
         self,
         image: Any,
@@ -220,7 +219,7 @@ class Restorer:
         *,
         timeout: float | None = None,
         cancellation: Cancellation | None = None,
-    ) -> Iterator[Any]:
+    ) -> AbstractContextManager[Any]:
         """`restore`, with the result where the runtime has it, not in a copy; never in tiles.
 
         It is valid inside the `with` alone: the worker is kept that long, and the next restore writes there again.
@@ -231,25 +230,36 @@ class Restorer:
         pictures = self._check(given) if tensor is None else self._check_tensor(given)
         batch = len(given.shape) == 4
         self._check_seed(seed)
-        with self._pool.worker(Request(timeout, cancellation)) as worker, _dropping(worker):
-            kind = _kind(pictures)
-            chain = worker.chain(tuple(pictures.shape[:3]), (kind, kind))
-            if tensor is not None:
-                caller = self._device.current()
-                result = chain.restore_tensor(pictures, None, int(seed), caller)
-            else:
-                result = chain.restore_into(pictures, None, int(seed))
-            try:
-                yield result if batch else result[0]
-            finally:
-                if tensor is not None:
-                    chain.returned(caller)
 
-    @contextmanager
-    def chain(self, size: tuple[int, int, int], kinds: tuple[str, str] = ("uint8", "uint8")) -> Iterator[Any]:
+        @contextmanager
+        def lent(worker: Worker) -> Iterator[Any]:
+            with _dropping(worker):
+                kind = _kind(pictures)
+                chain = worker.chain(tuple(pictures.shape[:3]), (kind, kind))
+                if tensor is not None:
+                    caller = self._device.current()
+                    result = chain.restore_tensor(pictures, None, int(seed), caller)
+                else:
+                    result = chain.restore_into(pictures, None, int(seed))
+                try:
+                    yield result if batch else result[0]
+                finally:
+                    if tensor is not None:
+                        chain.returned(caller)
+
+        return self._pool.worker(Request(timeout, cancellation), lent)
+
+    def chain(
+        self, size: tuple[int, int, int], kinds: tuple[str, str] = ("uint8", "uint8")
+    ) -> AbstractContextManager[Any]:
         """What restores pictures of a size (N, H, W), for measurements; kept from other calls inside the `with`."""
-        with self._pool.worker(Request()) as worker, _dropping(worker):
-            yield worker.chain(size, kinds)
+
+        @contextmanager
+        def kept(worker: Worker) -> Iterator[Any]:
+            with _dropping(worker):
+                yield worker.chain(size, kinds)
+
+        return self._pool.worker(Request(), kept)
 
     def synchronize(self) -> None:
         """Wait for all restores of tensors, and complain about what went wrong since the last time.
