@@ -23,7 +23,7 @@ from mrs.runtime import backends, machine
 from mrs.runtime.atomic import replacing
 from mrs.runtime.chains import Loop
 from mrs.runtime.errors import InputError
-from mrs.runtime.user_cache import user_cache
+from mrs.runtime.user_cache import NO_FOLDER, user_cache
 
 # Raised when what is measured, or how, changes.
 VERSION = 1
@@ -124,7 +124,15 @@ def keep(question: str, measured: Measured) -> str | None:
 
 
 def _file(question: str) -> Path:
-    return user_cache() / "selections" / f"{question}.json"
+    """Where an answer is kept.
+
+    Raises:
+        InputError: where this user has no folder for it.
+    """
+    folder = user_cache()
+    if folder is None:
+        raise InputError(NO_FOLDER)
+    return folder / "selections" / f"{question}.json"
 
 
 def _candidate(entry: Mapping[str, Any]) -> Candidate:

@@ -2,8 +2,8 @@
 
 A plan is a zip archive without compression: `manifest.json`, the network as `network.onnx`, the time-dependent vectors
 of each step as `modulation.npy`, perhaps those of every whole time as `timetable.npy`, perhaps the network quantised
-for the plan's precision, and perhaps an engine compiled for one machine as `engine.bin`. The manifest carries the
-SHA-256 of every other member, which is checked before a byte of it is used.
+for the plan's precision, and perhaps an engine compiled for one machine as `engine.bin`, with others for further
+shapes. The manifest carries the SHA-256 of every other member, which is checked before a byte of it is used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,13 @@ FORMAT = "mrs-trt plan"
 FORMAT_VERSION = 2
 GRAPH, MODULATION, TIMETABLE, ENGINE = "network.onnx", "modulation.npy", "timetable.npy", "engine.bin"
 QUANTISED_GRAPH = "network.{}.onnx"
+FURTHER_ENGINE = "engine.{}x{}x{}.bin"
 # A manifest is some kilobytes; refuse to parse what cannot be one.
 MANIFEST_LIMIT = 16 << 20
 BUILD = "make one with: mrs-trt build CHECKPOINT -o PLAN"
 # What zipfile raises for archives that are damaged, or of kinds that it does not read.
 DAMAGE = (zipfile.BadZipFile, ValueError, EOFError, OSError, RuntimeError, OverflowError, struct.error)
+Size = tuple[int, int, int]
 LARGEST_NUMBER = float(np.finfo(np.float32).max)
 
 
@@ -53,6 +55,7 @@ class Plan:
         timetable: (T + 1, M) float32, the modulation at every whole time, with which other solvers can be tried; or
             None.
         quantised: the ONNX model for `manifest["precision"]`, where that is int8 or fp8; else None.
+        further: engines for `manifest["further_shapes"]`, by (N, H, W), on the same machine.
     """
 
     manifest: dict[str, Any]
@@ -61,6 +64,14 @@ class Plan:
     engine: bytes | None = None
     timetable: NDArray[np.float32] | None = None
     quantised: bytes | None = None
+    further: Mapping[Size, bytes] = field(default_factory=dict)
+
+    @property
+    def engines(self) -> dict[Size, bytes]:
+        """All engines by (N, H, W), padded; `manifest["shape"]` first."""
+        count, height, width = self.manifest["shape"]
+        first = {} if self.engine is None else {(count, height, width): self.engine}
+        return {**first, **self.further}
 
     @property
     def rows(self) -> list[Row]:
@@ -90,6 +101,7 @@ class Plan:
             members[TIMETABLE] = _npy(self.timetable)
         if self.engine is not None:
             members[ENGINE] = self.engine
+        members.update({FURTHER_ENGINE.format(*shape): engine for shape, engine in self.further.items()})
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in members.items()}
         manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, **self.manifest, "members": digests}
         with replacing(Path(path)) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
@@ -122,8 +134,20 @@ def read_plan(path: str | Path) -> Plan:
     if timetable is not None and timetable.shape[1] != modulation.shape[1]:
         raise _damaged(path, f"{TIMETABLE} does not fit {MODULATION}")
     return Plan(
-        manifest, members[GRAPH], modulation, members.get(ENGINE), timetable, members[quantised] if quantised else None
-    )
+        manifest, members[GRAPH], modulation, members.get(ENGINE), timetable, members[quantised] if quantised else None,
+        _further(manifest, members, path),
+    )  # fmt: skip
+
+
+def _further(manifest: Mapping[str, Any], members: Mapping[str, bytes], path: Path) -> dict[Size, bytes]:
+    """The engines for further shapes."""
+    found = {}
+    for count, height, width in manifest.get("further_shapes", []):
+        name = FURTHER_ENGINE.format(count, height, width)
+        if name not in members:
+            raise PlanError(f"plan {path} lacks {name}", hint="build it again")
+        found[count, height, width] = members[name]
+    return found
 
 
 def is_plan(path: str | Path) -> bool:
@@ -211,10 +235,21 @@ def _wrong_fields(manifest: Mapping[str, Any]) -> Iterator[str]:
     )
     if not _is_list(manifest.get("shape"), _is_count, 3):
         yield "shape"
+    if not _are_further_shapes(manifest):
+        yield "further_shapes"
     yield from (name for name in ("backend", "precision") if not isinstance(manifest.get(name), str))
     for name, entries in (("fingerprint", fingerprint), ("members", members)):
         if not entries or not all(isinstance(value, str) for value in entries.values()):
             yield name
+
+
+def _are_further_shapes(manifest: Mapping[str, Any]) -> bool:
+    """None of them twice, and none that is the plan's own."""
+    shapes = manifest.get("further_shapes", [])
+    if not _is_list(shapes, lambda shape: _is_list(shape, _is_count, 3)):
+        return False
+    distinct = {tuple(shape) for shape in shapes}
+    return len(distinct) == len(shapes) and manifest.get("shape") not in shapes
 
 
 def _is_list(value: object, fits: Callable[[Any], bool], length: int | None = None) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from mrs.runtime import backends, machine, tiling
 from mrs.runtime.backends import Backend, mixed
 from mrs.runtime.chains import device_of
 from mrs.runtime.errors import BackendError, DeviceMemoryError, InputError
+from mrs.runtime.network_cache import NetworkCache
+from mrs.runtime.networks import Networks
 from mrs.runtime.plan import Plan, read_plan
 from mrs.runtime.pool import Cancellation, Pool, Request
 from mrs.runtime.worker import Worker
@@ -39,6 +41,8 @@ def load(
     workers: int = 1,
     queue: int = QUEUE,
     graphs: bool = True,
+    engine: bool = True,
+    cache: bool = True,
 ) -> Restorer:
     """Load a plan.
 
@@ -53,6 +57,9 @@ def load(
             They share threads and memory.
         queue: how many calls may wait for a worker.
         graphs: on a GPU, capture each restore as one CUDA graph; otherwise launch by launch, with the same result.
+        engine: use the plan's compiled engines, which are native code; otherwise compile from its graph, which is
+            checked. For plans from strangers.
+        cache: keep networks that are compiled for further sizes on disk, for the next process (docs/runtime.md).
 
     Raises:
         PlanError: for a file that is no plan, or is damaged.
@@ -62,8 +69,16 @@ def load(
     """
     return Restorer(
         read_plan(path), backend=backend, precision=precision, threads=threads, memory=memory, workers=workers,
-        queue=queue, graphs=graphs,
+        queue=queue, graphs=graphs, engine=engine, cache=cache,
     )  # fmt: skip
+
+
+class Choice(NamedTuple):
+    """What a plan runs on: its backend, a precision, and whether that was asked for by name."""
+
+    backend: Backend
+    precision: str
+    settled: bool
 
 
 class Restorer:
@@ -85,6 +100,9 @@ class Restorer:
         workers: int = 1,
         queue: int = QUEUE,
         graphs: bool = True,
+        engine: bool = True,
+        cache: bool = True,
+        choice: Choice | None = None,
         device: Any = None,
     ) -> None:
         for name, number, least in (("threads", threads, 1), ("memory", memory, 1), ("workers", workers, 1),
@@ -99,15 +117,16 @@ class Restorer:
         network = plan.manifest["network"]
         self.multiple: int = network["multiple"]
         self.channels: int = network["channels"]
-        self._backend, self.precision = choose(plan, backend, precision)
+        chosen = choice or choose(plan, backend, precision)
+        self._backend = chosen.backend
         self._device = device or device_of(self._backend)
         self._pixels = max(1, (memory or default_memory(self._device)) // int(network["bytes_per_pixel"]) // workers)
-        each = max(1, self.threads // workers)
-        self._workers = [
-            Worker(plan, self._backend, self.precision, each, self._pixels, self._device, graphs)
-            for _ in range(workers)
-        ]
-        self._pool = Pool(self._workers, queue, Worker.clear)
+        self._networks = Networks(
+            plan, chosen.backend, chosen.precision, max(1, self.threads // workers), settled=chosen.settled,
+            engine=engine, cache=NetworkCache() if cache else None,
+        )  # fmt: skip
+        self._workers = [Worker(self._networks, self._pixels, self._device, graphs) for _ in range(workers)]
+        self._pool = Pool(self._workers, queue, Worker.forget)
         if self._device is not None:
             self._capture_ahead(tuple(plan.manifest["shape"]))
 
@@ -131,6 +150,11 @@ class Restorer:
     def backend(self) -> str:
         """Name of the backend in use."""
         return self._backend.name
+
+    @property
+    def precision(self) -> str:
+        """In use; float32 from when another turns out not to run here."""
+        return self._networks.precision
 
     def restore(
         self,
@@ -499,7 +523,7 @@ def _dropping(worker: Worker) -> Iterator[None]:
         raise
 
 
-def choose(plan: Plan, asked: str | None, asked_precision: str | None = None) -> tuple[Backend, str]:
+def choose(plan: Plan, asked: str | None, asked_precision: str | None = None) -> Choice:
     """Backend and precision to run a plan with here; says so where they are not the plan's.
 
     Raises:
@@ -524,7 +548,7 @@ def choose(plan: Plan, asked: str | None, asked_precision: str | None = None) ->
         if not mixed.runs(backend, asked_precision):
             known = ", ".join(backend.precisions())
             raise InputError(f"{backend.name} runs no {asked_precision!r} here", hint=f"use one of {known}")
-        return backend, asked_precision
+        return Choice(backend, asked_precision, settled=True)
     precision = manifest["precision"] if mixed.runs(backend, manifest["precision"]) else "fp32"
     made_for = machine.fingerprint(manifest["backend"], backend.version(), backend.device)
     if precision != manifest["precision"] or (asked is None and backend.name != manifest["backend"]):
@@ -534,7 +558,7 @@ def choose(plan: Plan, asked: str | None, asked_precision: str | None = None) ->
         )  # fmt: skip
     elif asked is None and not machine.serves(manifest["fingerprint"], made_for):
         log.warning("plan was built on another machine or version: compiling from its graph")
-    return backend, precision
+    return Choice(backend, precision, settled=False)
 
 
 def _array(image: Any) -> NDArray[Any]:

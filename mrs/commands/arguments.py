@@ -103,6 +103,19 @@ def given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
+def add_compiling(parser: argparse.ArgumentParser) -> None:
+    """Where compiled networks may come from."""
+    parser.add_argument(
+        "--no-engine", action="store_true",
+        help="compile from the plan's graph, which is checked, instead of loading its engine, which is native code: "
+        "for plans from strangers",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-cache", action="store_true",
+        help="neither keep networks that are compiled for further sizes nor use those kept (docs/runtime.md)",
+    )  # fmt: skip
+
+
 def add_schedule(parser: argparse.ArgumentParser, default: str) -> None:
     """The options of a `Schedule`."""
     group = parser.add_argument_group("schedule", default)

@@ -31,6 +31,7 @@ def add_parser(commands: arguments.SubParsers) -> None:
     parser.add_argument("--backend", metavar="NAME", help="run on this backend instead of the plan's")
     parser.add_argument("--precision", metavar="P", help="fp32, bf16 or fp16 instead of the plan's")
     parser.add_argument("--no-graphs", action="store_true", help="on a GPU: launch by launch, without a CUDA graph")
+    arguments.add_compiling(parser)
     parser.add_argument("--threads", type=arguments.threads, metavar="N", help="at most, default all processors")
     parser.set_defaults(run=run)
 
@@ -47,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"--seconds {options.seconds:g} is not a positive number")
     with load(
         options.plan, backend=options.backend, precision=options.precision, threads=options.threads,
-        graphs=not options.no_graphs,
+        graphs=not options.no_graphs, engine=not options.no_engine, cache=not options.no_cache,
     ) as restorer:  # fmt: skip
         count, height, width = restorer.plan.manifest["shape"]
         height, width = options.size or (height, width)

@@ -65,6 +65,7 @@ def add_parser(commands: arguments.SubParsers) -> None:
     parser.add_argument("--backend", metavar="NAME", help="run on this backend instead of the plan's")
     parser.add_argument("--precision", metavar="P", help="fp32, bf16 or fp16 instead of the plan's")
     parser.add_argument("--no-graphs", action="store_true", help="on a GPU: launch by launch, without a CUDA graph")
+    arguments.add_compiling(parser)
     parser.add_argument("--threads", type=arguments.threads, metavar="N", help="at most, default all processors")
     parser.add_argument(
         "--workers", type=arguments.positive, metavar="N",
@@ -145,8 +146,8 @@ def _restorer(plan: Plan, sizes: Sequence[tuple[int, int]], options: argparse.Na
     from mrs.runtime.chains import device_of
     from mrs.runtime.session import Restorer, choose, default_memory
 
-    backend, precision = choose(plan, options.backend, options.precision)
-    device = device_of(backend)
+    choice = choose(plan, options.backend, options.precision)
+    device = device_of(choice.backend)
     memory = options.memory or default_memory(device)
     network = plan.manifest["network"]
     default = 1
@@ -157,8 +158,8 @@ def _restorer(plan: Plan, sizes: Sequence[tuple[int, int]], options: argparse.Na
         network["multiple"], options.tile,
     )  # fmt: skip
     return Restorer(
-        plan, backend=backend.name, precision=precision, threads=options.threads, memory=memory, workers=workers,
-        graphs=not options.no_graphs, device=device,
+        plan, choice=choice, threads=options.threads, memory=memory, workers=workers, graphs=not options.no_graphs,
+        engine=not options.no_engine, cache=not options.no_cache, device=device,
     )  # fmt: skip
 
 

@@ -100,7 +100,7 @@ def by_chain(net: ConditionalNAFNet, table: Table, picture: NDArray[np.uint8], d
         graph_of(net).SerializeToString(), modulation_table(net, table.times[:-1]), (count, 2 * channels, *sides),
         "fp32", 1,
     )  # fmt: skip
-    chain = Chain(compiled, table.rows, table.start, table.clamp, (count, channels, height, width), 1)
+    chain = Chain(compiled, table.rows, table.start, table.clamp, 1)
     return chain.restore_into(picture, np.empty(picture.shape, dtype), SEED)
 
 

@@ -143,6 +143,14 @@ def test_what_cannot_be_kept_is_said_in_one_line() -> None:
     assert recall(asked()) is None
 
 
+def test_without_a_folder_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mrs.export.selection_cache.user_cache", lambda: None)
+    lost = keep(asked(), MEASURED)
+    assert lost is not None
+    assert "this user has no home folder" in lost
+    assert recall(asked()) is None
+
+
 def _file() -> Path:
     (path,) = (user_cache() / "selections").iterdir()
     return path
