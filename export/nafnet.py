@@ -68,6 +68,45 @@ class Architecture:
         return 2**self.levels
 
 
+def weight_shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
+    """The state dict's keys and shapes, without making a module: what a file claims may be of any size."""
+    time = 4 * arch.width
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def layer(name: str, *shape: int, bias: bool = True) -> None:
+        shapes[f"{name}.weight"] = shape
+        if bias:
+            shapes[f"{name}.bias"] = shape[:1]
+
+    def blocks(part: str, count: int, c: int) -> None:
+        for name in (f"{part}.{index}" for index in range(count)):
+            layer(f"{name}.mlp.1", 4 * c, time // 2)
+            layer(f"{name}.conv1", 2 * c, c, 1, 1)
+            layer(f"{name}.conv2", 2 * c, 1, 3, 3)
+            layer(f"{name}.conv3", c, c, 1, 1)
+            layer(f"{name}.sca.1", c, c, 1, 1)
+            layer(f"{name}.conv4", 2 * c, c, 1, 1)
+            layer(f"{name}.conv5", c, c, 1, 1)
+            shapes.update(dict.fromkeys((f"{name}.norm1.g", f"{name}.norm2.g"), (1, c, 1, 1)))
+            shapes.update(dict.fromkeys((f"{name}.beta", f"{name}.gamma"), (1, c, 1, 1)))
+
+    layer("time_mlp.1", 2 * time, arch.width)
+    layer("time_mlp.3", time, time)
+    layer("intro", arch.width, 2 * arch.channels, 3, 3)
+    layer("ending", arch.channels, arch.width, 3, 3)
+    channels = arch.width
+    for level, count in enumerate(arch.enc_blocks):
+        blocks(f"encoders.{level}", count, channels)
+        layer(f"downs.{level}", 2 * channels, channels, 2, 2)
+        channels *= 2
+    blocks("middle_blks", arch.mid_blocks, channels)
+    for level, count in enumerate(arch.dec_blocks):
+        layer(f"ups.{level}.0", 2 * channels, channels, 1, 1, bias=False)
+        channels //= 2
+        blocks(f"decoders.{level}", count, channels)
+    return shapes
+
+
 class ChannelNorm(nn.Module):
     """Layer norm over the channels of each pixel: gain `g` (1, C, 1, 1), no bias, biased variance."""
 

@@ -23,10 +23,13 @@ from mrs.runtime import backends, machine
 from mrs.runtime.atomic import replacing
 from mrs.runtime.chains import Loop
 from mrs.runtime.errors import InputError
+from mrs.runtime.regular_files import open_regular
 from mrs.runtime.user_cache import user_cache
 
 # Raised when what is measured, or how, changes.
 VERSION = 1
+# A measurement is some kilobytes.
+LIMIT = 1 << 20
 # What reading a file of another program, or half of one, may raise.
 DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, InputError)
 
@@ -92,7 +95,8 @@ def key(
 def recall(question: str) -> Measured | None:
     """The answer to a question; None where there is none."""
     with suppress(*DAMAGE):
-        saved = json.loads(_file(question).read_text(encoding="utf-8"))
+        with open_regular(_file(question)) as file:
+            saved = json.loads(file.read(LIMIT))
         candidates = tuple(_candidate(entry) for entry in saved["candidates"])
         forms = tuple(FormTime(**{**entry, "quartiles_ms": tuple(entry["quartiles_ms"])}) for entry in saved["forms"])
         chosen = candidates[saved["chosen"]]

@@ -28,6 +28,7 @@ from mrs.runtime.atomic import replacing
 from mrs.runtime.backends.protocol import QUANTISED
 from mrs.runtime.errors import BackendError, PlanError
 from mrs.runtime.onnx_guard import check_self_contained
+from mrs.runtime.regular_files import open_regular
 
 FORMAT = "mrs-trt plan"
 FORMAT_VERSION = 2
@@ -81,8 +82,12 @@ class Plan:
             )
         return self.quantised
 
-    def save(self, path: str | Path) -> None:
-        """Write the plan; the file appears whole or not at all."""
+    def save(self, path: str | Path, overwrite: bool = True) -> None:
+        """Write the plan; the file appears whole or not at all.
+
+        Raises:
+            InputError: where it cannot be written, or exists and `overwrite` is not given.
+        """
         members = {GRAPH: self.graph, MODULATION: _npy(self.modulation)}
         if self.quantised is not None:
             members[QUANTISED_GRAPH.format(self.manifest["precision"])] = self.quantised
@@ -92,7 +97,7 @@ class Plan:
             members[ENGINE] = self.engine
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in members.items()}
         manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, **self.manifest, "members": digests}
-        with replacing(Path(path)) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        with replacing(Path(path), overwrite) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             # ZipInfo's own date, 1980: equal plans are equal files.
             archive.writestr(zipfile.ZipInfo("manifest.json"), json.dumps(manifest, indent=1, allow_nan=False))
             for name, content in members.items():
@@ -129,7 +134,7 @@ def read_plan(path: str | Path) -> Plan:
 def is_plan(path: str | Path) -> bool:
     """Whether a file looks like a plan, sound or damaged; checkpoints may be zip archives too."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             return "manifest.json" in archive.namelist()
     except DAMAGE:
         return False
@@ -150,7 +155,8 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     """The archive, of which every member can be read without claiming more memory than the file has bytes."""
     if not path.is_file():
-        raise PlanError(f"plan {path} {'is a folder' if path.is_dir() else 'does not exist'}", hint=BUILD)
+        what = "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"
+        raise PlanError(f"plan {path} {what}", hint=BUILD)
     try:
         archive, size = zipfile.ZipFile(path), path.stat().st_size
     except PermissionError as error:
