@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mrs.commands import arguments
+from mrs.kernels.terminal import emit
 from mrs.runtime.errors import InputError
 
 DESCRIPTION = """\
@@ -61,15 +62,15 @@ def run(options: argparse.Namespace) -> int:
         steps = len(restorer.plan.rows)
         on = machine.gpu() if restorer.device == "cuda" else f"{machine.processor()}, {restorer.threads} threads"
         how = "one CUDA graph" if getattr(chain, "captured", False) else "a loop"
-        print(f"machine   {on}")
-        print(f"plan      {options.plan}, {steps} evaluations at {height}x{width}, batch {size[0]}")
-        print(f"engine    {restorer.backend} {restorer.precision}, {how}")
-        print(f"\n{'ms':<10}{'median':>10}{'quartiles':>20}{'p99':>10}   of {len(times[0])}")
+        emit(f"machine   {on}")
+        emit(f"plan      {options.plan}, {steps} evaluations at {height}x{width}, batch {size[0]}")
+        emit(f"engine    {restorer.backend} {restorer.precision}, {how}")
+        emit(f"\n{'ms':<10}{'median':>10}{'quartiles':>20}{'p99':>10}   of {len(times[0])}")
         for name, spread in (("restore", restore), ("network", network)):
             low, median, high, last = spread
-            print(f"{name:<10}{median:>10.2f}{f'{low:.2f}-{high:.2f}':>20}{last:>10.2f}")
+            emit(f"{name:<10}{median:>10.2f}{f'{low:.2f}-{high:.2f}':>20}{last:>10.2f}")
         outside = restore[1] - network[1]
-        print(f"{'outside':<10}{outside:>10.2f}   {100 * outside / restore[1]:.1f} % of a restore")
+        emit(f"{'outside':<10}{outside:>10.2f}   {100 * outside / restore[1]:.1f} % of a restore")
     return 0
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrs.commands import arguments
+from mrs.kernels.terminal import emit, note
 from mrs.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def run(options: argparse.Namespace) -> int:
             options.checkpoint, options.output, solver=solver, schedule=schedule, output=options.network_output,
             report=report,
         )  # fmt: skip
-        print(made.summary())
+        emit(made.summary())
         return 0
     make = partial(
         build,
@@ -194,7 +194,7 @@ def run(options: argparse.Namespace) -> int:
         return _add_to_repository(options, make)
     from mrs.commands.inspect import summary
 
-    print(summary(make(options.output).manifest))
+    emit(summary(make(options.output).manifest))
     return 0
 
 
@@ -218,7 +218,7 @@ def _add_to_repository(options: argparse.Namespace, make: Any) -> int:
     from mrs.triton_repository import add_version, copied
 
     make = make or copied(Path(options.checkpoint))
-    print(add_version(make, options.output, _name(options), overwrite=options.overwrite).summary())
+    emit(add_version(make, options.output, _name(options), overwrite=options.overwrite).summary())
     return 0
 
 
@@ -274,4 +274,4 @@ def _solver(options: argparse.Namespace) -> tuple[Solver, Schedule | None]:
 
 
 def _report(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    note(line)

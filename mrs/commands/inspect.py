@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mrs.commands import arguments
+from mrs.kernels.terminal import emit
 from mrs.runtime.errors import PlanError
 
 
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
         raise PlanError(
             f"plan {options.plan} does not describe itself: {error}", hint="build it again, or use --json"
         ) from None
-    print(text)
+    emit(text)
     return 0
 
 

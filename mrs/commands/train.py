@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from mrs.commands import arguments
+from mrs.kernels.terminal import note
 
 DESCRIPTION = """\
 Train a ConditionalNAFNet on clean pictures that are degraded on the fly, with
@@ -71,13 +71,11 @@ def run(options: argparse.Namespace) -> int:
     begin = time.monotonic()
 
     def report(row: dict[str, Any]) -> None:
-        print(
+        note(
             f"{row['iteration']}/{recipe.iterations}  loss {row['loss']:.6f}  rate {row['rate']:.2e}"
-            f"  {time.monotonic() - begin:.0f} s",
-            file=sys.stderr,
-            flush=True,
+            f"  {time.monotonic() - begin:.0f} s"
         )
 
     train(options.folder, options.output, recipe, resume=options.resume, device=options.device, report=report)
-    print(f"wrote {options.output}", file=sys.stderr)
+    note(f"wrote {options.output}")
     return 0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrs.commands import arguments
+from mrs.kernels.terminal import emit, note
 from mrs.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
         ],
     }
     write_solver(options.output, found.best.solver, schedule, about)
-    print(table(found))
+    emit(table(found))
     return 0
 
 
@@ -150,4 +150,4 @@ def _network(options: argparse.Namespace) -> tuple[TimedNetwork, Schedule, str, 
 
 
 def _report(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    note(line)

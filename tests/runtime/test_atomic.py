@@ -188,8 +188,7 @@ def test_a_killed_process_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_what_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    with pytest.raises(InputError, match=r"a\.png exists") as caught, replacing(path, overwrite=False) as file:
-        file.write(b"new")
+    with pytest.raises(InputError, match=r"a\.png exists") as caught, replacing(path, overwrite=False):
         path.write_bytes(b"another's")
     assert "--overwrite" in caught.value.hint
     assert path.read_bytes() == b"another's"
