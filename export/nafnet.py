@@ -18,6 +18,10 @@ from mrs.runtime.errors import InputError
 # The published norm uses 1e-5 in float32 and 1e-3 in any other dtype, so that casting the network changes its
 # function. Every checkpoint was trained in float32: pin its value.
 NORM_EPS = 1e-5
+# Channels double at each level, so there are never ten; names of blocks are read with so many digits.
+MOST_LEVELS, MOST_BLOCKS = 9, 999
+# Activations alive at once at full resolution, in channels of float32 per channel of width. Measured: docs/plan.md.
+LIVE_CHANNELS = 10
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,12 @@ class Architecture:
             raise InputError(
                 f"the encoder has {len(self.enc_blocks)} levels and the decoder {len(self.dec_blocks)}",
                 hint="give both as many block counts",
+            )
+        if self.levels > MOST_LEVELS or max((*self.enc_blocks, self.mid_blocks, *self.dec_blocks)) > MOST_BLOCKS:
+            raise InputError(
+                f"a network of {self.levels} levels and up to "
+                f"{max((*self.enc_blocks, self.mid_blocks, *self.dec_blocks))} blocks each is too large",
+                hint=f"use at most {MOST_LEVELS} levels and {MOST_BLOCKS} blocks",
             )
         if min((*self.enc_blocks, self.mid_blocks, *self.dec_blocks)) < 0:
             raise InputError(

@@ -36,6 +36,8 @@ GRAPH, MODULATION, TIMETABLE, ENGINE = "network.onnx", "modulation.npy", "timeta
 QUANTISED_GRAPH = "network.{}.onnx"
 # A manifest is some kilobytes; refuse to parse what cannot be one.
 MANIFEST_LIMIT = 16 << 20
+# A warning is one line, and a plan of somebody's has not hundreds.
+LONGEST_WARNING, MOST_WARNINGS = 500, 8
 BUILD = "make one with: mrs-trt build CHECKPOINT -o PLAN"
 # What zipfile raises for archives that are damaged, or of kinds that it does not read.
 DAMAGE = (zipfile.BadZipFile, ValueError, EOFError, OSError, RuntimeError, OverflowError, struct.error)
@@ -67,6 +69,11 @@ class Plan:
     def rows(self) -> list[Row]:
         """The solver's rows, one per network evaluation."""
         return [Row(*row) for row in self.manifest["table"]["rows"]]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Why the plan does not restore, as its own build saw it; none where it does, or where nobody looked."""
+        return list(self.manifest.get("verdict", {}).get("warnings", []))
 
     def graph_for(self, precision: str) -> bytes:
         """The ONNX model that an engine compiles for a precision.
@@ -217,6 +224,11 @@ def _wrong_fields(manifest: Mapping[str, Any]) -> Iterator[str]:
     )
     if not _is_list(manifest.get("shape"), _is_count, 3):
         yield "shape"
+    verdict = manifest.get("verdict", {"warnings": []})
+    lines = verdict.get("warnings") if isinstance(verdict, dict) else None
+    few = isinstance(lines, list) and len(lines) <= MOST_WARNINGS
+    if not few or not _is_list(lines, lambda line: isinstance(line, str) and 0 < len(line) <= LONGEST_WARNING):
+        yield "verdict"
     yield from (name for name in ("backend", "precision") if not isinstance(manifest.get(name), str))
     for name, entries in (("fingerprint", fingerprint), ("members", members)):
         if not entries or not all(isinstance(value, str) for value in entries.values()):

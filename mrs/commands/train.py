@@ -59,7 +59,8 @@ def run(options: argparse.Namespace) -> int:
     if len(options.enc) != len(options.dec):
         raise InputError(f"--enc has {len(options.enc)} levels, --dec {len(options.dec)}", hint="give equally many")
     replace = options.overwrite or options.resume
-    arguments.check_output(options.output, replace, hint="pass --resume to go on, or --overwrite to start again")
+    for path in (options.output, options.output.with_name(options.output.name + ".state")):
+        arguments.check_output(path, replace, hint="pass --resume to go on, or --overwrite to start again")
     schedule = Schedule(**{"max_sigma": 10.0, "convention": "ir-sde", **arguments.schedule_options(options)})
     arguments.require("train", "torch", "safetensors")
     from mrs.export.nafnet import Architecture
@@ -76,6 +77,9 @@ def run(options: argparse.Namespace) -> int:
             f"  {time.monotonic() - begin:.0f} s"
         )
 
-    train(options.folder, options.output, recipe, resume=options.resume, device=options.device, report=report)
+    train(
+        options.folder, options.output, recipe, resume=options.resume, overwrite=replace, device=options.device,
+        report=report,
+    )  # fmt: skip
     note(f"wrote {options.output}")
     return 0

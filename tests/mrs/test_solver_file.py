@@ -272,7 +272,7 @@ def test_a_solver_that_cannot_be(changed: Any, field: str, value: Any, says: str
     [
         ("kind", "square", "schedule kind 'square' is unknown"),
         ("kind", {}, "schedule kind {} is unknown"),
-        ("max_sigma", math.nan, "max_sigma nan is outside (0, 255]"),
+        ("max_sigma", math.nan, "max_sigma nan is outside [1, 255]"),
         ("max_sigma", "50", "schedule max_sigma '50' is not a number"),
         ("eps", math.inf, "eps inf is outside (0, 1)"),
         ("T", 100.0, "T 100.0 is not a whole number"),
