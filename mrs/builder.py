@@ -36,15 +36,16 @@ from mrs.runtime.errors import BackendError, CheckpointError, InputError
 from mrs.runtime.libraries import installed_version
 from mrs.runtime.plan import Plan
 from mrs.schedule import Schedule
-from mrs.solver import RECOMMENDED, Solver
+from mrs.solver import OUTPUTS, RECOMMENDED, Solver
 from mrs.table import Table, tableau
 
 WEIGHTS = Path(__file__).parent / "weights"
 REFERENCE_STEPS = 100
 # A tenth of a network's own size at the published 100 steps.
 LONGEST_TIMETABLE = 200
-# Of a schedule, what belongs to the training.
-PROCESS = ("kind", "max_sigma", "eps", "T", "convention")
+# Of a schedule, what belongs to the training. Its convention and its interpolation are a sampler's own habits: on the
+# shipped weights both conventions restore equally well.
+PROCESS = ("kind", "max_sigma", "eps", "T")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8", "fp8")
 DEVICES = ("auto", "cpu", "cuda")
 # Largest error of a float32 engine beside torch, relative to the largest output: far above round-off, far below
@@ -189,7 +190,8 @@ def build(
         chosen, graph, loop.modulation, (batch, 2 * arch.channels, *padded), selection.chosen.precision, threads
     ).export()
     manifest = _manifest(path, source, schedule, solver, output, table, shape, measured, len(pairs), threads)
-    said = says(source, schedule, output)
+    claims = _claims(source, path, schedule, output)
+    said = len(claims) == len(PROCESS) + 1 and all(own == used for own, used in claims.values())
     lines = selection.verdict.warnings(selection.discretisation_db, measured.steps, said)
     manifest["verdict"] = {**selection.verdict.to_dict(), "warnings": lines}
     if chosen.name == "tensorrt":
@@ -236,16 +238,11 @@ def read_source(
 def check_process(source: Checkpoint, path: Path, schedule: Schedule, output: str) -> None:
     """Refuse a process that contradicts what a checkpoint says of its training: it would restore nothing.
 
-    How a schedule is interpolated between whole times is no part of the training.
-
     Raises:
         CheckpointError: naming what is said and what was given.
     """
-    own = _schedule(source, path)
-    said = {} if own is None else {name: (getattr(own, name), getattr(schedule, name)) for name in PROCESS}
-    if "output" in source.metadata:
-        said["network output"] = str(source.metadata["output"]), output
-    wrong = {name: pair for name, pair in said.items() if pair[0] != pair[1]}
+    claims = _claims(source, path, schedule, output)
+    wrong = {name: pair for name, pair in claims.items() if pair[0] != pair[1]}
     if wrong:
         raise CheckpointError(
             f"{path} says {', '.join(f'{name} {pair[0]}' for name, pair in wrong.items())}; "
@@ -254,10 +251,14 @@ def check_process(source: Checkpoint, path: Path, schedule: Schedule, output: st
         )
 
 
-def says(source: Checkpoint, schedule: Schedule, output: str) -> bool:
-    """Whether a checkpoint says of itself that it was trained so."""
-    own = source.metadata.get("schedule"), source.metadata.get("output")
-    return isinstance(own[0], dict) and schedule == Schedule(**own[0]) and own[1] == output
+def _claims(source: Checkpoint, path: Path, schedule: Schedule, output: str) -> dict[str, tuple[Any, Any]]:
+    """What a checkpoint says of its training, each beside what is used instead; empty for those of others."""
+    own = _schedule(source, path)
+    claims = {} if own is None else {name: (getattr(own, name), getattr(schedule, name)) for name in PROCESS}
+    # An unknown output is refused as such, later.
+    if "output" in source.metadata and output in OUTPUTS:
+        claims["network output"] = str(source.metadata["output"]), output
+    return claims
 
 
 def _find(checkpoint: str | Path) -> Path:
