@@ -20,7 +20,7 @@ from typing import Any
 
 from mrs import _version
 from mrs.runtime import backends
-from mrs.runtime.atomic import replacing
+from mrs.runtime.atomic import publish, replacing
 from mrs.runtime.errors import InputError
 from mrs.runtime.plan import Plan, read_plan
 
@@ -186,7 +186,7 @@ def add_version(make: Callable[[Path], Plan], repository: Path, name: str, *, ov
         _write(stage / "1" / SCRIPT, SCRIPT_TEXT.format(version=_version.__version__, plan=PLAN))
         _write(stage / CONFIG, config)
         if model.exists() and not kept:
-            os.replace(stage / CONFIG, model / CONFIG)
+            publish(stage / CONFIG, model / CONFIG, overwrite)
         return ModelVersion(model, _publish(stage, model), kept, advice)
     except OSError as error:
         raise InputError(f"cannot write {model}: {error.strerror or error}", hint="choose another folder") from None

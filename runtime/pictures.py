@@ -161,7 +161,7 @@ def write_picture(
     except Exception as error:  # Pillow's writers meet foreign metadata with any kind of exception
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PictureError(f"cannot encode {path} as {form}: {reason}", hint="choose another format") from error
-    with replacing(path) as file:
+    with replacing(path, overwrite) as file:
         file.write(data)
 
 

@@ -28,6 +28,7 @@ from mrs.runtime.atomic import replacing
 from mrs.runtime.backends.protocol import QUANTISED
 from mrs.runtime.errors import BackendError, PlanError
 from mrs.runtime.onnx_guard import check_self_contained
+from mrs.runtime.regular_files import open_regular
 
 FORMAT = "mrs-trt plan"
 FORMAT_VERSION = 2
@@ -36,6 +37,8 @@ QUANTISED_GRAPH = "network.{}.onnx"
 FURTHER_ENGINE = "engine.{}x{}x{}.bin"
 # A manifest is some kilobytes; refuse to parse what cannot be one.
 MANIFEST_LIMIT = 16 << 20
+# A warning is one line, and a plan of somebody's has not hundreds.
+LONGEST_WARNING, MOST_WARNINGS = 500, 8
 BUILD = "make one with: mrs-trt build CHECKPOINT -o PLAN"
 # What zipfile raises for archives that are damaged, or of kinds that it does not read.
 DAMAGE = (zipfile.BadZipFile, ValueError, EOFError, OSError, RuntimeError, OverflowError, struct.error)
@@ -78,6 +81,11 @@ class Plan:
         """The solver's rows, one per network evaluation."""
         return [Row(*row) for row in self.manifest["table"]["rows"]]
 
+    @property
+    def warnings(self) -> list[str]:
+        """Why the plan does not restore, as its own build saw it; none where it does, or where nobody looked."""
+        return list(self.manifest.get("verdict", {}).get("warnings", []))
+
     def graph_for(self, precision: str) -> bytes:
         """The ONNX model that an engine compiles for a precision.
 
@@ -92,8 +100,12 @@ class Plan:
             )
         return self.quantised
 
-    def save(self, path: str | Path) -> None:
-        """Write the plan; the file appears whole or not at all."""
+    def save(self, path: str | Path, overwrite: bool = True) -> None:
+        """Write the plan; the file appears whole or not at all.
+
+        Raises:
+            InputError: where it cannot be written, or exists and `overwrite` is not given.
+        """
         members = {GRAPH: self.graph, MODULATION: _npy(self.modulation)}
         if self.quantised is not None:
             members[QUANTISED_GRAPH.format(self.manifest["precision"])] = self.quantised
@@ -104,7 +116,7 @@ class Plan:
         members.update({FURTHER_ENGINE.format(*shape): engine for shape, engine in self.further.items()})
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in members.items()}
         manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, **self.manifest, "members": digests}
-        with replacing(Path(path)) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        with replacing(Path(path), overwrite) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             # ZipInfo's own date, 1980: equal plans are equal files.
             archive.writestr(zipfile.ZipInfo("manifest.json"), json.dumps(manifest, indent=1, allow_nan=False))
             for name, content in members.items():
@@ -153,7 +165,7 @@ def _further(manifest: Mapping[str, Any], members: Mapping[str, bytes], path: Pa
 def is_plan(path: str | Path) -> bool:
     """Whether a file looks like a plan, sound or damaged; checkpoints may be zip archives too."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             return "manifest.json" in archive.namelist()
     except DAMAGE:
         return False
@@ -174,7 +186,8 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     """The archive, of which every member can be read without claiming more memory than the file has bytes."""
     if not path.is_file():
-        raise PlanError(f"plan {path} {'is a folder' if path.is_dir() else 'does not exist'}", hint=BUILD)
+        what = "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"
+        raise PlanError(f"plan {path} {what}", hint=BUILD)
     try:
         archive, size = zipfile.ZipFile(path), path.stat().st_size
     except PermissionError as error:
@@ -237,6 +250,11 @@ def _wrong_fields(manifest: Mapping[str, Any]) -> Iterator[str]:
         yield "shape"
     if not _are_further_shapes(manifest):
         yield "further_shapes"
+    verdict = manifest.get("verdict", {"warnings": []})
+    lines = verdict.get("warnings") if isinstance(verdict, dict) else None
+    few = isinstance(lines, list) and len(lines) <= MOST_WARNINGS
+    if not few or not _is_list(lines, lambda line: isinstance(line, str) and 0 < len(line) <= LONGEST_WARNING):
+        yield "verdict"
     yield from (name for name in ("backend", "precision") if not isinstance(manifest.get(name), str))
     for name, entries in (("fingerprint", fingerprint), ("members", members)):
         if not entries or not all(isinstance(value, str) for value in entries.values()):

@@ -112,6 +112,8 @@ class Restorer:
             if number is None or not _is_whole(number) or number < least:
                 raise InputError(f"{name} {number} is not a whole number of at least {least}")
         self.plan = plan
+        for line in plan.warnings:
+            log.warning("its build says: %s", line)
         self.threads = threads or machine.threads()
         self.workers = workers
         network = plan.manifest["network"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrs.commands import arguments
+from mrs.kernels.terminal import emit, note
 from mrs.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ OF_PLANS = {
 }  # fmt: skip
 # What a plan's network and solver are made of, and with which a plan that is there cannot be changed.
 OF_CHECKPOINTS = {
-    "published": False,
+    "published": False, "override_checkpoint": False,
     **dict.fromkeys((
         *SETTINGS, "solver", "network_output", "schedule", "max_sigma", "eps", "T", "convention", "interpolation",
     )),
@@ -96,6 +96,10 @@ def add_parser(commands: arguments.SubParsers) -> None:
         help="milliseconds for a restore of this size: the number of evaluations within it that restores best",
     )  # fmt: skip
     parser.add_argument("--network-output", metavar="Q", help="what the network predicts: noise, data, velocity")
+    parser.add_argument(
+        "--override-checkpoint", action="store_true",
+        help="let --network-output and the schedule's options contradict what the checkpoint says of its training",
+    )  # fmt: skip
     parser.add_argument("--calibration", metavar="FOLDER", help="degraded pictures to measure rounding on")
     parser.add_argument(
         "--size-range", nargs=2, type=arguments.size, metavar=("MIN", "MAX"),
@@ -165,9 +169,9 @@ def run(options: argparse.Namespace) -> int:
 
         made = export_sampler(
             options.checkpoint, options.output, solver=solver, schedule=schedule, output=options.network_output,
-            report=report,
+            override_checkpoint=options.override_checkpoint, overwrite=options.overwrite, report=report,
         )  # fmt: skip
-        print(made.summary())
+        emit(made.summary())
         return 0
     make = partial(
         build,
@@ -177,6 +181,8 @@ def run(options: argparse.Namespace) -> int:
         solver=solver,
         schedule=schedule,
         output=options.network_output,
+        override_checkpoint=options.override_checkpoint,
+        overwrite=options.overwrite,
         backend=options.backend,
         precision=options.precision,
         device=options.device,
@@ -194,7 +200,7 @@ def run(options: argparse.Namespace) -> int:
         return _add_to_repository(options, make)
     from mrs.commands.inspect import summary
 
-    print(summary(make(options.output).manifest))
+    emit(summary(make(options.output).manifest))
     return 0
 
 
@@ -218,7 +224,7 @@ def _add_to_repository(options: argparse.Namespace, make: Any) -> int:
     from mrs.triton_repository import add_version, copied
 
     make = make or copied(Path(options.checkpoint))
-    print(add_version(make, options.output, _name(options), overwrite=options.overwrite).summary())
+    emit(add_version(make, options.output, _name(options), overwrite=options.overwrite).summary())
     return 0
 
 
@@ -274,4 +280,4 @@ def _solver(options: argparse.Namespace) -> tuple[Solver, Schedule | None]:
 
 
 def _report(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    note(line)

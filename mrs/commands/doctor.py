@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 from mrs._version import __version__
 from mrs.commands import arguments
+from mrs.kernels.terminal import emit
 
 MISSING = "not installed"
 # Distribution and what it is for.
@@ -41,20 +42,20 @@ def add_parser(commands: arguments.SubParsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the report; 0 where at least one backend can run, else 1."""
-    print(f"mrs-trt      {__version__}, Python {platform.python_version()} at {sys.executable}")
-    print(f"system       {_safely(platform.platform)}")
+    emit(f"mrs-trt      {__version__}, Python {platform.python_version()} at {sys.executable}")
+    emit(f"system       {_safely(platform.platform)}")
     for label, probe in (("processor", _processor), ("memory", _memory), ("kernels", _kernels), ("gpu", _gpu)):
-        print(f"{label:<12} {_safely(probe)}")
-    print("\nlibraries")
+        emit(f"{label:<12} {_safely(probe)}")
+    emit("\nlibraries")
     for name, purpose in LIBRARIES:
         found = _safely(partial(_version, name))
         how = _safely(partial(_extra, name)) if found == MISSING else ""
-        print(f"  {name:<15} {found:<14} {purpose}{': ' if how else ''}{how}")
-    print("\nbackends (those on cuda need the gpu above, too)")
+        emit(f"  {name:<15} {found:<14} {purpose}{': ' if how else ''}{how}")
+    emit("\nbackends (those on cuda need the gpu above, too)")
     usable, lines = _backends()
-    print("\n".join(lines))
+    emit("\n".join(lines))
     if not usable:
-        print("\nno backend can run here: pip install openvino")
+        emit("\nno backend can run here: pip install openvino")
     return 0 if usable else 1
 
 

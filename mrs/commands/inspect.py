@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mrs.commands import arguments
+from mrs.kernels.terminal import emit
 from mrs.runtime.errors import PlanError
 
 
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
         raise PlanError(
             f"plan {options.plan} does not describe itself: {error}", hint="build it again, or use --json"
         ) from None
-    print(text)
+    emit(text)
     return 0
 
 
@@ -72,6 +73,7 @@ def summary(manifest: dict[str, Any]) -> str:
     distance = "equals" if gap is None else f"is {gap:.1f} dB from"
     text.append(f"float32 at these steps {distance} its 100-step solution ({pictures} pictures)")
     text += ["parity: PSNR to float32 at the same steps and noise; truth: change of the PSNR to the clean pictures"]
+    text += [f"warning: {line}" for line in manifest.get("verdict", {}).get("warnings", [])]
     text += ["", *_why(manifest)]
     forms = selection.get("forms", [])
     if forms:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mrs.commands import arguments, hands
+from mrs.kernels.terminal import Notes, interactive, note
 from mrs.runtime import machine
 from mrs.runtime.errors import InputError
 
@@ -99,10 +99,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.quiet:
         seconds = time.perf_counter() - begin
         pictures = "1 picture" if len(jobs) == 1 else f"{len(jobs)} pictures"
-        print(
-            f"restored {len(jobs) - failed} of {pictures} in {seconds:.1f} s, {failed} failed -> {options.output}",
-            file=sys.stderr,
-        )
+        note(f"restored {len(jobs) - failed} of {pictures} in {seconds:.1f} s, {failed} failed -> {options.output}")
     return 1 if failed else 0
 
 
@@ -183,21 +180,23 @@ def _restore_all(
     from mrs.cli import print_error
 
     failed = 0
-    hidden = options.quiet or len(jobs) < 2 or not sys.stderr.isatty()
+    hidden = options.quiet or len(jobs) < 2 or not interactive()
     results = hands.in_order(
         jobs,
         lambda job, cancellation: _restore_one(restorer, *job, options, cancellation),
         _hands(restorer, len(jobs)),
         cost=lambda job: math.prod(sizes.get(job[0], ())),
     )
-    with closing(results), tqdm(results, total=len(jobs), unit="picture", dynamic_ncols=True, disable=hidden) as bar:
+    stream, total = Notes(), len(jobs)
+    bars = tqdm(results, total=total, unit="picture", dynamic_ncols=True, disable=hidden, file=stream)
+    with closing(results), bars as bar:
         for (source, _), error in bar:
             if error is None:
                 continue
             if single:
                 raise error
             # The bar steps aside for the line.
-            with tqdm.external_write_mode(file=sys.stderr):
+            with tqdm.external_write_mode(file=stream):
                 print_error(error, prefix=f"failed: {source}")
             failed += 1
     return failed

@@ -433,6 +433,25 @@ def test_a_graph_with_weights_in_other_files(saved: Path) -> None:
     refused(saved, "keeps weights in other files")
 
 
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        *(None, [], {}, "no", {"warnings": None}, {"warnings": "no"}, {"warnings": [""]}, {"warnings": [1]}),
+        *({"warnings": ["x" * 501]}, {"warnings": ["x"] * 9}),
+    ],
+    ids=lambda verdict: repr(verdict)[:30],
+)
+def test_a_wrong_verdict(saved: Path, verdict: object) -> None:
+    change_manifest(saved, lambda manifest: manifest.update(verdict=verdict))
+    refused(saved, "is damaged: verdict in its manifest is missing or wrong")
+
+
+def test_warnings_of_the_build(saved: Path) -> None:
+    assert read_plan(saved).warnings == []
+    change_manifest(saved, lambda manifest: manifest.update(verdict={"warnings": ["it does not restore"]}))
+    assert read_plan(saved).warnings == ["it does not restore"]
+
+
 @pytest.mark.parametrize("graph", [b"", b"no model"])
 def test_a_graph_that_is_no_model(saved: Path, graph: bytes) -> None:
     rewrite(saved, graph=graph)

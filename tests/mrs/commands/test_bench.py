@@ -41,6 +41,8 @@ def test_the_plan_says_the_size(run, plan) -> None:
         (["--seconds", "inf"], "--seconds inf is not a positive number"),
         (["--size", "24"], "'24' is not HEIGHTxWIDTH"),
         (["--backend", "none"], "backend 'none' is unknown"),
+        (["--size", "99999x99999"], "size 99999x99999 at batch 1 needs"),
+        (["--batch", "999999999"], "at batch 999999999 needs"),
         (["--precision", "int8"], "runs no 'int8' here"),
     ],
 )
