@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -40,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def guarded(run: Callable[[], int]) -> int:
     """Call `run` for its exit code. What a user can act on becomes one line on stderr; a bug stays a traceback."""
     logging.basicConfig(format="note: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    # Pillow warns of what is odd in a picture's metadata; what is wrong with a picture is told in our own line.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     for stream in (sys.stdout, sys.stderr):
         # Names of files may hold bytes that are no text.
         if isinstance(stream, io.TextIOWrapper):

@@ -15,6 +15,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
+from mrs.runtime.errors import PictureError
 from mrs.runtime.formats.loaded import RESULT, STORED, Loaded, check_mode
 from mrs.runtime.picture_limits import Budget
 
@@ -28,8 +29,8 @@ _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
 _HEADER = 1 << 20  # bytes in which most files name their size
 _STORED = {1: STORED["L"], 3: STORED["RGB"], 4: STORED["CMYK"]}  # by components
 _COEFFICIENT = 2  # bytes, of each that a decoder keeps from one scan to the next
-# What an entropy decoder gives that has run out of data: mid-grey, 127 where levels are inverted.
-_NOTHING = (127, 128)
+# What an entropy decoder gives that has run out of data is mid-grey, 127 where levels are inverted; conversions round.
+_NOTHING = range(126, 131)
 # Data that is something else, whatever the codes mean.
 _SOMETHING = bytes(range(1, 255)) * 2
 
@@ -101,6 +102,20 @@ def load(file: BinaryIO, budget: Budget) -> Loaded:
     return Loaded(image, lossless=False)
 
 
+def check_piece(data: bytes, budget: Budget) -> None:
+    """Check the JPEG data of a strip or a tile of another format.
+
+    Raises:
+        PictureError: where it is sent in more scans than it has components, which libtiff decodes one after another.
+        ValueError: where it is damaged or cut short.
+    """
+    frame = _frame(data, budget)
+    if frame is None or not data.rstrip(b"\0").endswith(bytes((0xFF, _END))):
+        raise ValueError("cut short: its JPEG data has no end")
+    if frame.several_scans or len(_scans(data, frame, budget)) > len(frame.components):
+        raise PictureError(f"{budget.path} holds progressive JPEG data", hint="save it anew, as a plain TIFF")
+
+
 def _opened(data: bytes) -> JpegImagePlugin.JpegImageFile:
     return JpegImagePlugin.JpegImageFile(io.BytesIO(data))
 
@@ -140,9 +155,14 @@ def _frame(data: bytes, budget: Budget) -> _Frame | None:
 
 
 def _scans(data: bytes, frame: _Frame, budget: Budget) -> list[int]:
-    """Where the data of each scan ends; a single scan of a frame that is complete with it is all there is."""
+    """Where the data of each scan ends; a single scan of a frame that is complete with it is all there is.
+
+    Raises:
+        ValueError: where the scans together do not give all coefficients with all their bits.
+    """
     ends: list[int] = []
-    missing = {name for name, _, _ in frame.components}
+    # By component and place, which several scans may refine.
+    missing = {(name, place) for name, _, _ in frame.components for place in range(64)}
     in_scan = False
     for marker, begin, end in _segments(data, budget):
         if in_scan:
@@ -151,20 +171,25 @@ def _scans(data: bytes, frame: _Frame, budget: Budget) -> list[int]:
             if not missing and len(ends) == 1 and not frame.several_scans:
                 break
         in_scan = marker == _START_OF_SCAN
-        if in_scan:
-            missing -= set(data[begin + 1 : end : 2])
+        if in_scan and begin < end <= len(data):
+            names = data[begin + 1 : begin + 1 + 2 * data[begin] : 2]
+            first, last, bits = data[end - 3 : end] if frame.several_scans else (0, 63, 0)
+            if not bits & 15:
+                missing -= {(name, place) for name in names for place in range(first, last + 1)}
     else:
         if in_scan:
             ends.append(len(data))
     if missing:
-        raise ValueError("cut short: a scan of its colours is missing")
+        raise ValueError(f"cut short: it has {len(ends)} scans, which are not all")
     return ends
 
 
 def _ends_with_nothing(image: Image.Image) -> bool:
-    width, height = image.size
-    corner = np.asarray(image.crop((max(0, width - 8), max(0, height - 8), width, height)))
-    return bool((corner == corner.flat[0]).all()) and int(corner.flat[0]) in _NOTHING
+    """Whether the last pixel looks like what is not there; colours may have come over from a neighbour."""
+    right, bottom = image.width - 1, image.height - 1
+    pixel = image.crop((right, bottom, right + 1, bottom + 1))
+    levels = pixel.getchannel("K") if image.mode == "CMYK" else pixel.convert("L")
+    return int(np.asarray(levels)[0, 0]) in _NOTHING
 
 
 def _equal(one: Image.Image, other: Image.Image) -> bool:

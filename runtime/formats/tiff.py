@@ -11,6 +11,7 @@ from PIL import ExifTags, Image, TiffImagePlugin
 
 from mrs.runtime.errors import PictureError
 from mrs.runtime.formats import libtiff
+from mrs.runtime.formats.jpeg import check_piece
 from mrs.runtime.formats.loaded import ALPHA, DEEP_RESULT, RESULT, STORED, Loaded, check_mode, refuse_frames
 from mrs.runtime.picture_limits import Budget
 
@@ -24,7 +25,6 @@ _REDUCED, _MASK = 1, 4  # bits of the kind
 _OLD_REDUCED = 2
 _RAW = (32803, 34892)  # photometric interpretations of a camera's sensor: filter array, linear
 _PLAIN, _JPEG = 1, 7  # compressions
-_END_OF_JPEG, _LONGEST_PADDING = b"\xff\xd9", 16
 
 _VALUES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _MOST_VALUES = 1024
@@ -206,7 +206,6 @@ def _check_pieces(file: BinaryIO, tags: Any, budget: Budget) -> int:
         if length < least or offset + max(least, 0 if plain else length) > budget.length:
             raise ValueError(f"cut short: the data of its {named} ends before the pixels of number {place} of {needed}")
         if jpeg and lengths is not None:
-            file.seek(offset + max(0, length - _LONGEST_PADDING))
-            if not file.read(min(length, _LONGEST_PADDING)).rstrip(b"\0").endswith(_END_OF_JPEG):
-                raise ValueError(f"cut short: number {place} of its {needed} {named} has no end")
-    return int(row * rows)
+            file.seek(offset)
+            check_piece(file.read(length), budget)
+    return 0 if plain else int(row * rows)

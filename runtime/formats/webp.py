@@ -12,8 +12,9 @@ from mrs.runtime.formats.loaded import ALPHA, RESULT, STORED, Loaded, check_mode
 from mrs.runtime.picture_limits import Budget
 
 _ANIMATION = 0x02  # of the flags in VP8X
-# Bytes for each pixel besides the decoded picture and the result: two canvases, and the frame as Python has it.
-_CANVASES = 12
+# Bytes for each pixel besides the decoded picture and the result: the canvas, and its copy for Python. A second canvas,
+# for animations, is never touched.
+_CANVASES = 8
 
 
 def size(file: BinaryIO, budget: Budget) -> tuple[int, int]:

@@ -170,3 +170,58 @@ def test_only_a_usable_resolution_is_kept(dpi: object, expected: tuple[float, fl
     image = Image.new("L", (1, 1))
     image.info["dpi"] = dpi
     assert source_resolution(image) == expected
+
+
+WIDTH_TAG, HEIGHT_TAG, X_RESOLUTION, Y_RESOLUTION = 256, 257, 282, 283
+PIXEL_X, PIXEL_Y, FOCAL_X, FOCAL_Y, RELATED_X, RELATED_Y = 0xA002, 0xA003, 0xA20E, 0xA20F, 0x1001, 0x1002
+
+
+def sized_exif(orientation: int) -> bytes:
+    """All tags that state a size or a resolution, with what a camera would write for 4000x3000 pixels, x unlike y."""
+    exif = Image.Exif()
+    exif[ORIENTATION], exif[WIDTH_TAG], exif[HEIGHT_TAG], exif[X_RESOLUTION], exif[Y_RESOLUTION] = (
+        orientation, 4000, 3000, 300.0, 150.0,
+    )  # fmt: skip
+    exif[CAMERA] = {
+        PIXEL_X: 4000,
+        PIXEL_Y: 3000,
+        FOCAL_X: 2.0,
+        FOCAL_Y: 1.0,
+        INTEROP: {RELATED_X: 4000, RELATED_Y: 3000},
+    }
+    return exif.tobytes()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_sizes_and_resolutions_are_those_of_the_upright_picture(orientation: int) -> None:
+    upright, found = upright_exif(sized_exif(orientation), (4000, 3000))
+    assert upright is not None
+    assert found == orientation
+    width, height = (4000, 3000) if orientation < 5 else (3000, 4000)
+    x, y = (2, 1) if orientation < 5 else (1, 2)
+    main = tags(upright)
+    assert (main[WIDTH_TAG], main[HEIGHT_TAG]) == (width, height)
+    assert (main[X_RESOLUTION], main[Y_RESOLUTION]) == (150 * x, 150 * y)
+    camera, interop = main.get_ifd(CAMERA), main.get_ifd(INTEROP)
+    assert (camera[PIXEL_X], camera[PIXEL_Y]) == (width, height)
+    assert (camera[FOCAL_X], camera[FOCAL_Y]) == (x, y)
+    assert (interop[RELATED_X], interop[RELATED_Y]) == (width, height)
+
+
+def test_a_size_that_was_wrong_is_put_right_in_place() -> None:
+    original = sized_exif(1)
+    upright, _ = upright_exif(original, (70000, 20))
+    assert upright is not None
+    assert len(upright) == len(original)
+    assert tags(upright).get_ifd(CAMERA)[PIXEL_X] == 70000
+
+
+@pytest.mark.parametrize("start", [0, 10**6, 2**32 - 1])
+def test_a_damaged_sub_directory_costs_only_itself(start: int) -> None:
+    data = bytearray(sized_exif(6))
+    place = data.index(b"\x69\x87") if data[6:8] == b"II" else data.index(b"\x87\x69")
+    data[place + 8 : place + 12] = start.to_bytes(4, "little" if data[6:8] == b"II" else "big")
+    upright, found = upright_exif(bytes(data), (4000, 3000))
+    assert upright is not None
+    assert found == 6
+    assert tags(upright)[WIDTH_TAG] == 3000

@@ -24,6 +24,7 @@ from mrs.commands import hands
 from mrs.runtime.errors import BackendError
 from mrs.runtime.pictures import read_picture, write_picture
 from mrs.runtime.session import Restorer
+from tests.runtime.picture_files import tiff
 
 # Far longer than any of this takes: only a test that fails waits for it.
 LONG = 20.0
@@ -220,6 +221,16 @@ def test_an_unreadable_folder_fails_alone(run, plan, pictures, tmp_path, monkeyp
     assert "Permission denied; hint: " in first
     assert summary.startswith("restored 3 of 3 pictures in ")
     assert ", 0 failed, 1 unreadable -> " in summary
+
+
+def test_what_is_odd_in_metadata_is_no_line_of_its_own(run, plan, tmp_path, out) -> None:
+    tags = {256: (16,), 257: (16,), 258: (8,), 259: (1,), 262: (1,), 277: (1, 1), 278: (16,)}
+    (tmp_path / "odd.tif").write_bytes(tiff(tags, bytes(256)))
+    with pytest.warns(UserWarning, match="tag 277 had too many entries"):
+        read_picture(tmp_path / "odd.tif")
+    result = run("restore", plan, tmp_path / "odd.tif", "-o", out)
+    assert result.code == 0
+    assert result.err.count("\n") == 1
 
 
 def test_limits_of_pictures(run, plan, picture, out, refuse_restore) -> None:
