@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, help="use only the first pictures")
     parser.add_argument("--rows", type=Path, help="append the figures to this file")
     options = parser.parse_args()
-    pictures = [path for path, _ in find_pictures([options.folder])][: options.most]
+    pictures = [path for path, _ in find_pictures([options.folder]).pictures][: options.most]
     chosen = {name: SOLVERS[name] for name in options.only or SOLVERS}
     measure(pictures, chosen, options.weights, options.degradation, options.rows)
 

@@ -6,6 +6,7 @@ import argparse
 import errno
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -47,6 +48,9 @@ def guarded(run: Callable[[], int]) -> int:
     handler = _Notes()
     handler.setFormatter(logging.Formatter("note: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    # Pillow warns of what is odd in a picture's metadata; what is wrong with a picture is told in our own line.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     try:
         return run()
     except MrsError as error:

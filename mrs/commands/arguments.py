@@ -33,6 +33,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def pixels(text: str) -> int:
+    """A number of pixels."""
+    if not re.fullmatch(r"\d{1,15}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels")
+    return int(text)
+
+
 def natural(text: str) -> int:
     """A whole number from 0."""
     if not re.fullmatch(r"\d{1,9}", text):
