@@ -74,6 +74,7 @@ def build(
     overwrite: bool = True,
     builder_options: Sequence[str] = (),
     size_range: tuple[tuple[int, int], tuple[int, int]] | None = None,
+    further_sizes: Sequence[tuple[int, int]] = (),
     report: Callable[[str], None] = lambda line: None,
 ) -> Plan:
     """Compile a checkpoint and a solver for this machine.
@@ -99,6 +100,7 @@ def build(
         overwrite: whether `plan` may be replaced where it exists, or appears meanwhile.
         builder_options: settings of TensorRT's builder, such as `optimization-level=5`; see `EngineOptions`.
         size_range: smallest and largest (H, W) that the plan's engine shall serve, of TensorRT.
+        further_sizes: (H, W) for which the plan shall hold engines, too; nothing is measured at these.
         report: called with lines of progress.
 
     Returns:
@@ -117,8 +119,9 @@ def build(
     # The comparison is false for NaN.
     if max_latency is not None and not 0 < max_latency < float("inf"):
         raise InputError(f"max_latency {max_latency} is not a positive number of milliseconds")
-    if len(tuple(size)) != 2 or min(size) < 1 or batch < 1:
-        raise InputError(f"size {size} or batch {batch} is not positive", hint="size is (height, width) in pixels")
+    for each in (size, *further_sizes):
+        if len(tuple(each)) != 2 or min(each) < 1 or batch < 1:
+            raise InputError(f"size {each} or batch {batch} is not positive", hint="size is (height, width) in pixels")
     if backend != "auto":
         backends.get(backend)
     options = engine_options.parse_options(builder_options)
@@ -133,12 +136,13 @@ def build(
         raise InputError(f"folder {plan.parent} of the plan does not exist", hint="make it first")
     source, path, schedule, output = read_source(checkpoint, schedule, output, override_checkpoint)
     net = source.network()
-    _check_memory(source.arch, size, batch)
+    for each in (size, *further_sizes):
+        _check_memory(source.arch, each, batch)
     table = tableau(schedule, solver, output)
     reference = _reference(schedule, solver, output)
     arch = source.arch
     pairs = calibration_pairs(calibration, _degradation(source), arch.multiple)
-    padded = (-(-size[0] // arch.multiple) * arch.multiple, -(-size[1] // arch.multiple) * arch.multiple)
+    padded, *further = (_padded(each, arch.multiple) for each in (size, *further_sizes))
     if size_range is not None:
         options = engine_options.with_range(options, size_range, (batch, *padded), arch.multiple)
     # From here on nothing is wrong with the arguments.
@@ -186,9 +190,23 @@ def build(
     report(f"compiling for {chosen.name} {selection.chosen.precision}")
     form = GraphShape.parse(selection.chosen.form)
     graph = graph_of(calibrated, form, selection.chosen.precision)
-    engine = mixed.compile_network(
-        chosen, graph, loop.modulation, (batch, 2 * arch.channels, *padded), selection.chosen.precision, threads
-    ).export()
+
+    def compiled(sides: tuple[int, int]) -> bytes | None:
+        shape = (batch, 2 * arch.channels, *sides)
+        return mixed.compile_network(
+            chosen, graph, loop.modulation, shape, selection.chosen.precision, threads
+        ).export()
+
+    engine = compiled(padded)
+    others: dict[tuple[int, int, int], bytes] = {}
+    for sides in dict.fromkeys(further):
+        known = sides == padded or (chosen.name == "tensorrt" and options.covers((batch, *sides)))
+        made_for = None if known or engine is None else compiled(sides)
+        if made_for is not None:
+            report(f"compiled for {sides[0]}x{sides[1]} too")
+            others[batch, *sides] = made_for
+    if further and engine is None:
+        report(f"{chosen.name} has no engines to keep: every size is compiled when it is first met")
     manifest = _manifest(path, source, schedule, solver, output, table, shape, measured, len(pairs), threads)
     claims = _claims(source, path, schedule, output)
     said = len(claims) == len(PROCESS) + 1 and all(own == used for own, used in claims.values())
@@ -198,11 +216,13 @@ def build(
         manifest["engine_options"] = options.to_dict()
         if options.hardware != "same":
             manifest["fingerprint"]["compatible"] = options.hardware
+    if others:
+        manifest["further_shapes"] = [list(each) for each in others]
     if max_latency is not None:
         manifest["latency"] = {"max_ms": max_latency, "evaluations": [fit.to_dict() for fit in measured.evaluations]}
     made = Plan(
         manifest, graphs[form], loop.modulation, engine, _timetable(net, schedule.T),
-        graph if selection.chosen.precision in QUANTISED else None,
+        graph if selection.chosen.precision in QUANTISED else None, others,
     )  # fmt: skip
     for line in made.warnings:
         report(f"warning: {line}")
@@ -265,6 +285,11 @@ def _find(checkpoint: str | Path) -> Path:
     path = Path(checkpoint)
     shipped = WEIGHTS / f"{checkpoint}.safetensors"
     return shipped if not os.path.exists(path) and path.name == str(checkpoint) and shipped.is_file() else path
+
+
+def _padded(size: tuple[int, int], multiple: int) -> tuple[int, int]:
+    height, width = (-(-side // multiple) * multiple for side in size)
+    return height, width
 
 
 def _check_memory(arch: Architecture, size: tuple[int, int], batch: int) -> None:

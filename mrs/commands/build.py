@@ -33,6 +33,7 @@ EPILOG = """\
 examples:
   mrs-trt build rain -o rain.mrsplan                      shipped weights
   mrs-trt build lastest_EMA.pth -o derain.mrsplan --size 512x512 --steps 10
+  mrs-trt build rain -o many.mrsplan --size 256x256 --size 512x768
   mrs-trt build net.pth -o net.mrsplan --published --solver sde-2 --steps 20
   mrs-trt build net.pth -o net.mrsplan --solver tuned.json          see mrs-trt tune
   mrs-trt build rain -o rain.onnx --target onnx-sampler   one file for any ONNX engine
@@ -42,7 +43,7 @@ TARGETS = ("plan", "onnx-sampler", "triton-repository")
 SUFFIX = ".onnx"
 # What a plan is compiled and measured for, with the values that say nothing.
 OF_PLANS = {
-    "size": (256, 256), "batch": 1, "backend": "auto", "precision": "auto", "device": "auto", "max_latency": None,
+    "size": None, "batch": 1, "backend": "auto", "precision": "auto", "device": "auto", "max_latency": None,
     "calibration": None, "threads": None, "measure_again": False,
     "size_range": None, "engine_option": None,
 }  # fmt: skip
@@ -78,8 +79,9 @@ def add_parser(commands: arguments.SubParsers) -> None:
         "--overwrite", action="store_true", help="replace PLAN where it exists; in a repository, config.pbtxt alone"
     )
     parser.add_argument(
-        "--size", type=arguments.size, default=(256, 256), metavar="HxW",
-        help="size to compile ahead for, default 256x256; every other size works too and is compiled when first met",
+        "--size", type=arguments.size, action="append", metavar="HxW",
+        help="size to compile ahead for, default 256x256; may be repeated, everything is measured at the first; every "
+        "other size works too and is compiled when first met",
     )  # fmt: skip
     parser.add_argument("--batch", type=arguments.positive, default=1, metavar="N", help="pictures at once, default 1")
     parser.add_argument(
@@ -173,10 +175,12 @@ def run(options: argparse.Namespace) -> int:
         )  # fmt: skip
         emit(made.summary())
         return 0
+    size, *further_sizes = options.size or [(256, 256)]
     make = partial(
         build,
         options.checkpoint,
-        size=options.size,
+        size=size,
+        further_sizes=further_sizes,
         batch=options.batch,
         solver=solver,
         schedule=schedule,

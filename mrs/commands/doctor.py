@@ -44,7 +44,9 @@ def run(options: argparse.Namespace) -> int:
     """Print the report; 0 where at least one backend can run, else 1."""
     emit(f"mrs-trt      {__version__}, Python {platform.python_version()} at {sys.executable}")
     emit(f"system       {_safely(platform.platform)}")
-    for label, probe in (("processor", _processor), ("memory", _memory), ("kernels", _kernels), ("gpu", _gpu)):
+    for label, probe in (
+        ("processor", _processor), ("memory", _memory), ("kernels", _kernels), ("gpu", _gpu), ("cache", _cache),
+    ):  # fmt: skip
         emit(f"{label:<12} {_safely(probe)}")
     emit("\nlibraries")
     for name, purpose in LIBRARIES:
@@ -89,6 +91,17 @@ def _kernels() -> str:
     from mrs.kernels import cpu
 
     return "compiled" if cpu.compiled() else "NumPy (slower): install a C compiler and reinstall mrs-trt"
+
+
+def _cache() -> str:
+    from mrs.runtime.network_cache import NetworkCache
+
+    cache = NetworkCache()
+    found = cache.contents()
+    if found.trouble:
+        return f"not used: {found.folder or ''} {found.trouble}".replace("  ", " ")
+    networks = f"{found.count} compiled network{'s' * (found.count != 1)}"
+    return f"{found.folder}: {networks}, {found.size / 2**20:.1f} MiB of at most {cache.most >> 20}"
 
 
 def _backends() -> tuple[bool, list[str]]:

@@ -52,7 +52,7 @@ def summary(manifest: dict[str, Any]) -> str:
         ("network", "{} width {}, blocks {} / {} / {}".format(network["name"], network["width"], *blocks)),
         ("schedule", _schedule(schedule)),
         ("solver", _solver(solver)),
-        ("compiled for", f"{height}x{width}, batch {count}, {manifest['threads']} threads"),
+        ("compiled for", f"{height}x{width}, batch {count}, {manifest['threads']} threads{_further(manifest)}"),
         ("machine", f"{manifest['fingerprint']['processor']} ({manifest['fingerprint']['backend']})"),
         ("chosen", _name(manifest) + _exactly(manifest["precision"])),
         ("made", f"{manifest['made_at']} by {manifest['made_by']}"),
@@ -85,6 +85,12 @@ def summary(manifest: dict[str, Any]) -> str:
     if "latency" in manifest:
         text += ["", *_evaluations(manifest)]
     return "\n".join(text)
+
+
+def _further(manifest: dict[str, Any]) -> str:
+    """For which other sizes there are engines."""
+    shapes = manifest.get("further_shapes", [])
+    return f"; also {', '.join(f'{height}x{width}' for _, height, width in shapes)}" if shapes else ""
 
 
 def _why(manifest: dict[str, Any]) -> list[str]:

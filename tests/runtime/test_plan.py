@@ -9,6 +9,7 @@ import os
 import struct
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -385,6 +386,7 @@ WRONG = {
     "network.bytes_per_pixel": [None, 0, 1.5],
     "network": [None, "NAFNet"],
     "shape": [None, [16, 24], [1, 16, 24, 3], [1, 16.0, 24], [1, 0, 24], "abc", 3],
+    "further_shapes": [None, {}, 3, [1, 8, 8], [[1, 8]], [[1, 8, 0]], [[1, 8, "8"]], [[1, 8, 8]] * 2, [[1, 16, 24]]],
     "backend": [None, 3],
     "precision": [None, ["fp32"]],
     "fingerprint": [None, "Linux", {}, {"system": 1}],
@@ -412,7 +414,7 @@ def test_times_that_do_not_fit_the_rows(saved: Path) -> None:
     refused(saved, "table.times in its manifest")
 
 
-@pytest.mark.parametrize("field", list(WRONG))
+@pytest.mark.parametrize("field", [field for field in WRONG if field != "further_shapes"])
 def test_a_field_that_is_missing(saved: Path, field: str) -> None:
     def change(manifest: dict[str, Any]) -> None:
         *outer, last = field.split(".")
@@ -422,6 +424,38 @@ def test_a_field_that_is_missing(saved: Path, field: str) -> None:
 
     change_manifest(saved, change)
     refused(saved, rf"is damaged: {field}(\.\w+)? in its manifest is missing or wrong")
+
+
+# Engines for further shapes
+
+
+@pytest.fixture
+def many(plan: Plan, tmp_path: Path) -> Path:
+    """With engines for three shapes."""
+    shapes = [[1, 32, 48], [2, 16, 24]]
+    engines = {(1, 32, 48): b"a larger one", (2, 16, 24): b"for two"}
+    path = tmp_path / "many.mrsplan"
+    replace(plan, manifest={**plan.manifest, "further_shapes": shapes}, further=engines).save(path)
+    return path
+
+
+def test_engines_for_further_shapes(many: Path, saved: Path) -> None:
+    assert read_plan(many).engines == {
+        (1, 16, 24): b"an engine", (1, 32, 48): b"a larger one", (2, 16, 24): b"for two",
+    }  # fmt: skip
+    assert {"engine.1x32x48.bin", "engine.2x16x24.bin"} <= members(many).keys()
+    assert read_plan(saved).engines == {(1, 16, 24): b"an engine"}
+    assert replace(read_plan(saved), engine=None).engines == {}
+
+
+def test_an_engine_that_the_manifest_promises_and_the_plan_lacks(many: Path) -> None:
+    change_manifest(many, lambda manifest: manifest["further_shapes"].append([1, 64, 64]))
+    refused(many, "lacks engine.1x64x64.bin")
+
+
+def test_a_further_engine_is_read_by_its_digest(many: Path) -> None:
+    write(many, {**members(many), "engine.2x16x24.bin": b"for too"})
+    refused(many, "engine.2x16x24.bin does not have the digest in its manifest")
 
 
 # The members' contents

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from mrs import Schedule, Solver
 from mrs.runtime import backends
+from mrs.runtime.backends.onnxruntime import OnnxRuntimeNetwork
 from mrs.runtime.plan import read_plan
 from mrs.solver import RECOMMENDED
 
@@ -36,10 +37,9 @@ def build(run, golden, tmp_path):
             "-q",
             "--backend",
             "onnxruntime",
-            "--size",
-            "16x16",
             "--threads",
             1,
+            *(() if "--size" in arguments else ("--size", "16x16")),
             *arguments,
         )
         assert (result.code, result.err) == (0, "")
@@ -157,6 +157,29 @@ def test_flags_of_the_plan(build) -> None:
     # Padded to the network's multiple of 4.
     assert manifest["shape"] == [2, 20, 24]
     assert (manifest["threads"], manifest["output"], manifest["precision"]) == (1, "velocity", "fp32")
+
+
+def test_further_sizes_have_engines_of_their_own(run, golden, tmp_path, monkeypatch) -> None:
+    # The backend that compiles fastest, as if its engines could be kept.
+    monkeypatch.setattr(OnnxRuntimeNetwork, "export", lambda network: repr(network.packed.shape).encode())
+    path = tmp_path / "made.mrsplan"
+    sizes = ["--size", "16x16", "--size", "18x21", "--size", "20x24", "--size", "15x15"]
+    flags = ["--backend", "onnxruntime", "--threads", 1, "--steps", 2]
+    result = run("build", golden.weights, "-o", path, *sizes, *flags)
+    assert result.code == 0, result.err
+    # Once each, where they are padded to the same; the first is what was measured.
+    assert "compiled for  16x16, batch 1, 1 threads; also 20x24" in result.out
+    plan = read_plan(path)
+    assert (plan.manifest["shape"], plan.manifest["further_shapes"]) == ([1, 16, 16], [[1, 20, 24]])
+    assert plan.engines == {(1, 16, 16): b"(1, 6, 16, 16)", (1, 20, 24): b"(1, 6, 20, 24)"}
+
+
+def test_an_engine_that_cannot_be_kept_is_compiled_when_first_met(run, golden, tmp_path) -> None:
+    path = tmp_path / "made.mrsplan"
+    flags = ["--backend", "onnxruntime", "--threads", 1, "--steps", 2]
+    result = run("build", golden.weights, "-o", path, "--size", "8x8", "--size", "12x12", *flags)
+    assert "onnxruntime has no engines to keep: every size is compiled when it is first met" in result.err
+    assert read_plan(path).further == {}
 
 
 def test_calibration_on_own_pictures(build, pictures) -> None:

@@ -33,8 +33,24 @@ def test_a_sound_machine(run) -> None:
     assert str(machine.threads()) in line_of(result.out, "processor")
     assert "GiB free" in line_of(result.out, "memory")
     assert line_of(result.out, "kernels").split(maxsplit=1)[1].startswith(("compiled", "NumPy"))
+    assert line_of(result.out, "cache").endswith("mrs-trt/networks: 0 compiled networks, 0.0 MiB of at most 1024")
     assert len([line for line in result.out.splitlines() if line.startswith("  onnxruntime ")]) == 2
     assert "runs fp32" in result.out
+
+
+def test_the_cache_of_compiled_networks(run, monkeypatch) -> None:
+    from mrs.runtime.network_cache import NetworkCache, key_of
+    from mrs.runtime.user_cache import user_cache
+
+    NetworkCache().write(key_of(number=1), bytes(3 << 19))
+    assert line_of(run("doctor").out, "cache").endswith("networks: 1 compiled network, 1.5 MiB of at most 1024")
+    (user_cache() / "networks").chmod(0o777)
+    line = line_of(run("doctor").out, "cache")
+    assert "not used: " in line
+    assert line.endswith("mrs-trt/networks may be written by others: chmod 700 it")
+    monkeypatch.setattr("mrs.runtime.network_cache.user_cache", lambda: None)
+    line = line_of(run("doctor").out, "cache")
+    assert line.endswith("not used: this user has no home folder, and XDG_CACHE_HOME is not set")
 
 
 def test_every_library_and_backend_is_listed(run) -> None:

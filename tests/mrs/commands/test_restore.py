@@ -21,6 +21,7 @@ from PIL import Image, ImageCms
 
 import mrs
 from mrs.commands import hands
+from mrs.runtime import backends
 from mrs.runtime.errors import BackendError
 from mrs.runtime.pictures import read_picture, write_picture
 from mrs.runtime.session import Restorer
@@ -104,9 +105,19 @@ def test_options_reach_the_restorer(run, plan, picture, out, monkeypatch) -> Non
     real = session.Restorer
     monkeypatch.setattr(session, "Restorer", lambda plan, **options: asked.append(options) or real(plan, **options))
     flags = ["--backend", "onnxruntime", "--precision", "fp32", "--threads", 1, "--memory", 64, "--no-graphs"]
+    flags += ["--no-engine", "--no-cache"]
     assert run("restore", plan, picture, "-o", out, *flags).code == 0
-    expected = {"backend": "onnxruntime", "precision": "fp32", "threads": 1, "memory": 64 << 20, "graphs": False}
+    choice = session.Choice(backends.get("onnxruntime"), "fp32", settled=True)
+    expected = {"choice": choice, "threads": 1, "memory": 64 << 20, "graphs": False, "engine": False, "cache": False}
     assert asked == [expected | {"workers": 1, "device": None}]
+
+
+@pytest.mark.parametrize("flags", [[], ["--no-engine"], ["--no-cache"]], ids=str)
+def test_without_flags_engines_and_the_cache_are_used(run, plan, picture, out, loaded, flags: list[str]) -> None:
+    assert run("restore", plan, picture, "-o", out, *flags).code == 0
+    (restorer,) = loaded
+    assert restorer._networks._engine == ("--no-engine" not in flags)
+    assert (restorer._networks._cache is not None) == ("--no-cache" not in flags)
 
 
 def test_a_precision_that_the_backend_does_not_run(run, plan, picture, out) -> None:
