@@ -56,6 +56,9 @@ def run(options: argparse.Namespace) -> int:
     emit("\nbackends (those on cuda need the gpu above, too)")
     usable, lines = _backends()
     emit("\n".join(lines))
+    advice = [line for line in (_safely(probe) for probe in (_torch, _tools, _two_runtimes)) if line]
+    if advice:
+        emit("\n  ".join(["\nto do", *advice]))
     if not usable:
         emit("\nno backend can run here: pip install openvino")
     return 0 if usable else 1
@@ -102,6 +105,46 @@ def _cache() -> str:
         return f"not used: {found.folder or ''} {found.trouble}".replace("  ", " ")
     networks = f"{found.count} compiled network{'s' * (found.count != 1)}"
     return f"{found.folder}: {networks}, {found.size / 2**20:.1f} MiB of at most {cache.most >> 20}"
+
+
+def _torch() -> str:
+    """What to do about torch on a machine with a GPU; a backend would tell the first reason that it meets, not all."""
+    if not _has_gpu():
+        return ""
+    try:
+        import torch
+    except (ImportError, OSError):
+        # Why is said above.
+        return ""
+    from mrs.runtime.backends.torch import FOR_CPUS
+
+    return FOR_CPUS if torch.version.cuda is None and torch.version.hip is None else ""
+
+
+def _tools() -> str:
+    """What to install for Triton on a machine with a GPU."""
+    from mrs.runtime.toolchain import missing_tool
+
+    return (missing_tool() or "") if _has_gpu() else ""
+
+
+def _two_runtimes() -> str:
+    """What to do where both builds of ONNX Runtime are installed: they have the same files, and one lost its own."""
+    if MISSING in (_version("onnxruntime"), _version("onnxruntime-gpu")):
+        return ""
+    both, one = "pip uninstall -y onnxruntime onnxruntime-gpu", "pip install 'mrs-trt[onnxruntime-gpu]'"
+    return f"onnxruntime and onnxruntime-gpu are installed over each other: {both}, then {one}, which serves CPUs too"
+
+
+def _has_gpu() -> bool:
+    from mrs.runtime.driver import read_driver
+    from mrs.runtime.errors import BackendError
+
+    try:
+        read_driver()
+    except BackendError:
+        return False
+    return True
 
 
 def _backends() -> tuple[bool, list[str]]:

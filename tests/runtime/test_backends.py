@@ -358,6 +358,28 @@ def test_torch_is_compiled_whole_and_for_one_shape(tiny, packed, monkeypatch: py
     assert len(ran) == 3
 
 
+def test_torch_computes_exactly_whatever_its_process_has_set(tiny, packed, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    settings: Any = torch.backends
+    network: Any = TORCH.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    plain = output(network, packed, 1)
+    into, seen = network._into, []
+
+    def watched(*given: Any) -> None:
+        seen.append((settings.cudnn.conv.fp32_precision, settings.cuda.matmul.fp32_precision))
+        into(*given)
+
+    monkeypatch.setattr(network, "_into", watched)
+    settings.fp32_precision = "tf32"
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            np.testing.assert_array_equal(output(network, packed, 1), plain)
+    finally:
+        settings.fp32_precision = "none"
+    assert seen == [("ieee", "ieee")]
+
+
 def test_torch_of_both_names() -> None:
     assert [backends.get(name).name for name in ("torch", "torch-eager")] == ["torch", "torch-eager"]
     assert [backends.get(name)._compiled for name in ("torch", "torch-eager")] == [True, False]  # type: ignore[attr-defined]
@@ -376,7 +398,7 @@ def test_torchs_buffers_have_their_channels_last(tiny) -> None:
 def test_rows_of_torch_stay_where_a_graph_has_captured_them(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     network: Any = TORCH.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
     seen: list[int] = []
-    monkeypatch.setattr(network, "_into", lambda packed, vectors, out: seen.append(vectors.data_ptr()))
+    monkeypatch.setattr(network, "_into", lambda packed, vectors, *others: seen.append(vectors.data_ptr()))
     network.evaluate(2)
     network.retime(tiny.modulation[::-1])
     network.evaluate(2)
@@ -394,7 +416,7 @@ def test_torchs_lack_of_memory_is_told_as_it_is(tiny, monkeypatch: pytest.Monkey
     monkeypatch.setattr(network, "_into", fail)
     with pytest.raises(torch.OutOfMemoryError):
         network.evaluate(0)
-    monkeypatch.setattr("mrs.runtime.backends.torch.graph_function", fail)
+    monkeypatch.setattr("mrs.runtime.backends.torch_graph.weights_of", fail)
     with pytest.raises(torch.OutOfMemoryError):
         TORCH.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
 
@@ -576,7 +598,7 @@ def test_torch_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("cuda", "available", "says"),
     [
-        (None, False, "this torch is a build for CPUs: install one for CUDA"),
+        (None, False, "this torch is a build for CPUs: pip uninstall torch, then pip install 'mrs-trt[gpu]'"),
         ("12.8", False, "the GPU is not seen by a build for 12.8"),
         ("12.8", True, None),
     ],
@@ -589,7 +611,11 @@ def test_torch_needs_a_gpu(monkeypatch: pytest.MonkeyPatch, cuda: str | None, av
     monkeypatch.setattr(torch.version, "cuda", cuda)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
     monkeypatch.setattr("mrs.runtime.backends.torch.why_unseen", "the GPU is not seen by a build for {}".format)
+    monkeypatch.setattr("mrs.runtime.backends.torch.missing_tool", lambda: None)
     assert backends.get("torch").missing() == says
+    # A GPU alone does not suffice.
+    monkeypatch.setattr("mrs.runtime.backends.torch.missing_tool", lambda: "there is no C compiler: install gcc")
+    assert backends.get("torch").missing() == (says or "there is no C compiler: install gcc")
 
 
 @pytest.mark.parametrize(

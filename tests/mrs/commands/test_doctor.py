@@ -8,12 +8,13 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from mrs._version import __version__
 from mrs.commands import doctor
-from mrs.runtime import backends, machine
+from mrs.runtime import backends, machine, toolchain
 from mrs.runtime.driver import Driver, Gpu
 from mrs.runtime.errors import BackendError
 
@@ -195,6 +196,73 @@ def test_the_gpu_without_torch(run, monkeypatch, driver, says) -> None:
     result = run("doctor")
     assert result.code == 0
     assert line_of(result.out, "gpu").endswith(says)
+
+
+CPU_BUILD = "this torch is a build for CPUs: pip uninstall torch, then pip install 'mrs-trt[gpu]'"
+NO_COMPILER = "there is no C compiler, which Triton needs: install gcc (apt install gcc), or let CC name one"
+NO_HEADERS = "Python's headers, which Triton needs, are not there"
+
+
+@pytest.fixture
+def gpu_machine(run, monkeypatch, tmp_path):
+    """What doctor says to do on a machine: with a driver or none, a build of torch, and with or without tools."""
+
+    def advice(
+        cuda: str | None = "13.0", driver: bool = True, compiler: bool = True, headers: bool = True
+    ) -> list[str]:
+        def read() -> Driver:
+            if not driver:
+                raise BackendError("no NVIDIA driver is found", "install it")
+            return Driver("580.95.05", "13.0", (Gpu("NVIDIA X", "9.0", 80 << 30),))
+
+        monkeypatch.setattr("mrs.runtime.driver.read_driver", read)
+        monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(version=SimpleNamespace(cuda=cuda, hip=None)))
+        monkeypatch.delenv("CC", raising=False)
+        monkeypatch.setattr(toolchain, "COMPILERS", (sys.executable,) if compiler else ("no-such-compiler",))
+        (tmp_path / "Python.h").touch()
+        monkeypatch.setattr(toolchain, "_headers", lambda: tmp_path if headers else tmp_path / "nothing")
+        _, found, lines = run("doctor").out.partition("\nto do\n")
+        return [line.strip() for line in lines.splitlines()] if found else []
+
+    return advice
+
+
+def test_a_sound_machine_with_a_gpu_has_nothing_to_do(gpu_machine) -> None:
+    assert gpu_machine() == []
+    assert gpu_machine(driver=False, cuda=None, compiler=False) == []
+
+
+@pytest.mark.parametrize(
+    ("machine_", "says"),
+    [
+        ({"cuda": None}, CPU_BUILD),
+        ({"compiler": False}, NO_COMPILER),
+        ({"headers": False}, NO_HEADERS),
+    ],
+    ids=["torch for CPUs", "no compiler", "no headers"],
+)
+def test_a_machine_with_a_gpu_that_lacks_something(gpu_machine, machine_, says) -> None:
+    (line,) = gpu_machine(**machine_)
+    assert line.startswith(says)
+
+
+def test_all_that_is_missing_is_said_at_once(gpu_machine) -> None:
+    assert gpu_machine(cuda=None, compiler=False) == [CPU_BUILD, NO_COMPILER]
+
+
+@pytest.mark.parametrize("absent", [None, "onnxruntime", "onnxruntime-gpu"])
+def test_two_builds_of_onnxruntime(gpu_machine, monkeypatch, absent) -> None:
+    def version(name: str) -> str:
+        if name == absent:
+            raise PackageNotFoundError(name)
+        return "1.31.0"
+
+    monkeypatch.setattr(doctor, "version", version)
+    found = gpu_machine(driver=False)
+    assert len(found) == (absent is None)
+    if found:
+        assert found[0].startswith("onnxruntime and onnxruntime-gpu are installed over each other: pip uninstall -y ")
+        assert "pip install 'mrs-trt[onnxruntime-gpu]'" in found[0]
 
 
 def test_a_system_that_tells_nothing(run, monkeypatch) -> None:
