@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.time_limit import pytest_addoption, pytest_timeout_cancel_timer, pytest_timeout_set_timer  # noqa: F401
+
 try:
     from hypothesis import settings
 except ModuleNotFoundError:
