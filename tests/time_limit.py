@@ -9,8 +9,10 @@ from __future__ import annotations
 import faulthandler
 import os
 import sys
-import time
 from threading import Thread
+
+# By name: tests replace the clock of the module.
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -32,7 +34,7 @@ class Watchdog:
 
     def watch(self, item: pytest.Item, seconds: float) -> None:
         """Watch a test, from now on."""
-        self._deadline = time.monotonic() + seconds
+        self._deadline = monotonic() + seconds
         self.watched = item, seconds
         if self._thread is None:
             self._thread = Thread(target=self._look, name="time limit of the tests", daemon=True)
@@ -44,9 +46,9 @@ class Watchdog:
 
     def _look(self) -> None:
         while True:
-            time.sleep(LOOKS)
+            sleep(LOOKS)
             watched = self.watched
-            if watched is not None and time.monotonic() > self._deadline:
+            if watched is not None and monotonic() > self._deadline:
                 _end(*watched)
 
 
