@@ -124,7 +124,7 @@ def _outdated(plan: Path, weights: str, size: tuple[int, int]) -> str | None:
     except MrsError as error:
         return f"the old one is of no use: {error.message}"
     path = Path(weights) if os.path.exists(weights) else WEIGHTS / f"{weights}.safetensors"
-    made_from: dict[str, Any] = manifest.get("checkpoint", {})
+    made_from: dict[str, Any] = manifest["checkpoint"] if isinstance(manifest.get("checkpoint"), dict) else {}
     for what, old, new in (
         ("other weights", made_from.get("sha256"), _sha256(path)),
         ("another solver", manifest.get("solver"), RECOMMENDED.to_dict()),

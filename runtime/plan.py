@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import struct
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +28,7 @@ from mrs.kernels.row import Row
 from mrs.runtime.atomic import replacing
 from mrs.runtime.backends.protocol import QUANTISED
 from mrs.runtime.errors import BackendError, PlanError
-from mrs.runtime.onnx_guard import check_self_contained
+from mrs.runtime.onnx_guard import check_network
 from mrs.runtime.regular_files import open_regular
 
 FORMAT = "mrs-trt plan"
@@ -137,11 +138,20 @@ def read_plan(path: str | Path) -> Plan:
     missing = {GRAPH, MODULATION, quantised or GRAPH} - members.keys()
     if missing:
         raise PlanError(f"plan {path} lacks {', '.join(sorted(missing))}", hint="build it again")
-    for name in (GRAPH, quantised or GRAPH):
-        check_self_contained(members[name], f"plan {path}")
     modulation = _vectors(members[MODULATION], path, MODULATION)
     if len(modulation) != len(manifest["table"]["rows"]):
         raise _damaged(path, f"{MODULATION} does not fit its rows")
+    for name, kind in {GRAPH: "fp32", **({quantised: manifest["precision"]} if quantised else {})}.items():
+        network, about = check_network(members[name], f"plan {path}", kind), manifest["network"]
+        wrong = (
+            "network.channels" if network.channels != about["channels"]
+            else "network.multiple" if network.multiple != about["multiple"]
+            else "network.bytes_per_pixel" if network.bytes_per_pixel > about["bytes_per_pixel"]
+            else MODULATION if network.modulation != modulation.shape[1]
+            else None
+        )  # fmt: skip
+        if wrong is not None:
+            raise _damaged(path, f"{wrong} does not fit {name}")
     timetable = _vectors(members[TIMETABLE], path, TIMETABLE) if TIMETABLE in members else None
     if timetable is not None and timetable.shape[1] != modulation.shape[1]:
         raise _damaged(path, f"{TIMETABLE} does not fit {MODULATION}")
@@ -202,6 +212,8 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
             stored = entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1
             if not stored or not entry.file_size == entry.compress_size <= size:
                 raise _damaged(path, f"{entry.filename} is not stored as it is")
+        if sum(entry.file_size for entry in entries) > size:
+            raise _damaged(path, "its members lie upon each other")
         if len(set(archive.namelist())) < len(entries):
             raise _damaged(path, "it holds two members of one name")
         yield archive
@@ -246,7 +258,7 @@ def _wrong_fields(manifest: Mapping[str, Any]) -> Iterator[str]:
     yield from (
         f"network.{name}" for name in ("channels", "multiple", "bytes_per_pixel") if not _is_count(network.get(name))
     )
-    if not _is_list(manifest.get("shape"), _is_count, 3):
+    if not _is_list(manifest.get("shape"), _is_count, 3) or math.prod(manifest["shape"]) >= 1 << 31:
         yield "shape"
     if not _are_further_shapes(manifest):
         yield "further_shapes"

@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     manifest = read_plan(options.plan).manifest
     try:
         text = json.dumps(manifest, indent=1) if options.json else f"{summary(manifest)}\n\n{rows(manifest)}"
-    except (KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         # Restoring asks for less than what is printed here.
         raise PlanError(
             f"plan {options.plan} does not describe itself: {error}", hint="build it again, or use --json"
@@ -95,7 +95,10 @@ def _further(manifest: dict[str, Any]) -> str:
 
 def _why(manifest: dict[str, Any]) -> list[str]:
     """The choice in words."""
-    chosen = manifest["selection"]["candidates"][manifest["selection"]["chosen"]]
+    place = manifest["selection"]["chosen"]
+    if type(place) is not int or place < 0:
+        raise ValueError(f"selection.chosen is {place!r:.20}")
+    chosen = manifest["selection"]["candidates"][place]
     ran = [entry for entry in manifest["selection"]["candidates"] if entry["latency_ms"] is not None]
     passed = [entry for entry in ran if entry["passed"]]
     if not chosen["passed"]:

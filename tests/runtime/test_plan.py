@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from mrs.kernels.row import Row
 from mrs.runtime import plan as module
 from mrs.runtime.errors import BackendError, InputError, PlanError
 from mrs.runtime.plan import ENGINE, GRAPH, MODULATION, TIMETABLE, Plan, read_manifest, read_plan
+from tests.runtime.networks import smallest
 
-# The smallest model that the guard lets pass: an empty graph.
-EMPTY_MODEL = b"\x08\x09\x3a\x00"
 MANIFEST: dict[str, Any] = {
-    "network": {"channels": 3, "multiple": 4, "bytes_per_pixel": 160},
+    "network": {"channels": 3, "multiple": 1, "bytes_per_pixel": 160},
     "table": {
         "times": [90.0, 40.0, 0.0],
         "rows": [[0.1 * i for i in range(11)], [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0]],
@@ -41,7 +41,7 @@ MANIFEST: dict[str, Any] = {
 @pytest.fixture
 def plan() -> Plan:
     timetable = np.arange(20, dtype=np.float32).reshape(4, 5)
-    return Plan(MANIFEST, EMPTY_MODEL, timetable[[3, 1]], b"an engine", timetable)
+    return Plan(MANIFEST, smallest().SerializeToString(), timetable[[3, 1]], b"an engine", timetable)
 
 
 @pytest.fixture
@@ -109,8 +109,7 @@ def test_roundtrip(tmp_path: Path, plan: Plan, engine: bytes | None) -> None:
 def test_a_quantised_network(tmp_path: Path, plan: Plan, precision: str) -> None:
     path = tmp_path / "a.mrsplan"
     manifest = {**plan.manifest, "precision": precision}
-    # Another sound model: the same with a name.
-    other = plan.graph + b"\x12\x01x"
+    other = smallest(opset=19).SerializeToString()
     Plan(manifest, plan.graph, plan.modulation, quantised=other).save(path)
     assert f"network.{precision}.onnx" in members(path)
     back = read_plan(path)
@@ -132,7 +131,7 @@ def test_a_plan_without_its_quantised_network(tmp_path: Path, plan: Plan) -> Non
 def test_a_quantised_network_is_guarded_like_the_other(tmp_path: Path, plan: Plan) -> None:
     path = tmp_path / "a.mrsplan"
     Plan({**plan.manifest, "precision": "fp8"}, plan.graph, plan.modulation, quantised=b"no model").save(path)
-    refused(path, "no readable ONNX model")
+    refused(path, "its network is none of this program's")
     content = members(path)
     write(path, {**content, "network.fp8.onnx": plan.graph})
     refused(path, "network.fp8.onnx does not have the digest")
@@ -462,9 +461,10 @@ def test_a_further_engine_is_read_by_its_digest(many: Path) -> None:
 
 
 def test_a_graph_with_weights_in_other_files(saved: Path) -> None:
-    # graph { initializer { data_location: EXTERNAL } }
-    rewrite(saved, graph=b"\x3a\x04\x2a\x02\x70\x01")
-    refused(saved, "keeps weights in other files")
+    model = smallest()
+    model.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
+    rewrite(saved, graph=model.SerializeToString())
+    refused(saved, "its network is none of this program's: a field 14 of type 0")
 
 
 @pytest.mark.parametrize(
@@ -489,4 +489,4 @@ def test_warnings_of_the_build(saved: Path) -> None:
 @pytest.mark.parametrize("graph", [b"", b"no model"])
 def test_a_graph_that_is_no_model(saved: Path, graph: bytes) -> None:
     rewrite(saved, graph=graph)
-    refused(saved, "no readable ONNX model")
+    refused(saved, "its network is none of this program's")
