@@ -55,8 +55,8 @@ bench: $(STAMP) ## measure; the machine should do nothing else meanwhile
 
 # Needs nothing of .venv: on a machine with a GPU the Python that has torch for CUDA will do, without an install.
 GPU_PYTHON ?= $(PYTHON)
-gpu: ## test and time kernels and restores on an NVIDIA GPU (PARTS=tests, kernels or restores runs one, GPU_PYTHON=python3.12 picks a Python)
-	@PYTHONPATH=.$${PYTHONPATH:+:$$PYTHONPATH} $(GPU_PYTHON) -m benchmarks.gpu --commit '$(COMMIT)' $(PARTS)
+gpu: ## time and test restores and kernels on an NVIDIA GPU in 8 minutes (PARTS=tests runs one part, OPTIONS=--skip-measured goes on, GPU_PYTHON=python3.12 picks a Python)
+	@PYTHONPATH=.$${PYTHONPATH:+:$$PYTHONPATH} $(GPU_PYTHON) -m benchmarks.gpu --commit '$(COMMIT)' $(OPTIONS) $(PARTS)
 
 clean: ## remove all that the other targets made, .venv included
 	@rm -rf .venv build dist demo mrs_trt.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -30,8 +31,25 @@ def append(
         **(about() if where is None else where),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    with path.open("a+b") as file:
+        # A process that was ended while it wrote leaves half a line.
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - 1))
+        between = b"" if file.read() in (b"", b"\n") else b"\n"
+        file.write(between + json.dumps(row).encode() + b"\n")
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """All rows of a file, oldest first; none where there is no file. Lines that are no rows do not count."""
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(row, dict) and {"case", "settings", "figures"} <= set(row):
+            found.append(row)
+    return found
 
 
 def about() -> dict[str, Any]:
@@ -58,12 +76,19 @@ def versions(names: Iterable[str]) -> dict[str, str]:
 
 
 def commit() -> str:
-    """Short hash of the checkout's commit, with + where files differ from it; "" outside of a checkout."""
-    here = Path(__file__).parent
+    """Short hash of the checkout's commit, with + where files differ from it; "" outside of a checkout.
+
+    Rows of results, which every run adds to, are no difference.
+    """
     try:
-        head = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+"], cwd=here, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
+        head = _git("describe", "--always")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)benchmarks/results")
+    except (OSError, subprocess.SubprocessError):
         return ""
-    return head.stdout.strip()
+    return head + "+" * bool(changed)
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "--no-optional-locks", *arguments]
+    done = subprocess.run(command, cwd=RESULTS.parent, capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout.strip()

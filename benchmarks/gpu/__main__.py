@@ -1,99 +1,125 @@
 """Tests and measurements on this machine's NVIDIA GPU: `make gpu`, or `python -m benchmarks.gpu [PART ...]`.
 
-`tests` runs the kernels' tests on the device, `kernels` times every kernel, `restores` checks and times whole restores.
-Rows are appended to benchmarks/results/gpu.jsonl. Without a name, all. docs/benchmarks.md says what the rows hold.
+The parts, the most important first: `restores` times whole restores at 256x256 beside torch's own ways, `tests` runs
+the tests on the device, `kernels` times every kernel, `sizes` larger pictures, `engines` every other engine. Each runs
+in processes of its own. Rows are appended to benchmarks/results/gpu.jsonl as they come. Without a name, all.
+docs/benchmarks.md says what the rows hold.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import signal
 import sys
-import time
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu import device, suite
-from benchmarks.gpu.budget import Budget
+from benchmarks.gpu import device
+from benchmarks.gpu.parts import PARTS, SECONDS, Machine, planned, run_parts
+from benchmarks.gpu.processes import Clock, Job, Process, Running, SystemClock, run
 from mrs.cli import Parser, guarded
+from mrs.runtime import machine
 from mrs.runtime.errors import InputError
 
-# Seconds of each part, in their order.
-PARTS = {"tests": 120.0, "kernels": 100.0, "restores": 300.0}
 ROWS = Path(__file__).resolve().parents[1] / "results" / "gpu.jsonl"
+# Seconds until a machine has told what it has, and what a job keeps of its own for its end.
+PROBE, MARGIN = 60.0, 3.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the parts; returns 0, 1 where a result is wrong, 2 where nothing can be measured."""
+    """Run the parts; returns 0, 1 where something is wrong or did not end, 2 where nothing can be measured."""
     parser = Parser(
         prog="python -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
-    shown = ", ".join(f"{name} {seconds:g}" for name, seconds in PARTS.items())
-    parser.add_argument("--seconds", type=float, help=f"to end within, default {shown}")
+    parser.add_argument("--seconds", type=float, help=f"to end within, default {SECONDS:g}, or a part's share of it")
     parser.add_argument("--rows", type=Path, default=ROWS, help="file that the rows are appended to")
     parser.add_argument("--commit", default="", help="what the rows call the checkout, where git cannot tell")
+    parser.add_argument(
+        "--skip-measured", action="store_true",
+        help="leave out what the file has rows of, of the same commit, device, driver and versions",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
-    return guarded(lambda: run(options))
+    return guarded(lambda: measure(options))
 
 
-def run(options: argparse.Namespace) -> int:
+def measure(options: argparse.Namespace) -> int:
     """The parts, one after the other, within the seconds there are."""
-    begin = time.monotonic()
+    clock = SystemClock()
+    begin = clock.now()
     for part in options.parts:
         if part not in PARTS:
             raise InputError(f"part {part!r} is unknown", hint=f"use {', '.join(PARTS)}")
-    asked = [part for part in PARTS if part in options.parts or not options.parts]
-    planned = sum(PARTS[part] for part in asked)
-    end = begin + (planned if options.seconds is None else options.seconds)
-    device.need()
-    from benchmarks import rows
+    asked = sum(PARTS[part] for part in dict.fromkeys(options.parts)) or SECONDS
+    end = begin + (min(SECONDS, asked) if options.seconds is None else options.seconds)
+    device.need_packages()
+    given = {"rows": str(options.rows.resolve()), "skip": options.skip_measured, "commit": options.commit}
+    found = probed(begin + PROBE, starting(given), clock)
+    # Loads NumPy, which was not known to be there.
+    from benchmarks.gpu.kept import Kept, known
 
-    about = device.about(options.commit)
-    keep = partial(rows.append, options.rows, where=about)
-    wrong = False
-    for part in asked:
-        # Each gets its share of what is left.
-        seconds = (end - time.monotonic()) * PARTS[part] / planned
-        planned -= PARTS[part]
-        wrong |= globals()[f"run_{part}"](seconds, keep, about)
-    return int(wrong)
-
-
-def run_tests(seconds: float, keep: Any, about: dict[str, Any]) -> bool:
-    """Whether something failed."""
-    begin = time.monotonic()
-    outcomes = suite.run(seconds)
-    print("\n".join(suite.shown(outcomes)), flush=True)
-    totals = {name: sum(getattr(outcome, name) for outcome in outcomes) for name in ("passed", "failed", "skipped")}
-    trouble = [outcome.file for outcome in outcomes if outcome.trouble]
-    figures = {**totals, "trouble": trouble, "seconds": time.monotonic() - begin}
-    keep("gpu tests", {"files": [outcome.file for outcome in outcomes]}, figures)
-    return bool(trouble) or not outcomes
-
-
-def run_kernels(seconds: float, keep: Any, about: dict[str, Any]) -> bool:
-    """Whether a result was wrong."""
-    from benchmarks.gpu import cases, kernels, report
-
-    # The first compilation by torch loads half of torch.
-    budget = Budget(seconds, {"rivals": 20.0})
-    bench = kernels.Bench(kernels.clock_of(), budget, keep)
-    # What the bars are about first: on a slow machine the time may be over before the end.
-    found = bench.run(cases.bar_cases(), cases.rival_cases(), cases.other_cases())
-    print("\n".join(report.lines(found, about)), flush=True)
-    return bool(found.wrong)
+    about = found["about"]
+    print(f"{about['device']}, driver {about['driver'] or 'unknown'}, commit {about['commit'] or 'unknown'}")
+    if options.skip_measured and not known(about["commit"]):
+        print("note: all is measured again: the files belong to no commit; --commit names one", file=sys.stderr)
+    for name, reason in found["engines"].items():
+        if reason is not None:
+            print(f"skipped: {name}: {reason}")
+    here = Machine(
+        machine.threads(), about["memory_mib"], machine.free_memory(),
+        [name for name, reason in found["engines"].items() if reason is None],
+    )  # fmt: skip
+    kept = Kept(options.rows, about, options.skip_measured)
+    parts = planned(options.parts, end - clock.now(), here)
+    wrong = run_parts(parts, end, kept, starting({**given, "about": about}), clock, say)
+    say(f"--- {clock.now() - begin:.0f} s")
+    for line in wrong:
+        say(f"WRONG: {line}")
+    return int(bool(wrong))
 
 
-def run_restores(seconds: float, keep: Any, about: dict[str, Any]) -> bool:
-    """Whether a result was wrong."""
-    from benchmarks.gpu import restores
+def say(line: str) -> None:
+    """A line, at once."""
+    print(line, flush=True)
 
-    found = restores.Bench(Budget(seconds, restores.EXPECTED), keep).run()
-    print("\n".join(restores.lines(found, about)), flush=True)
-    return bool(found.wrong)
+
+def starting(given: dict[str, Any]) -> Callable[[Job, float], Running]:
+    """Starts workers, which are told their job and what is `given` to all."""
+
+    def start(job: Job, limit: float) -> Running:
+        told = json.dumps({**given, **job.given, "end": limit - MARGIN})
+        command = [sys.executable, "-m", "benchmarks.gpu.worker", job.work, told]
+        return Process(command, job.environment, job.shown)
+
+    return start
+
+
+def probed(end: float, start: Callable[[Job, float], Running], clock: Clock) -> dict[str, Any]:
+    """What the machine has: `about`, words of a row, and `engines`, each with the reason why it cannot run, or None.
+
+    Found out by another process, so that this one holds nothing of the device.
+
+    Raises:
+        InputError: where there is nothing to measure on.
+    """
+    (ended,) = run([Job("looking for a GPU", "probe", shown=False)], end, 1, start, clock)
+    said = ended.output.splitlines()
+    answers = [line for line in said if line.startswith("{")]
+    if ended.trouble or not answers:
+        why = ": ".join([ended.trouble or "it said nothing", *said[-1:]])
+        raise InputError(
+            f"torch could not be asked for a GPU: {why}",
+            hint="run nvidia-smi, and python -c 'import torch; torch.cuda.init()'",
+        )
+    found: dict[str, Any] = json.loads(answers[-1])
+    if "error" in found:
+        raise InputError(found["error"], hint=found["hint"])
+    return found
 
 
 if __name__ == "__main__":
+    # As Ctrl-C: everything that was started is ended too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

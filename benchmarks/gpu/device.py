@@ -13,7 +13,21 @@ from typing import Any
 
 from mrs.runtime.errors import InputError
 
-PACKAGES = ("numpy", "torch", "triton", "pytest")
+PACKAGES = ("numpy", "torch", "triton", "onnx", "PIL", "pytest")
+ANOTHER = "name a Python that has it: make gpu GPU_PYTHON=/path/to/python3"
+
+
+def need_packages() -> None:
+    """Check what can be checked without loading anything.
+
+    Raises:
+        InputError: for a package that is missing.
+    """
+    for name in PACKAGES:
+        if find_spec(name) is None:
+            raise InputError(f"{name} is not installed for {sys.executable}", hint=ANOTHER)
+    if os.environ.get("TRITON_INTERPRET", "0") != "0":
+        raise InputError("TRITON_INTERPRET is set, so that no kernel would run on the GPU", hint="unset it")
 
 
 def need() -> None:
@@ -22,16 +36,11 @@ def need() -> None:
     Raises:
         InputError: for a package that is missing, or no GPU that torch can use.
     """
-    another = "name a Python that has it: make gpu GPU_PYTHON=/path/to/python3"
-    for name in PACKAGES:
-        if find_spec(name) is None:
-            raise InputError(f"{name} is not installed for {sys.executable}", hint=another)
-    if os.environ.get("TRITON_INTERPRET", "0") != "0":
-        raise InputError("TRITON_INTERPRET is set, so that no kernel would run on the GPU", hint="unset it")
+    need_packages()
     import torch
 
     if torch.version.cuda is None:
-        raise InputError(f"torch {torch.__version__} for {sys.executable} is built without CUDA", hint=another)
+        raise InputError(f"torch {torch.__version__} for {sys.executable} is built without CUDA", hint=ANOTHER)
     with warnings.catch_warnings():
         # What it would warn of is said below.
         warnings.simplefilter("ignore")
@@ -72,3 +81,16 @@ def driver(loaded: Path = Path("/proc/driver/nvidia/version")) -> str:
         text = loaded.read_text() if loaded.exists() else ""
     found = re.search(r"\d{3,}\.\d+(\.\d+)?", text)
     return found.group() if found else ""
+
+
+def engines(precision: str) -> dict[str, str | None]:
+    """Backends for NVIDIA GPUs by name, each with the reason why it cannot run here; None where it can."""
+    from mrs.runtime import backends
+
+    found: dict[str, str | None] = {}
+    for name, engine in backends.BACKENDS.items():
+        if engine.device == "cuda":
+            found[name] = engine.missing()
+            if found[name] is None and precision not in engine.precisions():
+                found[name] = f"no {precision} on this GPU"
+    return found

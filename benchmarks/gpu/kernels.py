@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,9 +15,11 @@ from benchmarks.gpu import gate, rivals
 from benchmarks.gpu.budget import Budget
 from benchmarks.gpu.cases import Arrays, Case, bytes_of, launches
 from benchmarks.gpu.clock import Clock, Spread, Work
+from benchmarks.gpu.kept import Kept
 
-Keep = Callable[[str, dict[str, Any], dict[str, Any]], None]
-
+COLD = {"cache": "cold", "time": "between events on the device"}
+# Bytes that any cache holds which is worth a warm figure: the pictures of 256x256 of which the second bar speaks.
+WARM_BYTES = 8 << 20
 COPY_BYTES = 1 << 31  # read and written by the copy that stands for the device's bandwidth
 MOST_WRONG = 3  # after as many failures the others would only repeat them
 
@@ -59,7 +61,8 @@ class Bench:
 
     Attributes:
         clock, budget: to measure with.
-        keep: called with case, settings and figures of each row.
+        kept: the rows; what is among them already is not measured again.
+        say: called with a line for each row.
         device: where the arrays are.
         compiler: of the rivals, see `rivals.rivals`.
         copy_bytes: of the large copy.
@@ -68,7 +71,8 @@ class Bench:
 
     clock: Clock
     budget: Budget
-    keep: Keep
+    kept: Kept
+    say: Callable[[str], object] = print
     device: str = "cuda"
     compiler: Callable[[Any], Any] | None = None
     copy_bytes: int = COPY_BYTES
@@ -79,7 +83,8 @@ class Bench:
     def run(self, first: list[Case], compared: list[Case], rest: list[Case]) -> Findings:
         """Time the first cases, compare others with torch, then time the rest, as far as the budget goes."""
         found = self.findings
-        self.measure_copy()
+        if not self._found("gpu copy", {"bytes": self.copy_bytes, **COLD}, found.copy):
+            self.measure_copy()
         for kind, cases, measure in (
             ("kernel", first, self.measure_kernel),
             ("rivals", compared, self.measure_rivals),
@@ -87,11 +92,26 @@ class Bench:
         ):
             before = len(found.wrong)
             for case in cases:
-                if len(found.wrong) - before < MOST_WRONG:
-                    name = f"{case.name}, {case.shape}" + (" against torch" if kind == "rivals" else "")
+                name = f"{case.name}, {case.shape}" + (" against torch" if kind == "rivals" else "")
+                if not self._measured(case, kind) and len(found.wrong) - before < MOST_WRONG:
                     self.budget.spend(kind, name, lambda: self._guarded(name, measure, case))  # noqa: B023  # at once
         found.left_out += self.budget.left_out
         return found
+
+    def prepare(self, first: list[Case], compared: list[Case]) -> Findings:
+        """Compile what `run` would, with the check that it would make, and measure nothing."""
+        for case in first:
+            if not self._measured(case, "kernel"):
+                self._guarded(case.name, self._pass, case)
+        for case in compared:
+            if not self._measured(case, "rivals"):
+                self._guarded(f"{case.name} against torch", self._compile, case)
+        return self.findings
+
+    def _compile(self, case: Case) -> None:
+        arrays = Arrays(case, self.device)
+        for update in rivals.rivals(case, arrays, self.compiler).values():
+            update()
 
     def measure_copy(self) -> None:
         """The device's bandwidth and an empty kernel's time."""
@@ -99,32 +119,41 @@ class Bench:
         # The first time wakes the device's clocks.
         _, samples = (self.clock.compare(works, self.rounds) for _ in range(2))
         copy, empty = Spread.of(samples["copy"]), Spread.of(samples["empty"])
-        self.findings.copy = {
+        self.findings.copy |= {
             **_named("copy", copy), "bytes": self.copy_bytes, "gb_per_s": _rate(self.copy_bytes, copy.median),
             **_named("empty", empty),
         }  # fmt: skip
-        self.keep("gpu copy", {"bytes": self.copy_bytes, **self._how()}, self.findings.copy)
+        self.kept.add("gpu copy", {"bytes": self.copy_bytes, **COLD}, self.findings.copy)
+        self.say(f"copy: {self.findings.copy['gb_per_s']:.0f} GB/s; an empty kernel: {empty.median:.2f} us")
 
     def measure_kernel(self, case: Case) -> None:
-        """One kernel, beside a copy of as many bytes and an empty kernel."""
+        """One kernel, beside a copy of as many bytes and an empty kernel; small ones from a warm cache too."""
         self._pass(case)
         arrays = Arrays(case, self.device)
         ready = launches(case, arrays)
         read, written = bytes_of(case, ready[0])
-        works = {"kernel": _work(case, arrays, ready), "copy": self._copy(read + written), "empty": _empty()}
+        work = _work(case, arrays, ready)
+        works = {"kernel": work, "copy": self._copy(read + written), "empty": _empty()}
+        if read + written <= WARM_BYTES:
+            works |= {"warm": replace(work, cold=False), "warm empty": replace(_empty(), cold=False)}
         samples = self.clock.compare(works, self.rounds)
-        kernel, copy, empty = (Spread.of(samples[name]) for name in works)
-        above = Spread.of([one - other for one, other in zip(samples["kernel"], samples["empty"], strict=True)])
+        kernel, copy, empty = (Spread.of(samples[name]) for name in ("kernel", "copy", "empty"))
         rate = _rate(read + written, kernel.median)
         figures = {
             **_named("kernel", kernel), "samples": len(samples["kernel"]), "launches": len(ready),
             "read_bytes": read, "written_bytes": written, "gb_per_s": rate,
             "percent_of_copy": 100 * rate / self.findings.copy["gb_per_s"],
             **_named("copy", copy), "percent_of_copy_of_as_many_bytes": 100 * copy.median / kernel.median,
-            "empty_us": empty.median, **_named("above_empty", above),
+            "empty_us": empty.median, **_named("above_empty", _above(samples["kernel"], samples["empty"])),
         }  # fmt: skip
+        if "warm" in samples:
+            figures |= _named("warm", Spread.of(samples["warm"]))
+            figures |= _named("warm_above_empty", _above(samples["warm"], samples["warm empty"]))
         self.findings.kernels[case] = figures
-        self.keep(f"gpu {case.name}", {**case.settings, **self._how()}, figures)
+        self.kept.add(*_row(case, "kernel"), figures)
+        warm = f", warm {figures['warm_us']:.2f}" if "warm_us" in figures else ""
+        percent = f"{figures['percent_of_copy']:.0f} % of the copy"
+        self.say(f"{case.name}, {case.shape}: {kernel.median:.2f} us{warm}, {percent}")
 
     def measure_rivals(self, case: Case) -> None:
         """One kernel and the same update in torch, eager and compiled, by turns."""
@@ -149,7 +178,20 @@ class Bench:
                     f"times_{name}_q3": ratios.q3,
                 }
         self.findings.rivals[case] = figures
-        self.keep(f"gpu {case.name} against torch", {**case.settings, **self._how()}, figures)
+        self.kept.add(*_row(case, "rivals"), figures)
+        times = f"eager {figures['times_eager']:.2f}, compiled {figures['times_compiled']:.2f} times as long"
+        self.say(f"{case.name}, {case.shape} against torch: {figures['kernel_us']:.2f} us, {times}")
+
+    def _found(self, case: str, settings: dict[str, Any], into: dict[str, Any]) -> bool:
+        """Whether there is such a row already, whose figures are then taken."""
+        into |= (row := self.kept.find(case, settings) or {})
+        return bool(row)
+
+    def _measured(self, case: Case, kind: str) -> bool:
+        figures: dict[str, Any] = {}
+        if self._found(*_row(case, kind), figures):
+            (self.findings.rivals if kind == "rivals" else self.findings.kernels)[case] = figures
+        return bool(figures)
 
     def _pass(self, case: Case) -> None:
         """The gate, once for the same compiled kernels."""
@@ -174,8 +216,14 @@ class Bench:
         target = torch.empty_like(source)
         return Work(lambda: target.copy_(source))
 
-    def _how(self) -> dict[str, Any]:
-        return {"cache": "cold", "time": "between events on the device"}
+
+def _row(case: Case, kind: str) -> tuple[str, dict[str, Any]]:
+    """Name and settings of a case's row."""
+    return f"gpu {case.name}" + (" against torch" if kind == "rivals" else ""), {**case.settings, **COLD}
+
+
+def _above(samples: list[float], empty: list[float]) -> Spread:
+    return Spread.of([one - other for one, other in zip(samples, empty, strict=True)])
 
 
 def _work(case: Case, arrays: Arrays, ready: list[Any]) -> Work:

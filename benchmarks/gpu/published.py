@@ -16,17 +16,16 @@ from mrs.export.nafnet import ConditionalNAFNet
 from mrs.table import Table
 
 Restore = Callable[[torch.Tensor], torch.Tensor]
-FORMS = ("eager fp32", "eager bf16", "compile bf16")
 
 
 def published(net: ConditionalNAFNet, table: Table, form: str, compiler: Callable[..., Any] = torch.compile) -> Restore:
-    """The loop with a network in one of FORMS.
+    """The loop with a network in a form.
 
     Args:
         net: float32, on the device.
         table: of two predictions at most.
-        form: precision of the network, and whether it runs operation by operation or through torch.compile with graphs
-            of torch's own, the mode that torch recommends for small batches.
+        form: of parts.FORMS: whether the network runs operation by operation or through torch.compile with graphs of
+            torch's own, the mode that torch recommends for small batches; and its precision.
         compiler: `torch.compile`.
 
     Returns:

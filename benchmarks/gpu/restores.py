@@ -1,13 +1,13 @@
-"""Whole restores on the device: whether a graph does what the loop does, and how long every engine takes."""
+"""Whole restores on the device: how long every engine takes, beside torch's own ways to do the same."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from functools import partial
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.gpu.budget import Budget
-from benchmarks.gpu.published import FORMS, published
+from benchmarks.gpu.kept import Kept
+from benchmarks.gpu.parts import COMPILED, ENGINE, FORMS
+from benchmarks.gpu.published import published
 from benchmarks.networks import REFUSION, random_network
 from mrs import Schedule, Solver, Table, tableau
 from mrs.export.forms import first
@@ -26,36 +28,45 @@ from mrs.runtime import backends, machine
 from mrs.runtime.plan import Plan
 from mrs.runtime.session import Restorer
 
-Keep = Callable[[str, dict[str, Any], dict[str, Any]], None]
 # A small network for what does not depend on its size.
 SMALL = Architecture(width=16, enc_blocks=(1, 1), mid_blocks=1, dec_blocks=(1, 1))
-SIDES, STEPS = (256, 512, 1024), (10, 5)
-REPLAYS, THREADS, EACH = 1000, 4, 200
-ROUNDS, SECONDS = 30, 6.0
-# The bars: percent of a restore outside the network at most, slowest hundredth over median at most.
-OUTSIDE, JITTER = 3.0, 1.1
-# Seconds that an engine or a form of the published loop may take until it runs, the first time.
-EXPECTED = {"torch": 40.0, "tensorrt": 60.0, "onnxruntime-cuda": 20.0, "onnxruntime-tensorrt": 90.0,
-            "torch-eager": 10.0, "compile bf16": 60.0, "replays": 15.0}  # fmt: skip
+ROUNDS, SECONDS = 30, 3.0
+REPLAYS, REPLAYING = 1000, 8.0
+# Seconds that an engine or a form of the published loop may take until it runs, the first time; and again, where it was
+# compiled for pictures of that size before, by this process or by another.
+EXPECTED = {"compiling": 50.0, "compiling again": 15.0, "tensorrt": 60.0, "onnxruntime-cuda": 20.0,
+            "onnxruntime-tensorrt": 90.0, "torch-eager": 8.0, "eager fp32": 5.0, "eager bf16": 5.0,
+            "replays": REPLAYING, "launches": 5.0}  # fmt: skip
+AGAINST = "gpu restore against "  # the rival's name follows
 # An engine may lie as far from float32 as twice what torch does at the same precision, and levels of 255.
-TIMES, LEVELS = 2.0, 0.5
+EXACT, TIMES, LEVELS = "torch-eager", 2.0, 0.5
+
+
+@dataclass(frozen=True)
+class Case:
+    """One engine at one size: side of the square picture, and evaluations of a restore."""
+
+    side: int
+    evaluations: int
+    engine: str
+
+    def __str__(self) -> str:
+        return f"{self.side}, {self.evaluations} evaluations, {self.engine}"
 
 
 @dataclass
 class Findings:
-    """Figures of cases by name; what was wrong; what there was no time for; engines that cannot run here, and why."""
+    """Figures by case; what was wrong; what there was no time for."""
 
-    figures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    figures: dict[Case, dict[str, Any]] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)
 
 
 def plan_of(net: ConditionalNAFNet, table: Table, side: int, backend: str, precision: str) -> Plan:
     """A plan in memory for square pictures."""
     engine = backends.get(backend)
-    state = {key: value.numpy() for key, value in net.state_dict().items()}
-    graph = build_graph(state, net.arch, shape=first(engine)).SerializeToString()
+    graph = _graph(net, first(engine))
     manifest = {
         "backend": backend,
         "precision": precision,
@@ -70,242 +81,219 @@ def plan_of(net: ConditionalNAFNet, table: Table, side: int, backend: str, preci
     return Plan(manifest, graph, modulation_table(net, table.times[:-1]))
 
 
+@lru_cache(maxsize=2)
+def _graph(net: ConditionalNAFNet, form: Any) -> bytes:
+    """A network's graph; of a large one it takes seconds."""
+    state = {key: value.numpy() for key, value in net.state_dict().items()}
+    return build_graph(state, net.arch, shape=form).SerializeToString()
+
+
 @dataclass
 class Bench:
-    """Checks and timings, as far as the budget goes.
+    """Timings, as far as the budget goes. Each row is kept as soon as it is known.
 
     Attributes:
         budget: seconds to spend.
-        keep: called with case, settings and figures of each row.
+        kept: the rows; what is among them already is not measured again.
+        say: called with a line for each row.
         device: a `Cuda` or a double; by default the GPU.
         place: torch's name of where pictures are.
-        arch: of the network that is timed.
-        engines: backends that are timed, by their names; by default all for GPUs.
-        small_backend: of the checks.
-        precision: of the timings.
-        sides, steps: of the timings.
-        replays, threads, each: how many restores the checks make.
-        rounds: of the timings.
+        arch: of the network.
+        precision: of the engines.
+        replays, rounds: how many restores are timed, at most.
+        compiler: of the published loop.
+        now: a clock in seconds.
+        compiled: engines and forms that were compiled before, by side and name.
     """
 
     budget: Budget
-    keep: Keep
+    kept: Kept
+    say: Callable[[str], object] = print
     device: Any = None
     place: str = "cuda"
     arch: Architecture = REFUSION
-    engines: Sequence[str] = field(default_factory=lambda: engines_of("cuda"))
-    small_backend: str = "torch-eager"
     precision: str = "bf16"
-    sides: Sequence[int] = SIDES
-    steps: Sequence[int] = STEPS
     replays: int = REPLAYS
-    threads: int = THREADS
-    each: int = EACH
     rounds: int = ROUNDS
-    forms: Sequence[str] = FORMS
+    compiler: Callable[..., Any] = torch.compile
+    now: Callable[[], float] = time.perf_counter
+    compiled: set[tuple[int, str]] = field(default_factory=set)
     findings: Findings = field(default_factory=Findings)
-    _checked: list[str] = field(default_factory=list)
+    _pictures: dict[tuple[int, int, str], NDArray[np.float64]] = field(default_factory=dict)
 
-    def run(self) -> Findings:
-        """All of it: what must hold first, then timings, the bars' case first."""
-        found = self.findings
-        for name, check in (
-            ("graph and loop", self.check_graph),
-            ("threads", self.check_threads),
-            ("engines", self.check_engines),
-        ):
-            self._begun(name, name, check)
-        for side in self.sides:
-            for steps in self.steps:
-                name = f"restore {side}, {steps} evaluations"
-                self._begun(name, name, partial(self.time, side, steps))
-        found.left_out += self.budget.left_out
-        return found
+    @cached_property
+    def _net(self) -> ConditionalNAFNet:
+        return random_network(self.arch)
 
-    def check_graph(self) -> None:
-        """Graph and loop give the same bytes, again and again, whatever came between."""
-        side = min(self.sides)
-        for solver in (Solver("ode", 2, steps=4), Solver("sde", 2, steps=4), Solver("dpm++", 2, steps=3)):
-            table = tableau(Schedule(), solver)
-            plan = plan_of(random_network(SMALL), table, side, self.small_backend, "fp32")
-            picture = _picture(side)
-            with self._load(plan) as graph, self._load(plan, graphs=False) as loop:
-                first = graph.restore(picture, seed=3)
-                for seed in (0, 3):
-                    for given in (picture, (picture / 255).astype(np.float32)):
-                        if not np.array_equal(graph.restore(given, seed=seed), loop.restore(given, seed=seed)):
-                            self._wrong(f"{solver.method}: graph and loop differ for seed {seed} and {given.dtype}")
-                restored = graph.restore(torch.tensor(picture, device=self.place), seed=3)
-                graph.synchronize()
-                if not np.array_equal(self._host(restored), first):
-                    self._wrong(f"{solver.method}: a tensor's result differs from an array's")
-                if not np.array_equal(graph.restore(picture, seed=3), first):
-                    self._wrong(f"{solver.method}: the same seed gives another picture the second time")
-        self.findings.figures["graph and loop"] = {"equal": not self.findings.wrong}
+    def run(self, cases: Sequence[Case], rivals: Sequence[str], whole: bool = False) -> Findings:
+        """Measure cases, each beside its rivals: engines, or forms of the published loop.
 
-    def check_threads(self) -> None:
-        """Four threads on two workers get what one gets."""
-        side = min(self.sides)
-        plan = plan_of(random_network(SMALL), tableau(Schedule(), Solver("sde", 2, steps=4)), side,
-                       self.small_backend, "fp32")  # fmt: skip
-        picture, wrong = _picture(side), []
-        with self._load(plan, workers=2) as restorer:
-            expected = [restorer.restore(picture, seed=seed) for seed in range(self.threads)]
+        With `whole`, count for the first what the host launches, and time many restores one after the other.
+        """
+        for case in cases:
+            self._begun(str(case), str(case), partial(self._measure, case, rivals, whole and case == cases[0]))
+        self.findings.left_out += self.budget.left_out
+        return self.findings
 
-            def work(seed: int) -> None:
-                try:
-                    for _ in range(self.each):
-                        if not np.array_equal(restorer.restore(picture, seed=seed), expected[seed]):
-                            wrong.append(f"thread {seed} got another picture")
-                            return
-                except Exception as error:  # noqa: BLE001  # a thread's failure is a result
-                    wrong.append(f"thread {seed}: {type(error).__name__}: {error}")
-
-            threads = [threading.Thread(target=work, args=(seed,)) for seed in range(self.threads)]
-            begin = time.perf_counter()
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            seconds = time.perf_counter() - begin
-        for line in wrong:
-            self._wrong(line)
-        figures = {"restores": self.threads * self.each, "seconds": seconds, "wrong": len(wrong)}
-        self.findings.figures["threads"] = figures
-        self.keep("gpu threads", {"threads": self.threads, "workers": 2, "side": side}, figures)
-
-    def _installed(self) -> list[str]:
-        """The engines that run here; the others are skipped by name."""
-        for name in self.engines:
-            engine = backends.get(name)
-            reason = engine.missing()
-            if reason is None and self.precision not in engine.precisions():
-                reason = f"no {self.precision} on this GPU"
-            if reason is not None:
-                self.findings.skipped[name] = reason
-        return [name for name in self.engines if name not in self.findings.skipped]
-
-    def check_engines(self) -> None:
-        """Every engine restores what torch does in float32, about as nearly as torch does at the same precision."""
-        side, installed = min(self.sides), self._installed()
-        net, table = random_network(SMALL), tableau(Schedule(), Solver("ode", 2, steps=4))
-
-        def restored(engine: str, precision: str) -> NDArray[np.float64]:
-            with self._load(plan_of(net, table, side, engine, precision)) as restorer:
-                return restorer.restore(_picture(side), seed=3).astype(np.float64)
-
-        exact = restored(self.small_backend, "fp32")
-        bound = TIMES * _distance(restored(self.small_backend, self.precision), exact) + LEVELS
-        distances = {}
-        for engine in installed:
-            picture = self._begun(engine, f"check of {engine}", partial(restored, engine, self.precision))
-            if picture is None:
-                continue
-            distances[engine] = _distance(picture, exact)
-            # What is wrong, or was not looked at, is not timed.
-            if distances[engine] <= bound:
-                self._checked.append(engine)
-            else:
-                self._wrong(f"{engine}: {distances[engine]:.2f} levels from float32, {bound:.2f} allowed")
-        self.findings.figures["engines"] = {"bound_levels": bound, **distances}
-
-    def time(self, side: int, steps: int) -> None:
-        """One size and number of evaluations: every engine, its network alone, and the published loop, by turns."""
-        table = tableau(Schedule(), Solver("ode", 2, steps=steps))
-        net, picture = random_network(self.arch), _picture(side)[None]
-        out = np.empty_like(picture)
+    def prepare(self, side: int, name: str) -> Findings:
+        """Load an engine or a form of the published loop and restore once: what it compiles is found again later."""
         with ExitStack() as stack:
-            chains: dict[str, Any] = {}
-            works: dict[str, Callable[[], Any]] = {}
+            self._guarded(name, lambda: self._loaded(stack, Case(side, 2, name)))
+        return self.findings
 
-            def add(name: str, work: Callable[[], Any]) -> None:
-                work()
-                works[name] = work
+    def missing(self, case: Case, rivals: Sequence[str], whole: bool = False) -> list[str]:
+        """The rows of a case that must still be measured; the figures of the others are taken."""
+        found = self.findings.figures.setdefault(case, {})
+        missing = []
+        for row in ("gpu restore", *map(AGAINST.__add__, rivals), *(["gpu replays", "gpu launches"] if whole else [])):
+            figures = self.kept.find(row, self._settings(case))
+            found |= figures or {}
+            missing += [row] * (figures is None)
+        return missing
 
-            def load(engine: str) -> None:
-                chain = self._chain(stack, net, table, side, engine)
-                add(engine, lambda: chain.restore_into(picture, out, 0))
-                add(f"{engine} network", chain.evaluate_all)
-                chains[engine] = chain
+    def _measure(self, case: Case, rivals: Sequence[str], whole: bool) -> None:
+        missing = self.missing(case, rivals, whole)
+        if not missing:
+            return
+        own = {"gpu restore": self._alone, "gpu replays": self._many, "gpu launches": self._launches}
+        with ExitStack() as stack:
+            loading = self._loading(case.side, case.engine)
+            loaded = self._begun(loading, f"{case}: loading", lambda: self._right(stack, case))
+            if loaded is None:
+                return
+            for row in missing:
+                rival = row.removeprefix(AGAINST)
+                measure = own.get(row) or partial(self._against, rival=rival)
+                kind = row.removeprefix("gpu ") if row in own else self._loading(case.side, rival)
+                figures = self._begun(kind, f"{case}: {row.removeprefix('gpu ')}", partial(measure, case, loaded))
+                if figures:
+                    self.findings.figures[case] |= figures
+                    self.kept.add(row, self._settings(case), figures)
+                    self.say(f"{case}: " + shown(figures))
 
-            for engine in self._checked:
-                self._begun(engine, f"{engine} at {side}, {steps} evaluations", partial(load, engine))
-            tensor, there = torch.tensor(picture, device=self.place), net.to(self.place)
+    def _loading(self, side: int, name: str) -> str:
+        """What kind of work it is to load an engine or a form."""
+        if name not in (ENGINE, COMPILED):
+            return name
+        # One tells how long the other will take: it is the same network, and the same compiler.
+        return "compiling again" if (side, name) in self.compiled else "compiling"
 
-            def rival(form: str) -> None:
-                restore = published(there, table, form)
-                add(form, lambda: self._host(restore(tensor)))
+    def _right(self, stack: ExitStack, case: Case) -> dict[str, Callable[[], Any]] | None:
+        """An engine that was loaded, and restored about what torch does in float32; None for one that did not.
 
-            for form in self.forms if chains else ():
-                self._begun(form, f"{form} at {side}, {steps} evaluations", partial(rival, form))
-            samples = _by_turns(works, self.rounds, SECONDS)
-            for engine, chain in chains.items():
-                figures = self._compared(samples, engine)
-                if (side, steps) == (self.sides[0], self.steps[0]):
-                    figures |= self._begun("replays", f"replays of {engine}", partial(self._many, works[engine])) or {}
-                    figures |= self._launches(engine, chain.captured, works[engine])
-                self.findings.figures[f"{side}, {steps}, {engine}"] = figures
-                self.keep(
-                    "gpu restore",
-                    {"network": f"width {self.arch.width}, random weights", "side": side, "evaluations": steps,
-                     "backend": engine, "version": backends.get(engine).version(), "precision": self.precision},
-                    figures,
-                )  # fmt: skip
+        It may lie as far from that as torch does at the same precision, or a little more.
+        """
+        works = self._loaded(stack, case)
+        exact, near = (self._picture(case, precision) for precision in ("fp32", self.precision))
+        bound = TIMES * _distance(near, exact) + LEVELS
+        distance = _distance(works["restore"]().astype(np.float64), exact)
+        if distance <= bound:
+            return works
+        self._wrong(f"{case}: {distance:.2f} levels from float32, {bound:.2f} allowed")
+        return None
 
-    def _chain(self, stack: ExitStack, net: ConditionalNAFNet, table: Table, side: int, engine: str) -> Any:
-        """A chain of an engine, which lives as long as the stack."""
-        restorer = stack.enter_context(self._load(plan_of(net, table, side, engine, self.precision)))
-        return stack.enter_context(restorer.chain((1, side, side)))
+    def _picture(self, case: Case, precision: str) -> NDArray[np.float64]:
+        """What torch restores, operation by operation."""
+        key = case.side, case.evaluations, precision
+        if key not in self._pictures:
+            with ExitStack() as stack:
+                self._pictures[key] = self._chain(stack, case, EXACT, precision)["restore"]().astype(np.float64)
+        return self._pictures[key]
 
-    def _compared(self, samples: dict[str, list[float]], engine: str) -> dict[str, Any]:
-        """An engine's times, the share of its network, and how many times faster than each other one it is."""
-        figures: dict[str, Any] = {}
-        own = {"restore": samples[engine], "network": samples[f"{engine} network"]}
-        for name, each in {**own, **{form: samples[form] for form in self.forms if form in samples}}.items():
-            low, median, high = np.percentile(each, (25, 50, 75)).tolist()
-            figures |= {f"{_key(name)}_ms": median, f"{_key(name)}_q1": low, f"{_key(name)}_q3": high}
-        pairs = zip(own["restore"], own["network"], strict=True)
-        figures["outside_percent"] = float(np.median([100 * (1 - part / whole) for whole, part in pairs]))
-        for name in (*self.forms, *self._checked):
-            if name in samples and name != engine:
-                ratios = [one / other for one, other in zip(samples[name], samples[engine], strict=True)]
-                figures[f"times_{_key(name)}"] = float(np.median(ratios))
-        return figures
+    def _loaded(self, stack: ExitStack, case: Case) -> dict[str, Callable[[], Any]]:
+        """An engine or a form of the published loop that has run: `restore` and, of an engine, `network`."""
+        works = self._load(stack, case)
+        self.compiled.add((case.side, case.engine))
+        return works
 
-    def _many(self, restore: Callable[[], None]) -> dict[str, Any]:
-        """Many replays: jitter, and memory that must not grow."""
-        before = self._allocated()
-        times = []
-        for _ in range(self.replays):
-            begin = time.perf_counter()
-            restore()
-            times.append(1e3 * (time.perf_counter() - begin))
+    def _load(self, stack: ExitStack, case: Case) -> dict[str, Callable[[], Any]]:
+        if case.engine not in FORMS:
+            return self._chain(stack, case, case.engine, self.precision)
+        net = deepcopy(self._net).to(self.place)
+        restore = published(net, _table(case), case.engine, self.compiler)
+        tensor = torch.tensor(_square(case.side)[None], device=self.place)
+        works = {"restore": lambda: restore(tensor).cpu().numpy()}
+        works["restore"]()
+        return works
+
+    def _chain(self, stack: ExitStack, case: Case, engine: str, precision: str) -> dict[str, Callable[[], Any]]:
+        plan = plan_of(self._net, _table(case), case.side, engine, precision)
+        restorer = stack.enter_context(Restorer(plan, device=self.device))
+        chain = stack.enter_context(restorer.chain((1, case.side, case.side)))
+        picture = _square(case.side)[None]
+        out = np.empty_like(picture)
+        works = {"restore": lambda: chain.restore_into(picture, out, 0), "network": chain.evaluate_all}
+        for work in works.values():
+            work()
+        return works
+
+    def _alone(self, case: Case, works: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+        """A restore, from a picture on the host to its result there, and of that the network."""
+        samples = self._by_turns(works)
+        pairs = zip(samples["restore"], samples["network"], strict=True)
+        outside = float(np.median([100 * (1 - part / whole) for whole, part in pairs]))
+        return {**_spread("restore", samples["restore"]), **_spread("network", samples["network"]),
+                "outside_percent": outside, "rounds": len(samples["restore"])}  # fmt: skip
+
+    def _against(self, case: Case, works: Mapping[str, Callable[[], Any]], rival: str) -> dict[str, Any]:
+        """A restore and a rival's, by turns."""
+        with ExitStack() as stack:
+            other = Case(case.side, case.evaluations, rival)
+            rivals = self._loaded(stack, other) if rival in FORMS else self._right(stack, other)
+            if rivals is None:
+                return {}
+            samples = self._by_turns({"ours": works["restore"], "theirs": rivals["restore"]})
+        pairs = zip(samples["theirs"], samples["ours"], strict=True)
+        low, median, high = np.percentile([one / other for one, other in pairs], (25, 50, 75)).tolist()
+        key = _key(rival)
+        return {f"times_{key}": median, f"times_{key}_q1": low, f"times_{key}_q3": high,
+                **_spread(key, samples["theirs"]), f"beside_{key}_ms": float(np.median(samples["ours"]))}  # fmt: skip
+
+    def _many(self, case: Case, works: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+        """Many restores one after the other: jitter, and memory that must not grow."""
+        before, end = self._allocated(), self.now() + REPLAYING
+        times: list[float] = []
+        while len(times) < self.replays and (len(times) < min(self.replays, 100) or self.now() < end):
+            begin = self.now()
+            works["restore"]()
+            times.append(1e3 * (self.now() - begin))
         grown = self._allocated() - before
         if grown > 0:
-            self._wrong(f"{self.replays} replays took {grown} bytes more")
+            self._wrong(f"{case}: {len(times)} replays took {grown} bytes more")
         median, last = np.percentile(times, (50, 99)).tolist()
-        return {"replays": self.replays, "p50_ms": median, "p99_ms": last, "jitter": last / median, "grown": grown}
+        return {"replays": len(times), "p50_ms": median, "p99_ms": last, "jitter": last / median, "grown": grown}
 
-    def _launches(self, engine: str, captured: bool, restore: Callable[[], None]) -> dict[str, Any]:
-        """What the host asks of CUDA in one restore: one launch of a graph, where the engine can be captured."""
+    def _launches(self, case: Case, works: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+        """What the host asks of CUDA in one restore. Last of all: what follows a profile may be slower."""
         if self.place == "cpu":
-            return {}
+            return {"graph_launches": 1, "other_launches": 0}
         kinds = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
         with torch.profiler.profile(activities=kinds) as profile:
-            restore()
+            works["restore"]()
         calls = {event.key: event.count for event in profile.key_averages()}
         graphs = sum(count for name, count in calls.items() if "GraphLaunch" in name)
         others = sum(count for name, count in calls.items() if "LaunchKernel" in name or "MemcpyAsync" in name)
-        if captured and (graphs, others) != (1, 0):
-            self._wrong(f"{engine}: a restore is {graphs} graph launches and {others} other launches and copies")
+        # ONNX Runtime's graphs are its own, one for each evaluation.
+        if not case.engine.startswith("onnxruntime") and (graphs, others) != (1, 0):
+            self._wrong(f"{case}: a restore is {graphs} graph launches and {others} other launches and copies")
         return {"graph_launches": graphs, "other_launches": others}
 
-    def _load(self, plan: Plan, **options: Any) -> Restorer:
-        return Restorer(plan, device=self.device, **options)
+    def _by_turns(self, works: Mapping[str, Callable[[], Any]]) -> dict[str, list[float]]:
+        """Milliseconds of each, in turns, until the rounds or the seconds are over; five turns at least."""
+        samples: dict[str, list[float]] = {name: [] for name in works}
+        end = self.now() + SECONDS
+        for turn in range(self.rounds):
+            if turn >= 5 and self.now() > end:
+                break
+            for name, work in works.items():
+                begin = self.now()
+                work()
+                samples[name].append(1e3 * (self.now() - begin))
+        return samples
 
-    def _host(self, tensor: torch.Tensor) -> NDArray[np.uint8]:
-        array: NDArray[np.uint8] = tensor.cpu().numpy()
-        return array
+    def _settings(self, case: Case) -> dict[str, Any]:
+        return {"network": f"width {self.arch.width}, random weights", **asdict(case),
+                "version": backends.get(case.engine).version(), "precision": self.precision}  # fmt: skip
 
     def _allocated(self) -> int:
         return 0 if self.place == "cpu" else int(torch.cuda.memory_allocated())
@@ -326,23 +314,8 @@ class Bench:
         self.findings.wrong.append(line)
 
 
-def _by_turns(works: dict[str, Callable[[], Any]], rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Milliseconds of each, in turns, until the rounds or the seconds are over; five turns at least."""
-    samples: dict[str, list[float]] = {name: [] for name in works}
-    end = time.perf_counter() + seconds
-    for turn in range(rounds):
-        if turn >= 5 and time.perf_counter() > end:
-            break
-        for name, work in works.items():
-            begin = time.perf_counter()
-            work()
-            samples[name].append(1e3 * (time.perf_counter() - begin))
-    return samples
-
-
-def engines_of(device: str) -> list[str]:
-    """Names of all backends for a kind of device."""
-    return [name for name, engine in backends.BACKENDS.items() if engine.device == device]
+def _table(case: Case) -> Table:
+    return tableau(Schedule(), Solver("ode", 2, steps=case.evaluations))
 
 
 def _distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
@@ -350,48 +323,23 @@ def _distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return float(np.sqrt(np.mean((one - other) ** 2)))
 
 
-def _picture(side: int) -> NDArray[np.uint8]:
+def _square(side: int) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+
+
+def _spread(name: str, samples: Sequence[float]) -> dict[str, float]:
+    low, median, high = np.percentile(samples, (25, 50, 75)).tolist()
+    return {f"{name}_ms": median, f"{name}_q1": low, f"{name}_q3": high}
 
 
 def _key(name: str) -> str:
     return name.replace(" ", "_")
 
 
-def lines(found: Findings, about: dict[str, Any]) -> list[str]:
-    """The report."""
-    shown = [f"restores on {about['device']}: ms, medians; Refusion's network, random weights, bf16"]
-    for name, figures in found.figures.items():
-        if "restore_ms" not in figures:
-            shown.append(f"{name}: " + ", ".join(f"{key} {value}" for key, value in figures.items()))
-            continue
-        times = " ".join(
-            f"{key.removesuffix('_ms')} {value:.2f}" for key, value in figures.items() if key.endswith("_ms")
-        )
-        shown.append(f"{name}: {times}; outside {figures['outside_percent']:.1f} %")
-        faster = {key.removeprefix("times_"): value for key, value in figures.items() if key.startswith("times_")}
-        shown.append(
-            "  times faster than " + ", ".join(f"{key.replace('_', ' ')} {value:.2f}" for key, value in faster.items())
-        )
-        if "jitter" in figures:
-            shown += _bars(name.rpartition(", ")[2], figures, faster)
-    shown += [f"skipped: {name}: {reason}" for name, reason in found.skipped.items()]
-    shown += [f"left out: {name}" for name in found.left_out]
-    return shown + [f"WRONG: {line}" for line in found.wrong]
-
-
-def _bars(engine: str, figures: dict[str, Any], faster: dict[str, float]) -> list[str]:
-    launches = figures.get("graph_launches")
-    reached = {
-        f"outside the network at most {OUTSIDE:g} %": figures["outside_percent"] <= OUTSIDE,
-        f"p99/p50 at most {JITTER:g}": figures["jitter"] <= JITTER,
-        "faster than torch.compile with graphs": _above_one(faster.get("compile_bf16")),
-        "faster than ONNX Runtime": _above_one(faster.get("onnxruntime-cuda")),
-        "one graph launch": None if launches is None else launches == 1,
-    }
-    verdicts = {True: "reached", False: "MISSED", None: "not measured"}
-    return [f"bar: {bar}, {engine}: {verdicts[met]}" for bar, met in reached.items()]
-
-
-def _above_one(ratio: float | None) -> bool | None:
-    return None if ratio is None else ratio > 1
+def shown(figures: Mapping[str, Any]) -> str:
+    """A row's figures for the screen, without quartiles."""
+    return ", ".join(
+        f"{key.removesuffix('_ms').replace('_', ' ')} {value:.2f}{' ms' * key.endswith('_ms')}"
+        if isinstance(value, float) else f"{key.replace('_', ' ')} {value}"
+        for key, value in figures.items() if not key.endswith(("_q1", "_q3"))
+    )  # fmt: skip

@@ -6,7 +6,6 @@ the compiler, and every shape is compiled for itself: the best that torch.compil
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -68,8 +67,6 @@ def rivals(case: Case, arrays: Arrays, compiler: Callable[[Any], Any] | None = N
 
 def default_compiler() -> Callable[[Any], Any]:
     """`torch.compile` as it is, having forgotten what it compiled for other cases: it gives up after a few."""
-    # In this process: a pool of helpers would take longer to start than there is to compile.
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     torch.compiler.reset()
     return lambda function: torch.compile(function, dynamic=False)
 

@@ -1,39 +1,37 @@
-"""The tests that run on a GPU: a process for each file and a few at a time, as most of their time is compilation."""
+"""The tests that run on a GPU: a process for each file, or for each test where every one compiles for long."""
 
 from __future__ import annotations
 
-import os
+import ast
 import re
-import subprocess
-import sys
-import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mrs.runtime import machine
+from benchmarks.gpu.processes import NOT_STARTED, ROOT, Ended, Job
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDER = Path("tests/kernels/gpu")
-MARK = "mark.gpu"
+FOLDER = "tests/kernels/gpu/"
+# The runtime: first, and test by test.
+FIRST = "tests/runtime/cuda/test_gpu.py"
+MARK = re.compile(r"^(?:@|pytestmark = )pytest\.mark\.gpu$", re.MULTILINE)
 NO_TESTS = 5  # pytest's exit code where none was chosen
 SHOWN = 60  # lines of a failure
+CONFIGURATION = Path(__file__).with_name("pytest.ini")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one file.
+    """Of one job.
 
     Attributes:
-        file: from the root.
+        name: a file from the root, or one of its tests.
         passed, failed, skipped: tests; an error counts as a failure.
         seconds: until it ended.
-        trouble: why the file does not count as passed; "" where it does.
+        trouble: why it does not count as passed; "" where it does.
         output: what pytest said.
     """
 
-    file: str
+    name: str
     passed: int
     failed: int
     skipped: int
@@ -43,72 +41,59 @@ class Outcome:
 
     def __str__(self) -> str:
         counts = f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped in {self.seconds:.0f} s"
-        return f"{self.file}: {counts}" + (f"; {self.trouble}" if self.trouble else "")
+        return f"{self.name}: {counts}" + (f"; {self.trouble}" if self.trouble else "")
+
+    def lines(self) -> list[str]:
+        """For the screen: one, and the end of what a failure said."""
+        return [str(self), *(self.output.splitlines()[-SHOWN:] if self.trouble else [])]
 
 
-def commands(root: Path = ROOT) -> dict[str, list[str]]:
-    """Arguments for pytest by file: the kernels' tests, and what is marked elsewhere."""
-    found = {path: [] for path in sorted((root / FOLDER).rglob("test_*.py"))}
-    for path in sorted((root / "tests").rglob("test_*.py")):
-        if path not in found and MARK in path.read_text(encoding="utf-8"):
-            found[path] = ["-m", "gpu"]
-    # Warnings of other versions of libraries than those developed with are no failures of ours.
-    always = ["--quiet", "-W", "default", "-p", "no:cacheprovider", "--tb=short"]
-    return {
-        path.relative_to(root).as_posix(): [*always, *chosen, path.relative_to(root).as_posix()]
-        for path, chosen in found.items()
-    }
+def jobs(longest: float, environment: Mapping[str, str], root: Path = ROOT) -> list[Job]:
+    """All that there is: the runtime's tests first, then the kernels', then what is marked elsewhere.
 
-
-def run(seconds: float, root: Path = ROOT, at_once: int | None = None, python: str = sys.executable) -> list[Outcome]:
-    """Run all files; what has not ended after `seconds` is stopped."""
-    end = time.monotonic() + seconds
-    with ThreadPoolExecutor(at_once or max(1, min(4, machine.threads() // 2))) as pool:
-        waiting = [
-            pool.submit(_run, file, [python, "-m", "pytest", *arguments], root, end)
-            for file, arguments in commands(root).items()
-        ]
-        return [outcome.result() for outcome in waiting]
-
-
-def _run(file: str, command: list[str], root: Path, end: float) -> Outcome:
-    begin = time.monotonic()
-    if begin >= end:
-        return Outcome(file, 0, 0, 0, 0.0, "not started, no time left", "")
+    Args:
+        longest: seconds that one may take.
+        environment: variables of each process.
+        root: of the checkout.
+    """
+    files = {path.relative_to(root).as_posix(): path for path in sorted((root / "tests").rglob("test_*.py"))}
+    chosen: dict[str, list[str]] = {}
+    if FIRST in files:
+        chosen |= {f"{FIRST}::{name}": [] for name in _tests(files.pop(FIRST))}
+    chosen |= {name: [] for name in files if name.startswith(FOLDER)}
+    marked = [name for name, path in files.items() if MARK.search(path.read_text(encoding="utf-8"))]
+    chosen |= {name: ["-m", "gpu"] for name in marked if name not in chosen}
+    always = ["-c", str(CONFIGURATION), "--rootdir", str(root), "--quiet", "-p", "no:cacheprovider", "--tb=short"]
     # Plugins that happen to be installed are none of the project's.
-    environment = {**os.environ, "PYTHONPATH": str(root), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    code: int | None = None
-    try:
-        done = subprocess.run(
-            command, cwd=root, env=environment, timeout=end - begin, check=False,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        code, printed = done.returncode, done.stdout
-    except subprocess.TimeoutExpired as stopped:
-        printed = stopped.stdout or b""
-    output = printed.decode(errors="replace")
+    variables = {**environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return [
+        Job(name, "tests", {"arguments": [*always, *more, name]}, variables, shown=False, longest=longest)
+        for name, more in chosen.items()
+    ]
+
+
+def outcome(ended: Ended) -> Outcome:
+    """What a job's end says."""
+    name, output = ended.job.name, ended.output
     passed, failed, skipped = (_count(output, kind) for kind in ("passed", "failed|errors?", "skipped"))
-    trouble = ""
-    if code is None:
-        trouble = "stopped, no time left"
-    elif code not in (0, NO_TESTS):
-        trouble = f"pytest ended with code {code}"
-    elif not passed and file.startswith(FOLDER.as_posix()):
+    trouble = ended.trouble
+    if ended.code == NO_TESTS:
+        trouble = ""
+    if not trouble and not passed and name.startswith((FOLDER, FIRST)):
         # Skipped tests prove nothing of the device.
         trouble = "nothing was run"
-    return Outcome(file, passed, failed, skipped, time.monotonic() - begin, trouble, output)
+    if trouble == NOT_STARTED:
+        output = ""
+    return Outcome(name, passed, failed, skipped, ended.seconds, trouble, output)
+
+
+def _tests(path: Path) -> list[str]:
+    """Names of a file's tests, in their order."""
+    nodes = ast.parse(path.read_text(encoding="utf-8")).body
+    return [node.name for node in nodes if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
 
 
 def _count(output: str, kind: str) -> int:
     """Number of tests that pytest's last line says; all of that kind."""
     last = next((line for line in reversed(output.splitlines()) if " in " in line), "")
     return sum(int(number) for number in re.findall(rf"(\d+) (?:{kind})\b", last))
-
-
-def shown(outcomes: Sequence[Outcome]) -> list[str]:
-    """Lines for the screen: all files, then the end of what the failures said."""
-    found = [str(outcome) for outcome in outcomes]
-    for outcome in outcomes:
-        if outcome.trouble:
-            found += [f"--- {outcome.file}", *outcome.output.splitlines()[-SHOWN:]]
-    return found

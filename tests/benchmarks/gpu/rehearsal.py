@@ -18,6 +18,7 @@ from benchmarks.gpu import gate, kernels, report
 from benchmarks.gpu.budget import Budget
 from benchmarks.gpu.cases import Case
 from mrs.kernels.gpu import reference
+from tests.benchmarks.gpu.virtual import Memory
 
 ABOUT = {"device": "CPU", "driver": "", "commit": "", "versions": {"cuda": "none", "torch": "any", "triton": "any"}}
 FIRST = [
@@ -59,15 +60,19 @@ CUDA = SimpleNamespace(
 )
 
 
-def run(first: list[Case], compared: list[Case], rest: list[Case], seconds: float = 300.0) -> dict[str, Any]:
-    rows: list[Any] = []
+def run(
+    first: list[Case], compared: list[Case], rest: list[Case], seconds: float = 300.0, known: Any = None
+) -> dict[str, Any]:
+    memory, said = Memory(known=known), []  # type: tuple[Memory, list[str]]
     bench = kernels.Bench(
-        kernels.clock_of(CUDA, "cpu"), Budget(seconds), lambda *row: rows.append(row),
+        kernels.clock_of(CUDA, "cpu"), Budget(seconds), memory, said.append,
         device="cpu", compiler=lambda function: function, copy_bytes=1 << 16, rounds=1,
     )  # fmt: skip
     found = bench.run(first, compared, rest)
     return {
-        "rows": rows,
+        "rows": [row[1:] for row in memory.rows],
+        "kept": memory.rows,
+        "said": said,
         "left_out": found.left_out,
         "wrong": found.wrong,
         "lines": report.lines(found, ABOUT),
@@ -81,6 +86,8 @@ def main() -> None:
     torch.manual_seed(0)
     right = run(FIRST, COMPARED, REST)
     hasty = run(FIRST, [], REST, seconds=0.0)
+    # One row is missing, and what is there must not be measured again.
+    resumed = run(FIRST, COMPARED, REST[:1], known=[row for row in right["kept"] if "threshold" not in row[1]])
     finish = reference.finish
 
     def spoiled(*arguments: Any) -> None:
@@ -95,7 +102,7 @@ def main() -> None:
 
     reference.step = broken
     failing = run([*FIRST[1:3], *COMPARED, FIRST[1]], [], FIRST[:1])
-    json.dump({"right": right, "hasty": hasty, "wrong": wrong, "failing": failing}, sys.stdout)
+    json.dump({"right": right, "hasty": hasty, "resumed": resumed, "wrong": wrong, "failing": failing}, sys.stdout)
 
 
 main()

@@ -1,4 +1,4 @@
-"""The part `restores` on a double of the GPU, in a process of its own: once as it is, once with a broken runtime.
+"""Restores timed on a double of the GPU, in a process of its own: as it is, without time, and with broken engines.
 
 Prints, as JSON, what was found and the rows that were kept.
 """
@@ -14,17 +14,18 @@ os.environ["TRITON_INTERPRET"] = "1"
 
 import torch
 
-from benchmarks.gpu import restores
+from benchmarks.gpu import restores, restores_report
 from benchmarks.gpu.budget import Budget
 from mrs.export.nafnet import Architecture
 from mrs.runtime import backends
 from mrs.runtime.backends.onnxruntime_gpu import OnnxRuntimeGpu
 from mrs.runtime.backends.torch import Torch
-from mrs.runtime.cuda.chain import CudaChain
 from mrs.runtime.errors import BackendError
+from tests.benchmarks.gpu.virtual import Memory
 from tests.runtime.backends.onnxruntime_double import CUDA, Gpu, module_for
 
 TINY = Architecture(width=4, enc_blocks=(1,), mid_blocks=0, dec_blocks=(1,))
+ENGINES = ["onnxruntime-cuda", "torch", "torch-eager"]
 
 
 class Available(Torch):
@@ -58,47 +59,49 @@ class Installed(OnnxRuntimeGpu):
         return "1.31.1"
 
 
-def run(seconds: float = 1e6, expected: dict[str, float] | None = None) -> dict[str, Any]:
-    rows: list[Any] = []
+def device() -> Gpu:
+    """A double, which ONNX Runtime knows too."""
     gpu = Gpu()
     sys.modules["onnxruntime"] = module_for(gpu)
     backends.BACKENDS["onnxruntime-cuda"] = Installed("onnxruntime-cuda", CUDA, lambda: gpu)
-    bench = restores.Bench(
-        Budget(seconds, expected), lambda *row: rows.append(row), device=gpu, place="cpu", precision="fp32", arch=TINY,
-        sides=(16,), steps=(2,),
-        replays=2, threads=2, each=1, rounds=1, forms=("eager fp32", "eager bf16"),
-    )  # fmt: skip
-    found = bench.run()
-    about = {"device": "a double"}
-    return {
-        "figures": found.figures, "wrong": found.wrong, "left_out": found.left_out, "skipped": found.skipped,
-        "rows": rows,
-        "lines": restores.lines(found, about),
-    }  # fmt: skip
+    return gpu
+
+
+def run(
+    engines: list[str], rivals: list[str], seconds: float = 1e6, expected: Any = None, known: Any = None
+) -> dict[str, Any]:
+    memory, said, wrong, left_out, lines, figures = Memory(known=known), [], [], [], [], {}  # type: ignore[var-annotated]
+    for engine in engines:
+        bench = restores.Bench(
+            Budget(seconds, expected), memory, said.append, device=device(), place="cpu", precision="fp32", arch=TINY,
+            replays=2, rounds=1, compiler=lambda network, **_: network,
+        )  # fmt: skip
+        found = bench.run([restores.Case(16, 2, engine)], rivals, whole=True)
+        wrong += found.wrong
+        left_out += found.left_out
+        lines += restores_report.lines(found)
+        figures |= {str(case): value for case, value in found.figures.items()}
+    return {"figures": figures, "wrong": wrong, "left_out": left_out, "lines": lines, "said": said,
+            "kept": memory.rows, "rows": [row[1:] for row in memory.rows]}  # fmt: skip
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    restores.SMALL = TINY
     for name in ("torch", "torch-eager"):
         backends.BACKENDS[name] = Available(name, compiled=False, place="cpu")
-    right = run()
-    hasty = run(seconds=0.0)
-    short = run(expected={"torch": 1e9})
-    whole = CudaChain.restore_into
-
-    def spoilt(self: CudaChain, picture: Any, out: Any, *rest: Any) -> Any:
-        result = whole(self, picture, out, *rest)
-        # Launch by launch something else comes out.
-        if not self.captured and out is not None:
-            out.reshape(-1)[0] = 1 if out.reshape(-1)[0] == 0 else 0
-        return result
-
-    CudaChain.restore_into = spoilt  # type: ignore[method-assign]
+    forms = ["eager fp32", "eager bf16", "compile bf16"]
+    right = run(ENGINES, [*forms, "torch-eager"])
+    found = {
+        "right": right,
+        "hasty": run(["torch"], forms, seconds=0.0),
+        "short": run(["torch-eager"], forms, expected={"compiling": 1e9}),
+        "unloaded": run(["torch"], forms, expected={"compiling": 1e9}),
+        "resumed": run(["torch"], forms, known=[row for row in right["kept"] if "eager fp32" not in row[1]]),
+    }
     for engine in (Wrong("wrong", compiled=False, place="cpu"), Broken("broken", compiled=False, place="cpu")):
         backends.BACKENDS[engine.name] = engine
-    wrong = run()
-    json.dump({"right": right, "hasty": hasty, "short": short, "wrong": wrong}, sys.stdout)
+    found["wrong"] = run(["wrong", "broken", "torch"], ["wrong", "eager fp32"])
+    json.dump(found, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,6 +22,11 @@ def clock(cuda: Any) -> Clock:
 def test_only_the_work_lies_between_the_events(cuda: Any, clock: Clock) -> None:
     assert clock.sample(work(cuda, "a", 7.5)) == pytest.approx(7.5)
     assert cuda.log == ["prepare a", "flush", "sleep", "event", "a", "event", "query", "wait"]
+
+
+def test_warm_work_runs_just_before_and_nothing_is_evicted(cuda: Any, clock: Clock) -> None:
+    assert clock.sample(replace(work(cuda, "a", 7.5), cold=False)) == pytest.approx(7.5)
+    assert cuda.log == ["prepare a", "a", "prepare a", "sleep", "event", "a", "event", "query", "wait"]
 
 
 def test_a_sample_that_the_host_was_late_for_is_repeated_with_a_longer_wait(cuda: Any, clock: Clock) -> None:

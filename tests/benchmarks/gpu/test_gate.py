@@ -211,7 +211,6 @@ def test_torch_compiles_every_shape_for_itself_in_its_default_mode(
     asked: list[Any] = []
     monkeypatch.setattr(torch.compiler, "reset", lambda: asked.append("reset"))
     monkeypatch.setattr(torch, "compile", lambda function, **more: asked.append(more) or function)
-    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
     case, arrays = arrays_of("order 2")
     rivals.rivals(case, arrays)
     assert asked == ["reset", {"dynamic": False}]

@@ -17,6 +17,7 @@ FIGURES = {
     "kernel_us", "kernel_q1_us", "kernel_q3_us", "samples", "launches", "read_bytes", "written_bytes", "gb_per_s",
     "percent_of_copy", "copy_us", "copy_q1_us", "copy_q3_us", "percent_of_copy_of_as_many_bytes", "empty_us",
     "above_empty_us", "above_empty_q1_us", "above_empty_q3_us",
+    "warm_us", "warm_q1_us", "warm_q3_us", "warm_above_empty_us", "warm_above_empty_q1_us", "warm_above_empty_q3_us",
 }  # fmt: skip
 
 
@@ -26,7 +27,13 @@ def rehearsal() -> dict[str, Any]:
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     script = Path(__file__).with_name("rehearsal.py")
     done = subprocess.run(
-        [sys.executable, str(script)], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, str(script)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return {**json.loads(done.stdout), "stderr": done.stderr}
@@ -81,6 +88,23 @@ def test_without_time_the_copy_alone_is_measured_and_the_rest_named(rehearsal: d
     assert len(hasty["left_out"]) == 7
     assert hasty["left_out"][0] == "start uint8, bfloat16 last, 16x1"
     assert hasty["wrong"] == []
+
+
+def test_each_row_is_a_line_as_it_comes(rehearsal: dict[str, Any]) -> None:
+    said = rehearsal["right"]["said"]
+    assert len(said) == len(rehearsal["right"]["rows"])
+    assert said[0].startswith("copy: ")
+    assert said[1].startswith("start uint8, bfloat16 last, 16x1: ")
+    assert ", warm " in said[1]
+    assert said[5].startswith("step order 2, bfloat16 planes, 16x1 against torch: ")
+
+
+def test_what_was_measured_before_is_not_measured_again_and_is_reported(rehearsal: dict[str, Any]) -> None:
+    resumed = rehearsal["resumed"]
+    assert [case for case, _, _ in resumed["rows"]] == ["gpu threshold, bfloat16 last"]
+    text = "\n".join(resumed["lines"])
+    assert "start uint8, bfloat16 last" in text
+    assert "step against the same in torch" in text
 
 
 def test_a_wrong_kernel_has_no_figure(rehearsal: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from mrs.kernels.gpu.interleave import join4, load_words, pack_words, split4, store_words, unpack_words
+from mrs.kernels.gpu.launch import options
 
 GROUPS = 16
 # Elements of one channel in a group of twelve words.
@@ -56,7 +57,7 @@ def test_columns_are_taken_apart_and_joined(device: str) -> None:
     source = torch.arange(64, dtype=torch.int32, device=device).view(16, 4)
     columns, joined = (torch.full((4, 16), -1, dtype=torch.int32, device=device) for _ in range(2))
     joined = joined.view(16, 4)
-    take_apart[(1,)](source, columns, joined, Q=16)
+    take_apart[(1,)](source, columns, joined, Q=16, **options(1))
     assert torch.equal(columns, source.T)
     assert torch.equal(joined, source)
 
@@ -66,7 +67,7 @@ def test_words_are_three_planes_of_groups(device: str, count: int) -> None:
     source = torch.arange(12 * GROUPS, dtype=torch.int32, device=device) + 1
     target = torch.full((12 * (GROUPS + 1),), -1, dtype=torch.int32, device=device)
     planes = torch.full((3, GROUPS, 4), -1, dtype=torch.int32, device=device)
-    move_words[(1,)](source, target, planes, count, Q=GROUPS)
+    move_words[(1,)](source, target, planes, count, Q=GROUPS, **options(1))
     # Word 3 g + j of group q is w_j[q, g]; of groups that are not there, 0.
     expected = source.view(GROUPS, 4, 3).permute(2, 0, 1).clone()
     expected[:, count:] = 0
@@ -84,7 +85,7 @@ def test_pixels_are_three_planes(device: str, name: str, count: int) -> None:
     source = torch.from_numpy(random).to(device).view(dtype)[: 3 * GROUPS * pixels]
     planes = torch.zeros((3, GROUPS * pixels), dtype=dtype, device=device)
     target = torch.full((3 * (GROUPS + 1) * pixels,), 77, dtype=dtype, device=device)
-    move_pixels[(1,)](source, planes, target, count, Q=GROUPS, PIXELS=pixels)
+    move_pixels[(1,)](source, planes, target, count, Q=GROUPS, PIXELS=pixels, **options(1))
     there = 3 * count * pixels
     as_bytes = [array.contiguous().view(torch.uint8) for array in (planes[:, : count * pixels], source[:there])]
     expected = source[:there].view(-1, 3).T.contiguous().view(torch.uint8)

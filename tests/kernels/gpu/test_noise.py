@@ -15,10 +15,13 @@ import triton.language as tl
 
 from mrs.kernels import noise
 from mrs.kernels.gpu import tables
+from mrs.kernels.gpu.launch import options
 from mrs.kernels.gpu.noise import box_muller, normals
 
 TOP = 2**32 - 1
 BOUND = 1e-6
+# As the product's kernels are compiled: with other options there would be other instructions to test.
+WARPS, TILE, SIZE = 4, (128, 8), 1024
 
 
 @triton.jit(do_not_specialize=["draw", "image", "channel", "high", "wide"])
@@ -58,21 +61,25 @@ def transform(cosines, sines, first, second, count, SIZE: tl.constexpr):
 def drawn(
     device: str, seed: int, draw: int, shape: Any, origin: Any = (0, 0), image: int = 0, block: Any = (8, 16)
 ) -> Any:
-    """As `noise.normal`, by the kernels' functions."""
+    """As `noise.normal`, by the kernels' functions; `block` is for the interpreter, quickest with large ones."""
     images, channels, high, wide = shape
     key = torch.from_numpy(tables.key(seed, image=image, origin=origin)).to(device)
     out = torch.full(shape, float("nan"), device=device)
+    if device == "cuda":
+        block = TILE
     grid = (-(-high // block[0]), -(-wide // block[1]))
     for n, c in itertools.product(range(images), range(channels)):
-        draw_window[grid](out[n, c], key, draw, n, c, high, wide, T=block[0], GROUP=block[1], num_warps=8)
+        draw_window[grid](out[n, c], key, draw, n, c, high, wide, T=block[0], GROUP=block[1], **options(WARPS))
     return out.cpu().numpy()
 
 
-def transformed(device: str, first: Any, second: Any, block: int = 1024) -> Any:
-    """Box-Muller of arrays of words: cosines, sines."""
+def transformed(device: str, first: Any, second: Any, block: int = SIZE) -> Any:
+    """Box-Muller of arrays of words: cosines, sines; `block` is for the interpreter."""
+    if device == "cuda":
+        block = SIZE
     words = [torch.from_numpy(np.asarray(word, np.uint32)).to(device) for word in (first, second)]
     out = [torch.full((len(first),), float("nan"), device=device) for _ in range(2)]
-    transform[(-(-len(first) // block),)](*out, *words, len(first), SIZE=block, num_warps=8)
+    transform[(-(-len(first) // block),)](*out, *words, len(first), SIZE=block, **options(WARPS))
     return [part.cpu().numpy() for part in out]
 
 
@@ -88,7 +95,7 @@ def test_words_are_the_cpus(device: str, name: str) -> None:
     key = torch.from_numpy(tables.key(seed)).to(device)
     out = torch.zeros(counters.shape[1] * 4, dtype=torch.int32, device=device)
     arrays = [torch.from_numpy(part).to(device) for part in counters]
-    draw_words[(1,)](out, key, draw, *arrays, counters.shape[1], SIZE=512)
+    draw_words[(1,)](out, key, draw, *arrays, counters.shape[1], SIZE=512, **options(WARPS))
     expected = noise.philox([part.astype(np.uint64) for part in counters], (seed, draw))
     np.testing.assert_array_equal(out.cpu().numpy().view(np.uint32).reshape(-1, 4).T, expected)
 

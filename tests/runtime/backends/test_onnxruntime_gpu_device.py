@@ -75,8 +75,12 @@ def test_replays_take_no_more_memory(engine: str, picture: Any) -> None:
     with loaded(engine) as restorer:
         restorer.restore(picture, seed=0)
         torch.cuda.synchronize()
-        before = torch.cuda.mem_get_info()[0]
-        for seed in range(50):
-            restorer.restore(picture, seed=seed)
-        torch.cuda.synchronize()
-        assert torch.cuda.mem_get_info()[0] >= before
+        grown = []
+        # The memory is the whole device's: what other processes take meanwhile they do not take every time.
+        for _ in range(3):
+            before = torch.cuda.mem_get_info()[0]
+            for seed in range(50):
+                restorer.restore(picture, seed=seed)
+            torch.cuda.synchronize()
+            grown.append(before - torch.cuda.mem_get_info()[0])
+        assert min(grown) <= 0, grown
