@@ -18,6 +18,7 @@ from PIL import _imaging
 # void (*)(const char *module, const char *format, va_list). The list is handed on as the address or the pointer that it
 # is passed as in the ABIs of Linux, macOS and Windows.
 _HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
+_LONGEST = 200  # bytes of a message
 _state = threading.local()
 
 
@@ -48,7 +49,9 @@ def _install() -> object:
     def handle(module: bytes | None, form: bytes | None, values: int | None) -> None:
         heard = getattr(_state, "heard", None)
         if heard is not None:
-            heard.append((form or b"").decode("ascii", "replace"))
+            text = ctypes.create_string_buffer(_LONGEST)
+            ctypes.pythonapi.PyOS_vsnprintf(text, ctypes.c_size_t(_LONGEST), form, ctypes.c_void_p(values))
+            heard.append(text.value.decode("ascii", "replace").rstrip("."))
         elif before:
             before[0](module, form, values)
 

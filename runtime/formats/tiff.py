@@ -68,7 +68,11 @@ def load(file: BinaryIO, budget: Budget) -> Loaded:
     # Pillow holds TIFF to its own lower limit when it allocates the pixels; memory in place is used as it is.
     image.im = Image.new(image.mode, (width, height), color=None).im
     with libtiff.errors() as errors:
-        image.load()
+        try:
+            image.load()
+        except OSError:
+            if not errors:  # which say more than a number
+                raise
     if errors:
         raise ValueError(f"libtiff reports: {errors[0]}")
     return Loaded(

@@ -180,7 +180,8 @@ class TestCutShort:
         data = encoded(Image.fromarray(RGB), "TIFF", compression=compression)
         with tifffile.TiffFile(_kept(tmp_path, data)) as file:
             length = file.pages[0].databytecounts[0]  # type: ignore[union-attr]
-        with pytest.raises(PictureError, match="cannot decode"):
+        named = "cut short: " if compression == "jpeg" else "libtiff reports: "
+        with pytest.raises(PictureError, match=named):
             read(tmp_path, tagged(data, LENGTHS, length // 2))
         assert capfd.readouterr().err == ""
 
@@ -213,7 +214,7 @@ class TestMessages:
         return tmp_path / "a.tif"
 
     def test_are_errors_of_the_picture(self, damaged: Path, capfd: Any) -> None:
-        with pytest.raises(PictureError, match=r"libtiff reports: Decoding error|decoder error"):
+        with pytest.raises(PictureError, match=r"libtiff reports: Decoding error at scanline 0, data is corrupt"):
             read_picture(damaged)
         assert capfd.readouterr().err == ""
 
