@@ -19,7 +19,7 @@ from mrs.runtime.libraries import CPLUSPLUS, first_line, installed_version, tell
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 # Variables that let oneDNN, on which OpenVINO rests, use fewer instructions than there are.
 LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
-OTHERWISE, TILES = "use backend onnxruntime", "restore in tiles of 512"
+OTHERWISE = "use backend onnxruntime"
 
 
 class OpenVinoNetwork:
@@ -31,21 +31,20 @@ class OpenVinoNetwork:
         self.output = np.empty((count, halves // 2, height, width), np.float32)
         self.retime(modulation)
         self._compiled = compiled
-        with telling("openvino cannot make room for a restore", hint=TILES):
-            self._request = compiled.create_infer_request()
+        self._request = compiled.create_infer_request()
         self._bind()
 
     def share(self, other: Any) -> None:
         """Work on the buffers of another network of the same shape."""
         self.packed, self.output = other.packed, other.output
-        self._bind()
+        with telling("openvino cannot share the buffers of another network", hint="build the plan again"):
+            self._bind()
 
     def _bind(self) -> None:
         import openvino
 
-        with telling("openvino does not take the buffers of a restore", hint="build the plan again"):
-            self._request.set_tensor("packed", openvino.Tensor(self.packed, shared_memory=True))
-            self._request.set_tensor("output", openvino.Tensor(self.output, shared_memory=True))
+        self._request.set_tensor("packed", openvino.Tensor(self.packed, shared_memory=True))
+        self._request.set_tensor("output", openvino.Tensor(self.output, shared_memory=True))
 
     def evaluate(self, step: int) -> None:
         with telling(f"openvino failed at step {step}", hint=OTHERWISE):
@@ -97,16 +96,16 @@ class OpenVino:
             model.reshape({"packed": list(shape), "modulation": [1, modulation.shape[1], 1, 1]})
             compiled = _core().compile_model(model, "CPU", _settings(precision, threads))
             made = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        # Asked for bfloat16 it falls back without a word.
-        if precision == "bf16" and made == PRECISIONS["fp32"]:
-            raise BackendError("openvino computes in float32 here where bf16 is asked for", hint=_hint(precision))
-        return OpenVinoNetwork(compiled, modulation, shape)
+            # Asked for bfloat16 it falls back without a word.
+            if precision == "bf16" and made == PRECISIONS["fp32"]:
+                raise BackendError("openvino computes in float32 here where bf16 is asked for", hint=_hint(precision))
+            return OpenVinoNetwork(compiled, modulation, shape)
 
     def restore(self, engine: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> OpenVinoNetwork:
         self._check(precision)
         with telling(f"openvino cannot load its engine for {shape}", hint="build the plan again"):
             compiled = _core().import_model(io.BytesIO(engine), "CPU", _settings(precision, threads))
-        return OpenVinoNetwork(compiled, modulation, shape)
+            return OpenVinoNetwork(compiled, modulation, shape)
 
     def _check(self, precision: str) -> None:
         # OpenVINO itself would emulate what the processor lacks, or fall back without a word.

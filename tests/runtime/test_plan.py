@@ -384,8 +384,8 @@ WRONG = {
     "network.multiple": [None, 0, -4, 4.0, "4"],
     "network.bytes_per_pixel": [None, 0, 1.5],
     "network": [None, "NAFNet"],
-    "shape": [None, [16, 24], [1, 16, 24, 3], [1, 16.0, 24], [1, 0, 24], "abc", 3],
     "further_shapes": [None, {}, 3, [1, 8, 8], [[1, 8]], [[1, 8, 0]], [[1, 8, "8"]], [[1, 8, 8]] * 2, [[1, 16, 24]]],
+    "shape": [None, [16, 24], [1, 16, 24, 3], [1, 16.0, 24], [1, 0, 24], "abc", 3, [2, 1 << 15, 1 << 15]],
     "backend": [None, 3],
     "precision": [None, ["fp32"]],
     "fingerprint": [None, "Linux", {}, {"system": 1}],
@@ -455,6 +455,43 @@ def test_an_engine_that_the_manifest_promises_and_the_plan_lacks(many: Path) -> 
 def test_a_further_engine_is_read_by_its_digest(many: Path) -> None:
     write(many, {**members(many), "engine.2x16x24.bin": b"for too"})
     refused(many, "engine.2x16x24.bin does not have the digest in its manifest")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("channels", 1), ("multiple", 4), ("bytes_per_pixel", 23)], ids=lambda value: str(value)
+)
+def test_what_the_manifest_says_of_the_network_is_what_the_network_is(saved: Path, field: str, value: int) -> None:
+    change_manifest(saved, lambda manifest: manifest["network"].update({field: value}))
+    refused(saved, f"is damaged: network.{field} does not fit {GRAPH}")
+
+
+def test_a_network_for_other_vectors(saved: Path) -> None:
+    rewrite(saved, graph=smallest(modulation=6).SerializeToString())
+    refused(saved, f"is damaged: {MODULATION} does not fit {GRAPH}")
+
+
+@pytest.mark.parametrize("opset", [18, 20])
+def test_a_quantised_network_that_is_none(tmp_path: Path, plan: Plan, opset: int) -> None:
+    path = tmp_path / "a.mrsplan"
+    other = smallest(opset=opset).SerializeToString()
+    Plan({**plan.manifest, "precision": "int8"}, plan.graph, plan.modulation, quantised=other).save(path)
+    refused(path, f"its network is none of this program's: ONNX 9 with operators {opset}")
+
+
+def test_members_that_share_their_bytes(saved: Path, plan: Plan) -> None:
+    """Each claims no more than the file has, both together do."""
+    Plan(plan.manifest, plan.graph, plan.modulation, bytes(10_000)).save(saved)
+    content = saved.read_bytes()
+    at, end = content.rindex(b"PK\x01\x02"), content.rindex(b"PK\x05\x06")
+    # The last entry of the list once more, under another name.
+    entry = content[at:end].replace(ENGINE.encode(), b"f" + ENGINE[1:].encode())
+    counts = struct.unpack_from("<H", content, end + 10)[0] + 1, struct.unpack_from("<I", content, end + 12)[0]
+    tail = bytearray(content[end:])
+    struct.pack_into("<HHI", tail, 8, counts[0], counts[0], counts[1] + len(entry))
+    saved.write_bytes(content[:end] + entry + tail)
+    with zipfile.ZipFile(saved) as archive:
+        assert [info.file_size for info in archive.infolist()[-2:]] == [10_000] * 2
+    refused(saved, "its members lie upon each other")
 
 
 # The members' contents
