@@ -84,10 +84,8 @@ class Verdict:
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Verdict:
         """From what `to_dict` gave."""
-        looks: dict[str, Any] = {
-            key: Look(**value) if isinstance(value, dict) else value for key, value in values.items()
-        }
-        return Verdict(**looks)
+        looks = [Look(**values[name]) for name in ("degraded", "few", "many")]
+        return Verdict(values["of_truth"], *looks)
 
     def _fault(self, look: Look, what: str) -> str | None:
         """What is wrong with a result; None where nothing is."""

@@ -17,10 +17,10 @@ HEAD = """\
 <!-- Made by: python -m mrs.commands.reference > docs/commands.md -->
 
 `mrs-trt COMMAND --help` prints the same. Results go to stdout, progress and errors to stderr. An error is one line,
-`error: what was wrong; hint: what to do`. Control characters in names and files are shown as `\\u001b`. Exit codes: 0, all
-went well; 1, some of several pictures failed, `doctor` found no backend, or stdout is closed or full; 2, a wrong input,
-which left no file behind; 130, interrupted by Ctrl-C; 141, the reader of the output went away. Progress that cannot be
-written is lost, and the work is done all the same.
+`error: what was wrong; hint: what to do`. Control characters in names and files are shown as `\\u001b`. Exit codes: 0,
+all went well; 1, some of several pictures failed, `doctor` found no backend, or stdout is closed or full; 2, a wrong
+input, which left no file behind; 130, interrupted by Ctrl-C; 141, the reader of the output went away. Progress that
+cannot be written is lost, and the work is done all the same.
 """
 
 

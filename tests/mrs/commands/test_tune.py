@@ -278,7 +278,7 @@ def refuse_tune(refuse, golden, tmp_path):
         (["--degradation", "rain"], ("the bundled pictures are degraded already", "give a folder")),
         (["--data", "no/such/folder"], ("folder no/such/folder does not exist", "give a folder of pictures")),
         (["--network-output", "score"], ("network output 'score' is unknown", "noise, data, velocity")),
-        (["--max-sigma", "0"], "max_sigma 0.0 is outside (0, 255]"),
+        (["--max-sigma", "0"], "max_sigma 0.0 is outside [1, 255]"),
         (["--schedule", "sigmoid"], "invalid choice: 'sigmoid'"),
         (["--steps", "5"], "unrecognized arguments: --steps"),
     ],
