@@ -40,8 +40,9 @@ demo: $(STAMP) ## degrade a photograph with rain, restore it with the weights th
 
 # Two at a time: each process loads torch and OpenVINO, and most tests keep one core busy.
 JOBS ?= 2
+# What Python compiles of the tests is kept for the next run even where it is told to keep nothing: that is ten seconds.
 test: $(STAMP) ## run the tests that need no GPU (JOBS=8 runs as many at a time)
-	@$(BIN)/python -m pytest tests -m 'not gpu' -n $(JOBS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest tests -m 'not gpu' -n $(JOBS)
 
 check: $(STAMP) ## run the linter, the formatter's check, the type checker and the import-direction test
 	@$(BIN)/ruff check .

@@ -15,6 +15,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    # The limit of the tests is none of measurements, which take their time.
+    item.add_marker(pytest.mark.timeout(0))
+
+
 @pytest.fixture
 def record(request: pytest.FixtureRequest) -> Callable[[str, dict[str, Any], dict[str, Any]], None]:
     """Prints a case's figures and, with --rows, keeps them."""

@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--parts", action="store_true", help="also reading and writing ahead alone, restores alone")
     parser.add_argument("--rows", type=Path, help="append the figures to this file")
     options = parser.parse_args()
-    jobs = find_pictures([options.folder])[: options.pictures]
+    jobs = find_pictures([options.folder]).pictures[: options.pictures]
     with tempfile.TemporaryDirectory() as folder:
         plan = Path(folder) / "rain.mrsplan"
         height, width = read_picture(jobs[0][0]).rgb.shape[:2]

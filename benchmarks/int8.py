@@ -34,9 +34,10 @@ from mrs.export.forms import first
 from mrs.export.graph import build_graph
 from mrs.export.nafnet import ConditionalNAFNet
 from mrs.export.quantisation import Feed, Reader, feeds_of
-from mrs.export.selection import Candidate, judge, mean_psnr, run_all
+from mrs.export.selection import Candidate, judge, run_all
 from mrs.export.timing import chain_of, quartiles, repeated, time_interleaved
 from mrs.runtime import backends, machine
+from mrs.runtime.psnr import mean_psnr
 from mrs.solver import RECOMMENDED
 from mrs.table import tableau
 

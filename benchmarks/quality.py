@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, help="use only the first pictures")
     parser.add_argument("--rows", type=Path, help="append the figures to this file")
     options = parser.parse_args()
-    pictures = [path for path, _ in find_pictures([options.folder])][: options.most]
+    pictures = [path for path, _ in find_pictures([options.folder]).pictures][: options.most]
     chosen = {name: SOLVERS[name] for name in options.only or SOLVERS}
     measure(pictures, chosen, options.weights, options.degradation, options.rows)
 
@@ -83,8 +83,7 @@ def measure(
             if size not in chains:
                 padded = [-(-side // net.arch.multiple) * net.arch.multiple for side in size]
                 network = engine.compile(graph, modulation, (1, 6, padded[0], padded[1]), "fp32", machine.threads())
-                shape = (1, 3, *size)
-                chains[size] = Chain(network, table.rows, table.start, table.clamp, shape, machine.threads())
+                chains[size] = Chain(network, table.rows, table.start, table.clamp, machine.threads())
             out = np.empty_like(degraded)
             chains[size].restore_into(degraded[None], out[None], seed=0)
             found.append(psnr(out, clean))

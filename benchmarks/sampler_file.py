@@ -65,7 +65,7 @@ def measure(engine: str, options: argparse.Namespace) -> None:
     network = backend.compile(own.SerializeToString(), loop.modulation, (1, 6, *sides), options.precision,
                               machine.threads())  # fmt: skip
     compiled = time.perf_counter()
-    chain = Chain(network, table.rows, table.start, table.clamp, (1, 3, *sides), machine.threads())
+    chain = Chain(network, table.rows, table.start, table.clamp, machine.threads())
     turns: dict[str, Restore] = {"loop": lambda: chain.restore_into(picture, None, 0), "file": restore_file}
     results = {key: turn().astype(int) for key, turn in turns.items()}
     times: dict[str, list[float]] = {key: [] for key in turns}

@@ -128,7 +128,7 @@ def picture_parser(description: str | None) -> argparse.ArgumentParser:
 def prepared(options: argparse.Namespace) -> tuple[Checkpoint, Any, Any, dict[str, Any]]:
     """What these options name: weights, clean and degraded crops, and the settings that a row says of them."""
     source = read_checkpoint(options.weights)
-    paths = [path for path, _ in find_pictures([options.folder])][: options.most]
+    paths = [path for path, _ in find_pictures([options.folder]).pictures][: options.most]
     clean, degraded = crops(paths, options.size, options.degradation)
     about = {
         "pictures": len(paths), "folder": options.folder.name, "crop": options.size,

@@ -22,10 +22,11 @@ from mrs.calibration import calibration_pairs
 from mrs.export import quantisation
 from mrs.export.forms import first
 from mrs.export.graph import build_graph
-from mrs.export.selection import Candidate, Pair, judge, mean_psnr
+from mrs.export.selection import Candidate, Pair, judge
 from mrs.runtime import backends, machine
 from mrs.runtime.backends.tensorrt.backend import TensorRt
 from mrs.runtime.backends.typed_graph import typed_graph
+from mrs.runtime.psnr import mean_psnr
 from mrs.solver import RECOMMENDED
 from tests.runtime.backends.tensorrt import reference
 

@@ -19,15 +19,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mrs.export.nafnet import Architecture, ConditionalNAFNet
+from mrs.export.nafnet import Architecture, ConditionalNAFNet, weight_shapes
+from mrs.export.torch_file import ClaimError, check_claims
 from mrs.runtime.atomic import replacing
 from mrs.runtime.errors import CheckpointError, InputError
+from mrs.runtime.regular_files import open_regular
 
 # In this order: an average of the weights is what its authors measured.
 NESTS = ("params_ema", "params", "state_dict")
 METADATA_KEY = "mrs"
+# Where a key belongs. One digit for the level: channels double at each, so there are never ten.
+BLOCK = re.compile(
+    r"(?P<part>(?:(?:encoders|decoders|downs|ups)\.(?P<level>\d)|middle_blks))\.(?:(?P<block>\d{1,3})\.)?"
+)
 # Nests inside nests, such as params in state_dict; a damaged file may hold itself.
 MAX_DEPTH = 4
+# What torch turns into float32; narrower kinds have no such conversion.
+FLOATS = frozenset(
+    dtype for dtype in vars(torch).values()
+    if isinstance(dtype, torch.dtype) and dtype.is_floating_point and "float4" not in str(dtype)
+)  # fmt: skip
+# Of a key in an error; a file's keys may be of any length.
+LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -77,7 +90,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(9)
             file.seek(0)
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -103,13 +116,17 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(state, arch, sha256, metadata)
 
 
-def save(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write weights and metadata as safetensors; the file appears whole or not at all."""
+def save(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any], overwrite: bool = True) -> None:
+    """Write weights and metadata as safetensors; the file appears whole or not at all.
+
+    Raises:
+        InputError: where it cannot be written, or exists and `overwrite` is not given.
+    """
     from safetensors.torch import save as to_bytes
 
     tensors = {key: value.detach().to("cpu", torch.float32).contiguous() for key, value in state.items()}
     content = to_bytes(tensors, {METADATA_KEY: json.dumps(dict(metadata), sort_keys=True)})
-    with replacing(Path(path)) as file:
+    with replacing(Path(path), overwrite) as file:
         file.write(content)
 
 
@@ -134,14 +151,18 @@ def flatten(loaded: Any, name: str = "checkpoint") -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for key, value in loaded.items():
         if not isinstance(value, Tensor):
-            raise CheckpointError(f"{name} holds {type(value).__name__} under {key!r} among its weights")
+            raise CheckpointError(f"{name} holds {type(value).__name__} under {_short(key)!r} among its weights")
         if not _is_plain(value):
-            raise CheckpointError(f"{name} holds under {key!r} a tensor without all of its numbers")
+            raise CheckpointError(f"{name} holds under {_short(key)!r} a tensor without all of its numbers")
         key = str(key).removeprefix("module.")
         if key in state:
-            raise CheckpointError(f"{name} holds {key} twice, with and without module.")
-        state[key] = value.detach().to(torch.float32) if value.is_floating_point() else value.detach()
-    return state
+            raise CheckpointError(f"{name} holds {_short(key)} twice, with and without module.")
+        state[key] = value.detach()
+    # Weights that share their numbers would each get their own below.
+    storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in state.values()}
+    if sum(value.numel() * value.element_size() for value in state.values()) > sum(storages.values()):
+        raise CheckpointError(f"{name} holds the same numbers under several names", hint="save each weight by itself")
+    return {key: value.to(torch.float32) if value.dtype in FLOATS else value for key, value in state.items()}
 
 
 def _is_plain(value: Tensor) -> bool:
@@ -163,26 +184,30 @@ def infer_architecture(state: Mapping[str, Tensor], name: str = "checkpoint") ->
             f"{name} is no ConditionalNAFNet: it has no convolutions intro and ending (it has {_some(list(state), 3)})",
             hint="Refusion checkpoints are supported; IR-SDE's ConditionalUNet is not yet",
         )
-    # A level may have no block, but it has its resampling convolutions. One digit: channels double at each level, so
-    # there are never ten.
-    pattern = re.compile(r"(?:downs|ups|encoders|decoders)\.(\d)\.")
-    levels = max((int(match[1]) + 1 for match in map(pattern.match, state) if match), default=0)
+    numbers: dict[str, set[int]] = {}
+    levels = 0
+    for key in state:
+        found = BLOCK.match(key)
+        if found is not None and found["block"] is not None:
+            numbers.setdefault(found["part"], set()).add(int(found["block"]))
+        if found is not None and found["level"] is not None:
+            # A level may have no block, but it has its resampling convolutions.
+            levels = max(levels, int(found["level"]) + 1)
     try:
         return Architecture(
             width=intro.shape[0],
-            enc_blocks=tuple(_count(state, f"encoders.{level}") for level in range(levels)),
-            mid_blocks=_count(state, "middle_blks"),
-            dec_blocks=tuple(_count(state, f"decoders.{level}") for level in range(levels)),
+            enc_blocks=tuple(_count(numbers, f"encoders.{level}") for level in range(levels)),
+            mid_blocks=_count(numbers, "middle_blks"),
+            dec_blocks=tuple(_count(numbers, f"decoders.{level}") for level in range(levels)),
             channels=ending.shape[0],
         )
     except InputError as error:
         raise CheckpointError(f"{name} is no ConditionalNAFNet: {error.message}") from None
 
 
-def _count(state: Mapping[str, Tensor], part: str) -> int:
+def _count(numbers: Mapping[str, set[int]], part: str) -> int:
     """Blocks of one part, numbered from 0 without gaps; so that a file cannot claim more blocks than it has keys."""
-    pattern = re.compile(re.escape(part) + r"\.(\d{1,3})\.")
-    found = {int(match[1]) for match in map(pattern.match, state) if match}
+    found = numbers.get(part, set())
     gap = next(index for index in range(len(found) + 1) if index not in found)
     if gap < len(found):
         raise CheckpointError(f"every weight of {part}.{gap} is missing")
@@ -190,23 +215,22 @@ def _count(state: Mapping[str, Tensor], part: str) -> int:
 
 
 def _check_fit(arch: Architecture, given: Mapping[str, Tensor], name: str = "state dict") -> None:
-    with torch.device("meta"):
-        expected = ConditionalNAFNet(arch).state_dict()
+    expected = weight_shapes(arch)
     common = sorted(expected.keys() & given.keys())
     misshapen = [
-        f"{key} is {tuple(given[key].shape)}, not {tuple(expected[key].shape)}"
+        f"{key} is {tuple(given[key].shape)}, not {expected[key]}"
         for key in common
-        if given[key].shape != expected[key].shape
+        if tuple(given[key].shape) != expected[key]
     ]
-    mistyped = [f"{key} is {given[key].dtype}" for key in common if not given[key].is_floating_point()]
-    not_finite = [key for key in common if not bool(torch.isfinite(given[key]).all())]
+    mistyped = [f"{key} is {given[key].dtype}" for key in common if given[key].dtype not in FLOATS]
+    not_finite = [key for key in common if given[key].dtype in FLOATS and not bool(torch.isfinite(given[key]).all())]
     problems = [
         f"{label}: {_some(keys)}"
         for label, keys in (
             ("missing", sorted(expected.keys() - given.keys())),
             ("left over", sorted(given.keys() - expected.keys())),
             ("wrong shape", misshapen),
-            ("not floating point", mistyped),
+            ("not floating point of 8 to 64 bits", mistyped),
             ("NaN or infinite", not_finite),
         )
         if keys
@@ -216,12 +240,18 @@ def _check_fit(arch: Architecture, given: Mapping[str, Tensor], name: str = "sta
 
 
 def _some(names: list[str], most: int = 6) -> str:
-    shown = ", ".join(names[:most])
+    shown = ", ".join(map(_short, names[:most]))
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def _short(name: object) -> str:
+    text = str(name)
+    return text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}..."
 
 
 def _read_pickle(path: Path) -> Any:
     try:
+        check_claims(path)
         with warnings.catch_warnings():
             # Remarks on file formats, for developers.
             warnings.simplefilter("ignore")
@@ -230,27 +260,29 @@ def _read_pickle(path: Path) -> Any:
         # torch's own texts are long, and advise to load without weights_only.
         text = str(error)
         refused = re.search(r"GLOBAL `?([\w.]+)", text)
-        if refused or "TorchScript" in text or (isinstance(error, pickle.UnpicklingError) and "operand" not in text):
-            what = refused[1] if refused else "other objects"
+        more = error.more if isinstance(error, ClaimError) else refused and refused[1]
+        if more or "TorchScript" in text or (isinstance(error, pickle.UnpicklingError) and "operand" not in text):
+            what = more or "other objects"
             raise CheckpointError(
                 f"{path} holds more than weights ({what}), and loading it could run code",
                 hint="save the bare state dict, or convert it to .safetensors where you trust the file",
             ) from None
+        why = f" ({error})" if isinstance(error, ClaimError) else ""
         raise CheckpointError(
-            f"{path} is not a readable checkpoint: it is cut short, damaged, or was not written by torch.save",
+            f"{path} is not a readable checkpoint: it is cut short, damaged, or was not written by torch.save{why}",
             hint="download or copy it again",
         ) from None
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
             text = (file.metadata() or {}).get(METADATA_KEY, "{}")
-    except (SafetensorError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # noqa: BLE001 (safetensors and torch raise many types for what they do not know)
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(
             f"{path} is not a readable checkpoint: {reason}", hint="download or copy it again"
         ) from None

@@ -22,6 +22,7 @@ from mrs.export.nafnet import NORM_EPS, Architecture
 from mrs.export.time_nodes import time_vectors
 from mrs.runtime.backends.protocol import MEANS
 from mrs.runtime.errors import InputError
+from mrs.runtime.onnx_guard.graph import NODES
 
 # LayerNormalization came with opset 17; ReduceMean takes its axes as an input from 18 on.
 OPSET = 18
@@ -104,7 +105,7 @@ def build_graph(
         shape: how to write it down.
 
     Raises:
-        InputError: for a size that is not a multiple, or a network without blocks.
+        InputError: for a size that is not a multiple, or a network without blocks or with too many.
     """
     if size is not None and any(side <= 0 or side % arch.multiple for side in size):
         raise InputError(f"graph size {size[0]}x{size[1]} is not a multiple of {arch.multiple}")
@@ -133,6 +134,8 @@ def build_graph(
         for i in range(blocks):
             y = emit.block(y, f"decoders.{level}.{i}", vectors)
     emit.conv(y, "ending", pads=1, output="output")
+    if len(emit.nodes) > NODES:
+        raise InputError(f"the network has {len(emit.nodes)} operations, more than {NODES}", hint="use fewer blocks")
 
     channels = arch.channels
     graph = helper.make_graph(

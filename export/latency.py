@@ -19,6 +19,7 @@ from mrs.export.timing import chain_of, repeated, time_interleaved
 from mrs.runtime import backends
 from mrs.runtime.chains import Loop
 from mrs.runtime.errors import BackendError
+from mrs.runtime.psnr import mean_psnr
 
 # The numbers of evaluations that are tried.
 LADDER = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20)
@@ -105,7 +106,7 @@ def fitting(
     for steps in allowed:
         report(f"quality of {steps} evaluations")
         outputs = selection.run_all(engine, graph, fastest.precision, loops[steps], judged, threads)
-        found.append(Fit(steps, times[steps], selection.mean_psnr(outputs, wanted), of_truth))
+        found.append(Fit(steps, times[steps], mean_psnr(outputs, wanted), of_truth))
     # Of equal quality the faster one; equal pictures have no finite PSNR.
     return sorted(found, key=lambda fit: (-(float("inf") if fit.quality_db is None else fit.quality_db), fit.steps))
 

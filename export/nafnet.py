@@ -18,6 +18,10 @@ from mrs.runtime.errors import InputError
 # The published norm uses 1e-5 in float32 and 1e-3 in any other dtype, so that casting the network changes its
 # function. Every checkpoint was trained in float32: pin its value.
 NORM_EPS = 1e-5
+# Channels double at each level, so there are never ten; names of blocks are read with so many digits.
+MOST_LEVELS, MOST_BLOCKS = 9, 999
+# Activations alive at once at full resolution, in channels of float32 per channel of width. Measured: docs/plan.md.
+LIVE_CHANNELS = 10
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,12 @@ class Architecture:
                 f"the encoder has {len(self.enc_blocks)} levels and the decoder {len(self.dec_blocks)}",
                 hint="give both as many block counts",
             )
+        if self.levels > MOST_LEVELS or max((*self.enc_blocks, self.mid_blocks, *self.dec_blocks)) > MOST_BLOCKS:
+            raise InputError(
+                f"a network of {self.levels} levels and up to "
+                f"{max((*self.enc_blocks, self.mid_blocks, *self.dec_blocks))} blocks each is too large",
+                hint=f"use at most {MOST_LEVELS} levels and {MOST_BLOCKS} blocks",
+            )
         if min((*self.enc_blocks, self.mid_blocks, *self.dec_blocks)) < 0:
             raise InputError(
                 f"block counts {self.enc_blocks}, {self.mid_blocks}, {self.dec_blocks} hold a negative one"
@@ -66,6 +76,45 @@ class Architecture:
     def multiple(self) -> int:
         """Height and width are padded with zeros to a multiple of this."""
         return 2**self.levels
+
+
+def weight_shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
+    """The state dict's keys and shapes, without making a module: what a file claims may be of any size."""
+    time = 4 * arch.width
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def layer(name: str, *shape: int, bias: bool = True) -> None:
+        shapes[f"{name}.weight"] = shape
+        if bias:
+            shapes[f"{name}.bias"] = shape[:1]
+
+    def blocks(part: str, count: int, c: int) -> None:
+        for name in (f"{part}.{index}" for index in range(count)):
+            layer(f"{name}.mlp.1", 4 * c, time // 2)
+            layer(f"{name}.conv1", 2 * c, c, 1, 1)
+            layer(f"{name}.conv2", 2 * c, 1, 3, 3)
+            layer(f"{name}.conv3", c, c, 1, 1)
+            layer(f"{name}.sca.1", c, c, 1, 1)
+            layer(f"{name}.conv4", 2 * c, c, 1, 1)
+            layer(f"{name}.conv5", c, c, 1, 1)
+            shapes.update(dict.fromkeys((f"{name}.norm1.g", f"{name}.norm2.g"), (1, c, 1, 1)))
+            shapes.update(dict.fromkeys((f"{name}.beta", f"{name}.gamma"), (1, c, 1, 1)))
+
+    layer("time_mlp.1", 2 * time, arch.width)
+    layer("time_mlp.3", time, time)
+    layer("intro", arch.width, 2 * arch.channels, 3, 3)
+    layer("ending", arch.channels, arch.width, 3, 3)
+    channels = arch.width
+    for level, count in enumerate(arch.enc_blocks):
+        blocks(f"encoders.{level}", count, channels)
+        layer(f"downs.{level}", 2 * channels, channels, 2, 2)
+        channels *= 2
+    blocks("middle_blks", arch.mid_blocks, channels)
+    for level, count in enumerate(arch.dec_blocks):
+        layer(f"ups.{level}.0", 2 * channels, channels, 1, 1, bias=False)
+        channels //= 2
+        blocks(f"decoders.{level}", count, channels)
+    return shapes
 
 
 class ChannelNorm(nn.Module):

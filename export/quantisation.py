@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from mrs.export.graph import GraphShape
+from mrs.export.graph import IR_VERSION, GraphShape
 from mrs.export.timing import chain_of
 from mrs.runtime.backends import Backend
 from mrs.runtime.backends.protocol import QUANTISED
@@ -162,9 +162,19 @@ def quantised(graph: bytes, precision: str, feeds: Sequence[Feed]) -> bytes:
             raise BackendError(f"ModelOpt cannot quantise for {precision}: {first_line(error)}") from error
     if not any(node.op_type == "QuantizeLinear" for node in made.graph.node):
         raise BackendError(f"ModelOpt finds no convolution in this network for {precision}")
+    return bytes(_plain(made).SerializeToString())
+
+
+def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model written as `build_graph` writes one, which is all that a plan's reader takes."""
     # Float32 here, other types when the graph is typed.
-    del made.graph.value_info[:]
-    return bytes(made.SerializeToString())
+    del model.graph.value_info[:], model.metadata_props[:]
+    model.ClearField("producer_version")
+    model.ir_version = IR_VERSION
+    for tensor in model.graph.initializer:
+        if not tensor.HasField("raw_data"):
+            tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name))
+    return model
 
 
 def feeds_of(engine: Backend, graph: bytes, loop: Loop, pairs: Sequence[Pair], threads: int) -> list[Feed]:

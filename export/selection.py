@@ -22,11 +22,12 @@ from mrs.export.forms import FormTime, fastest_forms, first
 from mrs.export.graph import GraphShape
 from mrs.export.quantisation import graph_of
 from mrs.export.timing import chain_of, quartiles, repeated, time_interleaved
+from mrs.export.verdict import Verdict, verdict_of
 from mrs.runtime import backends
 from mrs.runtime.backends import Backend, mixed
 from mrs.runtime.chains import Loop
 from mrs.runtime.errors import BackendError, InputError
-from mrs.runtime.psnr import psnr
+from mrs.runtime.psnr import mean_psnr
 
 MARGIN = 6.0
 ENOUGH = 45.0
@@ -80,12 +81,14 @@ class Selection:
         candidates: all of them.
         chosen: one of them.
         discretisation_db: PSNR between float32 at these steps and at 100; None where they are equal.
+        verdict: what was seen of float32's pictures.
         forms: what was measured of the graph shapes.
     """
 
     candidates: tuple[Candidate, ...]
     chosen: Candidate
     discretisation_db: float | None
+    verdict: Verdict
     forms: tuple[FormTime, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -136,6 +139,11 @@ def select(
     at_steps = run_all(exact, graph, "fp32", loop, pairs, threads)
     at_100 = run_all(exact, graph, "fp32", reference, pairs, threads)
     discretisation = mean_psnr(at_steps, at_100)
+    verdict = verdict_of(
+        [pair.degraded / np.float32(255) for pair in pairs],
+        [pair.clean / np.float32(255) for pair in pairs if pair.clean is not None],
+        at_steps, at_100,
+    )  # fmt: skip
 
     measured: list[Candidate] = []
     chains: dict[int, tuple[Any, NDArray[np.uint8]]] = {}
@@ -175,7 +183,7 @@ def select(
     chosen = _fastest(measured, precision)
     if not chosen.passed:
         report(f"{chosen.backend} {chosen.precision} was asked for, but fails parity: {chosen.reason}")
-    return Selection(tuple(measured), chosen, discretisation, tuple(form_times))
+    return Selection(tuple(measured), chosen, discretisation, verdict, tuple(form_times))
 
 
 def check_choice(backend: str, precision: str, device: str = "auto") -> None:
@@ -303,13 +311,6 @@ def run_all(
         chains[picture.shape].restore_into(picture, out, seed=0)
         restored.append(out[0])
     return restored
-
-
-def mean_psnr(pictures: Sequence[NDArray[Any]], references: Sequence[NDArray[Any]]) -> float | None:
-    """PSNR of the mean squared error over all pictures; None where they are equal."""
-    errors = [10 ** (-psnr(one, other) / 10) for one, other in zip(pictures, references, strict=True)]
-    mean = sum(errors) / len(errors)
-    return None if mean == 0 else -10 * math.log10(mean)
 
 
 def _json(value: Any) -> Any:

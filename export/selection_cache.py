@@ -19,14 +19,18 @@ from mrs.export.forms import FormTime
 from mrs.export.graph import GraphShape
 from mrs.export.latency import Fit
 from mrs.export.selection import Candidate, Pair, Selection
+from mrs.export.verdict import Verdict
 from mrs.runtime import backends, machine
 from mrs.runtime.atomic import replacing
 from mrs.runtime.chains import Loop
 from mrs.runtime.errors import InputError
-from mrs.runtime.user_cache import user_cache
+from mrs.runtime.regular_files import open_regular
+from mrs.runtime.user_cache import NO_FOLDER, user_cache
 
 # Raised when what is measured, or how, changes.
-VERSION = 1
+VERSION = 2
+# A measurement is some kilobytes.
+LIMIT = 1 << 20
 # What reading a file of another program, or half of one, may raise.
 DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, InputError)
 
@@ -92,13 +96,14 @@ def key(
 def recall(question: str) -> Measured | None:
     """The answer to a question; None where there is none."""
     with suppress(*DAMAGE):
-        saved = json.loads(_file(question).read_text(encoding="utf-8"))
+        with open_regular(_file(question)) as file:
+            saved = json.loads(file.read(LIMIT))
         candidates = tuple(_candidate(entry) for entry in saved["candidates"])
         forms = tuple(FormTime(**{**entry, "quartiles_ms": tuple(entry["quartiles_ms"])}) for entry in saved["forms"])
         chosen = candidates[saved["chosen"]]
         GraphShape.parse(chosen.form)
         return Measured(
-            Selection(candidates, chosen, saved["discretisation_db"], forms),
+            Selection(candidates, chosen, saved["discretisation_db"], Verdict.from_dict(saved["verdict"]), forms),
             int(saved["steps"]),
             tuple(Fit(**entry) for entry in saved["evaluations"]),
             str(saved["measured_at"]),
@@ -113,6 +118,7 @@ def keep(question: str, measured: Measured) -> str | None:
         "steps": measured.steps,
         "evaluations": [fit.to_dict() for fit in measured.evaluations],
         "measured_at": measured.measured_at,
+        "verdict": measured.selection.verdict.to_dict(),
     }
     try:
         _file(question).parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +130,15 @@ def keep(question: str, measured: Measured) -> str | None:
 
 
 def _file(question: str) -> Path:
-    return user_cache() / "selections" / f"{question}.json"
+    """Where an answer is kept.
+
+    Raises:
+        InputError: where this user has no folder for it.
+    """
+    folder = user_cache()
+    if folder is None:
+        raise InputError(NO_FOLDER)
+    return folder / "selections" / f"{question}.json"
 
 
 def _candidate(entry: Mapping[str, Any]) -> Candidate:

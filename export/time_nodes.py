@@ -37,10 +37,10 @@ def time_vectors(emit: Emitter, time: str, blocks: Mapping[str, int]) -> dict[st
     frequencies = np.exp(np.arange(half, dtype=np.float32) * np.float32(-math.log(10000.0) / (half - 1)))
     angle = emit("Mul", [time, emit.constant("frequencies", frequencies.reshape(1, half, 1, 1))])
     y = emit("Concat", [emit("Sin", [angle]), emit("Cos", [angle])], axis=1)
-    embedded = _linear(emit, _gated(emit, _linear(emit, y, "time_mlp.1")), "time_mlp.3")
+    embedded = _linear(emit, _gated(emit, _linear(emit, y, "time_mlp.1"), "time_mlp.3"), "time_mlp.3")
     vectors = {}
     for block, channels in blocks.items():
-        made = _linear(emit, _gated(emit, embedded), f"{block}.mlp.1")
+        made = _linear(emit, _gated(emit, embedded, f"{block}.mlp.1"), f"{block}.mlp.1")
         cut = emit(
             "Split", [made, emit.constant(f"four.{channels}", np.full(4, channels, np.int64))], outputs=4, axis=1
         )
@@ -53,11 +53,14 @@ def time_vectors(emit: Emitter, time: str, blocks: Mapping[str, int]) -> dict[st
 
 def _linear(emit: Emitter, x: str, key: str) -> str:
     weight = emit.constant(f"{key}.weight", emit.state[f"{key}.weight"][:, :, None, None])
-    return emit("Conv", [x, weight, emit.constant(f"{key}.bias", emit.state[f"{key}.bias"])], kernel_shape=[1, 1])
+    bias = emit.constant(f"{key}.bias", emit.state[f"{key}.bias"])
+    return emit("Conv", [x, weight, bias], kernel_shape=[1, 1], pads=[0] * 4, strides=[1, 1], group=1)
 
 
-def _gated(emit: Emitter, x: str) -> str:
-    cut = emit("Split", [x], outputs=2, axis=1, num_outputs=2)
+def _gated(emit: Emitter, x: str, key: str) -> str:
+    """The product of both halves of the channels, as the weights under `key` take it."""
+    half = emit.state[f"{key}.weight"].shape[1]
+    cut = emit("Split", [x, emit.constant(f"two.{half}", np.full(2, half, np.int64))], outputs=2, axis=1)
     return emit("Mul", [f"{cut}.0", f"{cut}.1"])
 
 

@@ -146,13 +146,12 @@ class Trial:
         Returns:
             (N, H, W, C) float32 in [0, 1].
         """
-        _, height, width, channels = self.pictures.shape
         out = np.empty(self.pictures.shape, np.float32)
         modulation = self.network.modulation(times[: len(rows)])
         chains = {}
         for size, compiled in self._compiled.items():
             compiled.retime(modulation)
-            chains[size] = Chain(compiled, rows, start, clamp, (size, channels, height, width), self._threads)
+            chains[size] = Chain(compiled, rows, start, clamp, self._threads)
         for index, part in enumerate(self._parts):
             chains[part.stop - part.start].restore_into(self.pictures[part], out[part], seed + index)
         return out

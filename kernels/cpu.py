@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from itertools import pairwise
 from typing import Any
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 
 from mrs.kernels import noise, update
 from mrs.kernels.row import Row
+from mrs.kernels.threads import Hands, Task, end
 from mrs.kernels.update import F32, Origin
 
 STATES = (np.dtype(np.float32),)
@@ -29,6 +28,8 @@ CLAMPS = ("none", "unit", "threshold")
 PICTURES = (np.dtype(np.uint8), np.dtype(np.float32))
 # Below this many elements a second thread costs more than it saves.
 SPLIT_FROM = 1 << 15
+# Of all restores of a process together, besides those that ask.
+MOST_THREADS = 64
 
 
 class _Job(ctypes.Structure):
@@ -63,8 +64,8 @@ def compiled() -> bool:
 
 
 @cache
-def _pool(process: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(thread_name_prefix="mrs-step")
+def _hands() -> Hands:
+    return Hands(MOST_THREADS)
 
 
 def start(
@@ -210,7 +211,7 @@ def _split(
     threads: int,
 ) -> None:
     def run(low: int, high: int) -> None:
-        # Holding the arrays, a thread that an interrupt leaves behind still writes to memory that is there.
+        # Holding the arrays, a thread that a second interrupt leaves behind still writes to memory that is there.
         function(low, high, *(None if array is None else array.ctypes.data for array in arrays))
 
     parts = min(threads, lines) if elements >= SPLIT_FROM else 1
@@ -218,9 +219,15 @@ def _split(
         run(0, lines)
         return
     bounds = [lines * part // parts for part in range(parts + 1)]
-    # ctypes releases the interpreter lock. A pool does not survive a fork, hence one per process.
-    pool = _pool(os.getpid())
-    others = [pool.submit(run, low, high) for low, high in pairwise(bounds[1:])]
-    run(bounds[0], bounds[1])
-    for other in others:
-        other.result()
+    others = [Task(run, low, high) for low, high in pairwise(bounds[1:])]
+    # ctypes releases the interpreter lock.
+    try:
+        for other in others:
+            _hands().give(other)
+        run(bounds[0], bounds[1])
+        for other in others:
+            other.result()
+    except BaseException:
+        # The caller may use its arrays again: nobody else writes to them any more.
+        end(others)
+        raise

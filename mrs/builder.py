@@ -23,7 +23,7 @@ from mrs.export.forms import first, shapes_of
 from mrs.export.graph import GraphShape, build_graph
 from mrs.export.latency import LADDER, Fit, fitting, within
 from mrs.export.modulation import modulation_table
-from mrs.export.nafnet import Architecture, ConditionalNAFNet
+from mrs.export.nafnet import LIVE_CHANNELS, Architecture, ConditionalNAFNet
 from mrs.export.quantisation import CalibratedGraphs, graph_of
 from mrs.export.selection import Pair, check_choice, float32_backend, select
 from mrs.export.selection_cache import Measured
@@ -36,20 +36,21 @@ from mrs.runtime.errors import BackendError, CheckpointError, InputError
 from mrs.runtime.libraries import installed_version
 from mrs.runtime.plan import Plan
 from mrs.schedule import Schedule
-from mrs.solver import RECOMMENDED, Solver
+from mrs.solver import OUTPUTS, RECOMMENDED, Solver
 from mrs.table import Table, tableau
 
 WEIGHTS = Path(__file__).parent / "weights"
 REFERENCE_STEPS = 100
 # A tenth of a network's own size at the published 100 steps.
 LONGEST_TIMETABLE = 200
+# Of a schedule, what belongs to the training. Its convention and its interpolation are a sampler's own habits: on the
+# shipped weights both conventions restore equally well.
+PROCESS = ("kind", "max_sigma", "eps", "T")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8", "fp8")
 DEVICES = ("auto", "cpu", "cuda")
 # Largest error of a float32 engine beside torch, relative to the largest output: far above round-off, far below
 # what a wrong graph would give.
 GRAPH_TOLERANCE = 1e-3
-# Activations alive at once at full resolution, in channels of float32 per channel of width. Measured: docs/plan.md.
-LIVE_CHANNELS = 10
 
 
 @engine_options.building(EngineOptions())
@@ -62,6 +63,7 @@ def build(
     solver: Solver | None = None,
     schedule: Schedule | None = None,
     output: str | None = None,
+    override_checkpoint: bool = False,
     backend: str = "auto",
     precision: str = "auto",
     device: str = "auto",
@@ -69,20 +71,23 @@ def build(
     calibration: str | Path | None = None,
     threads: int | None = None,
     measure_again: bool = False,
+    overwrite: bool = True,
     builder_options: Sequence[str] = (),
     size_range: tuple[tuple[int, int], tuple[int, int]] | None = None,
+    further_sizes: Sequence[tuple[int, int]] = (),
     report: Callable[[str], None] = lambda line: None,
 ) -> Plan:
     """Compile a checkpoint and a solver for this machine.
 
     Args:
         checkpoint: `.pth` or `.safetensors`, or the name of shipped weights, such as `rain`.
-        plan: the file to write; it is replaced where it exists.
+        plan: the file to write.
         size: (H, W) to compile ahead for. Other sizes are compiled when they are first met.
         batch: pictures per restore to compile ahead for.
         solver: by default `mrs.solver.RECOMMENDED`.
         schedule: the process the network was trained on; by default what the checkpoint says, else Refusion's.
         output: what the network predicts; by default what the checkpoint says, else `noise`.
+        override_checkpoint: whether `schedule` and `output` may contradict what the checkpoint says.
         backend: `openvino`, `onnxruntime`, `tensorrt`, `torch`, `torch-eager`, or `auto` to measure all that run here.
         precision: `fp32`, `bf16`, `fp16`, with TensorRT and NVIDIA ModelOpt also `int8` and `fp8`, or `auto` to measure
             all that the device has; `bf16-after-2` is float32 for the first two evaluations and bfloat16 after.
@@ -92,15 +97,17 @@ def build(
         calibration: a folder of degraded pictures on which to measure parity; by default the bundled ones.
         threads: most threads to use; all processors of this process by default.
         measure_again: measure even what an equal build on this machine measured before.
+        overwrite: whether `plan` may be replaced where it exists, or appears meanwhile.
         builder_options: settings of TensorRT's builder, such as `optimization-level=5`; see `EngineOptions`.
         size_range: smallest and largest (H, W) that the plan's engine shall serve, of TensorRT.
+        further_sizes: (H, W) for which the plan shall hold engines, too; nothing is measured at these.
         report: called with lines of progress.
 
     Returns:
         The plan that was written.
 
     Raises:
-        CheckpointError: for a checkpoint that cannot be read or does not fit.
+        CheckpointError: for a checkpoint that cannot be read, does not fit, or is contradicted.
         BackendError: where no backend can run here, or one does not give the network's function.
         InputError: for any other argument that is wrong.
     """
@@ -112,8 +119,9 @@ def build(
     # The comparison is false for NaN.
     if max_latency is not None and not 0 < max_latency < float("inf"):
         raise InputError(f"max_latency {max_latency} is not a positive number of milliseconds")
-    if len(tuple(size)) != 2 or min(size) < 1 or batch < 1:
-        raise InputError(f"size {size} or batch {batch} is not positive", hint="size is (height, width) in pixels")
+    for each in (size, *further_sizes):
+        if len(tuple(each)) != 2 or min(each) < 1 or batch < 1:
+            raise InputError(f"size {each} or batch {batch} is not positive", hint="size is (height, width) in pixels")
     if backend != "auto":
         backends.get(backend)
     options = engine_options.parse_options(builder_options)
@@ -126,14 +134,15 @@ def build(
     plan = Path(plan)
     if not plan.parent.is_dir():
         raise InputError(f"folder {plan.parent} of the plan does not exist", hint="make it first")
-    source, path, schedule, output = read_source(checkpoint, schedule, output)
+    source, path, schedule, output = read_source(checkpoint, schedule, output, override_checkpoint)
     net = source.network()
-    _check_memory(source.arch, size, batch)
+    for each in (size, *further_sizes):
+        _check_memory(source.arch, each, batch)
     table = tableau(schedule, solver, output)
     reference = _reference(schedule, solver, output)
     arch = source.arch
     pairs = calibration_pairs(calibration, _degradation(source), arch.multiple)
-    padded = (-(-size[0] // arch.multiple) * arch.multiple, -(-size[1] // arch.multiple) * arch.multiple)
+    padded, *further = (_padded(each, arch.multiple) for each in (size, *further_sizes))
     if size_range is not None:
         options = engine_options.with_range(options, size_range, (batch, *padded), arch.multiple)
     # From here on nothing is wrong with the arguments.
@@ -181,42 +190,95 @@ def build(
     report(f"compiling for {chosen.name} {selection.chosen.precision}")
     form = GraphShape.parse(selection.chosen.form)
     graph = graph_of(calibrated, form, selection.chosen.precision)
-    engine = mixed.compile_network(
-        chosen, graph, loop.modulation, (batch, 2 * arch.channels, *padded), selection.chosen.precision, threads
-    ).export()
+
+    def compiled(sides: tuple[int, int]) -> bytes | None:
+        shape = (batch, 2 * arch.channels, *sides)
+        return mixed.compile_network(
+            chosen, graph, loop.modulation, shape, selection.chosen.precision, threads
+        ).export()
+
+    engine = compiled(padded)
+    others: dict[tuple[int, int, int], bytes] = {}
+    for sides in dict.fromkeys(further):
+        known = sides == padded or (chosen.name == "tensorrt" and options.covers((batch, *sides)))
+        made_for = None if known or engine is None else compiled(sides)
+        if made_for is not None:
+            report(f"compiled for {sides[0]}x{sides[1]} too")
+            others[batch, *sides] = made_for
+    if further and engine is None:
+        report(f"{chosen.name} has no engines to keep: every size is compiled when it is first met")
     manifest = _manifest(path, source, schedule, solver, output, table, shape, measured, len(pairs), threads)
+    claims = _claims(source, path, schedule, output)
+    said = len(claims) == len(PROCESS) + 1 and all(own == used for own, used in claims.values())
+    lines = selection.verdict.warnings(selection.discretisation_db, measured.steps, said)
+    manifest["verdict"] = {**selection.verdict.to_dict(), "warnings": lines}
     if chosen.name == "tensorrt":
         manifest["engine_options"] = options.to_dict()
         if options.hardware != "same":
             manifest["fingerprint"]["compatible"] = options.hardware
+    if others:
+        manifest["further_shapes"] = [list(each) for each in others]
     if max_latency is not None:
         manifest["latency"] = {"max_ms": max_latency, "evaluations": [fit.to_dict() for fit in measured.evaluations]}
     made = Plan(
         manifest, graphs[form], loop.modulation, engine, _timetable(net, schedule.T),
-        graph if selection.chosen.precision in QUANTISED else None,
+        graph if selection.chosen.precision in QUANTISED else None, others,
     )  # fmt: skip
-    made.save(plan)
+    for line in made.warnings:
+        report(f"warning: {line}")
+    made.save(plan, overwrite)
     report(f"wrote {plan}")
     return made
 
 
 def read_source(
-    checkpoint: str | Path, schedule: Schedule | None = None, output: str | None = None
+    checkpoint: str | Path, schedule: Schedule | None = None, output: str | None = None, override: bool = False
 ) -> tuple[Checkpoint, Path, Schedule, str]:
     """A checkpoint for colour pictures, its path, and the schedule and network output that hold for it.
 
     Args:
         checkpoint: a path, or the name of shipped weights.
         schedule, output: what the caller says; else what the checkpoint says, else Refusion's and `noise`.
+        override: whether the caller may contradict the checkpoint.
 
     Raises:
-        CheckpointError: for a checkpoint that cannot be read, or is for other pictures.
+        CheckpointError: for a checkpoint that cannot be read, is for other pictures, or is contradicted.
     """
     path = _find(checkpoint)
     source = read_checkpoint(path)
     if source.arch.channels != 3:
         raise CheckpointError(f"{path} is for pictures of {source.arch.channels} channels", hint="3 are supported")
-    return source, path, schedule or _schedule(source, path), output or str(source.metadata.get("output", "noise"))
+    own = _schedule(source, path)
+    schedule, output = schedule or own or Schedule(), output or str(source.metadata.get("output", "noise"))
+    if not override:
+        check_process(source, path, schedule, output)
+    return source, path, schedule, output
+
+
+def check_process(source: Checkpoint, path: Path, schedule: Schedule, output: str) -> None:
+    """Refuse a process that contradicts what a checkpoint says of its training: it would restore nothing.
+
+    Raises:
+        CheckpointError: naming what is said and what was given.
+    """
+    claims = _claims(source, path, schedule, output)
+    wrong = {name: pair for name, pair in claims.items() if pair[0] != pair[1]}
+    if wrong:
+        raise CheckpointError(
+            f"{path} says {', '.join(f'{name} {pair[0]}' for name, pair in wrong.items())}; "
+            f"given {'is' if len(wrong) == 1 else 'are'} {', '.join(str(pair[1]) for pair in wrong.values())}",
+            hint="leave that out, or pass --override-checkpoint (override_checkpoint=True) where it says wrong",
+        )
+
+
+def _claims(source: Checkpoint, path: Path, schedule: Schedule, output: str) -> dict[str, tuple[Any, Any]]:
+    """What a checkpoint says of its training, each beside what is used instead; empty for those of others."""
+    own = _schedule(source, path)
+    claims = {} if own is None else {name: (getattr(own, name), getattr(schedule, name)) for name in PROCESS}
+    # An unknown output is refused as such, later.
+    if "output" in source.metadata and output in OUTPUTS:
+        claims["network output"] = str(source.metadata["output"]), output
+    return claims
 
 
 def _find(checkpoint: str | Path) -> Path:
@@ -225,24 +287,27 @@ def _find(checkpoint: str | Path) -> Path:
     return shipped if not os.path.exists(path) and path.name == str(checkpoint) and shipped.is_file() else path
 
 
+def _padded(size: tuple[int, int], multiple: int) -> tuple[int, int]:
+    height, width = (-(-side // multiple) * multiple for side in size)
+    return height, width
+
+
 def _check_memory(arch: Architecture, size: tuple[int, int], batch: int) -> None:
-    needed, free = _bytes_per_pixel(arch) * size[0] * size[1] * batch, machine.free_memory()
-    if free is not None and needed > free:
-        raise InputError(
-            f"size {size[0]}x{size[1]} at batch {batch} needs {needed / 2**30:.0f} GiB of memory, "
-            f"{free / 2**30:.0f} are free",
-            hint="build for a smaller size: larger pictures are restored in tiles",
-        )
+    machine.check_memory(
+        f"size {size[0]}x{size[1]} at batch {batch}", _bytes_per_pixel(arch) * size[0] * size[1] * batch,
+        hint="build for a smaller size: larger pictures are restored in tiles",
+    )  # fmt: skip
 
 
 def _bytes_per_pixel(arch: Architecture) -> int:
     return 4 * LIVE_CHANNELS * arch.width
 
 
-def _schedule(source: Checkpoint, path: Path) -> Schedule:
+def _schedule(source: Checkpoint, path: Path) -> Schedule | None:
+    """What a checkpoint says of its training; None where it says nothing."""
     given = source.metadata.get("schedule")
     if given is None:
-        return Schedule()
+        return None
     try:
         return Schedule(**given)
     except (TypeError, ValueError) as error:

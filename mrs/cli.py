@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import errno
-import io
 import logging
-import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, NoReturn
 
 from mrs._version import __version__
 from mrs.commands import bench, build, doctor, inspect, restore, train, tune
+from mrs.kernels import terminal
+from mrs.kernels.terminal import OutputError
 from mrs.runtime.errors import InputError, MrsError
 
 COMMANDS = (build, restore, bench, inspect, tune, doctor, train)
@@ -28,50 +28,71 @@ INTERRUPTED, BROKEN_PIPE = 130, 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 1 where some pictures failed, 2 for a wrong input, 130 after Ctrl-C.
+    """Run a command; returns the exit code: 0, 1 where some pictures failed or the output cannot be written, 2 for a
+    wrong input, 130 after Ctrl-C, 141 where the reader of the output went away.
 
     Raises:
         SystemExit: with code 0 after --help and --version, 2 for arguments that are not understood.
     """
-    options = parser().parse_args(arguments)
-    return guarded(lambda: int(options.run(options)))
+
+    def run() -> int:
+        options = parser().parse_args(arguments)
+        return int(options.run(options))
+
+    return guarded(run)
 
 
 def guarded(run: Callable[[], int]) -> int:
     """Call `run` for its exit code. What a user can act on becomes one line on stderr; a bug stays a traceback."""
-    logging.basicConfig(format="note: %(message)s", level=logging.WARNING, stream=sys.stderr)
-    for stream in (sys.stdout, sys.stderr):
-        # Names of files may hold bytes that are no text.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    terminal.prepare()
+    handler = _Notes()
+    handler.setFormatter(logging.Formatter("note: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    # Pillow warns of what is odd in a picture's metadata; what is wrong with a picture is told in our own line.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     try:
-        code = run()
-        sys.stdout.flush()
+        return run()
     except MrsError as error:
         print_error(error)
         return 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        terminal.note("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output, such as `head`, is gone: nobody is left to tell.
-        _discard_output()
-        return BROKEN_PIPE
+    except OutputError as error:
+        # After `head` has read enough, nobody is left to tell.
+        if error.unread:
+            return BROKEN_PIPE
+        print_error(InputError(f"cannot write the output: {error}", hint="check where standard output leads"))
+        return 1
+    except MemoryError:
+        print_error(InputError("there is not enough memory", hint="give smaller pictures, sizes or batches"))
+        return 2
     except OSError as error:
         if error.errno not in REFUSALS:
             raise
-        what = "cannot write the output" if error.filename is None else f"cannot use {error.filename}"
+        what = "the system refuses" if error.filename is None else f"cannot use {error.filename}"
         print_error(InputError(f"{what}: {error.strerror}", hint="check names, permissions and free space"))
-        _discard_output()
         return 2
-    return code
+    finally:
+        terminal.finish()
+
+
+class _Notes(logging.Handler):
+    """What the runtime has to say, as lines on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            terminal.note(self.format(record))
+        except Exception:  # noqa: BLE001 (a message that does not fit its arguments, as every handler treats it)
+            self.handleError(record)
 
 
 def print_error(error: MrsError, prefix: str = "error") -> None:
     """One line on stderr: what was wrong, and the hint."""
     text = f"{prefix}: {error.message}" + (f"; hint: {error.hint}" if error.hint else "")
     # Names of files and texts of libraries may hold line breaks.
-    print(" ".join(text.split()), file=sys.stderr)
+    terminal.note(" ".join(text.split()))
 
 
 class Parser(argparse.ArgumentParser):
@@ -84,6 +105,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         print_error(InputError(message, hint=f"{self.prog} --help"))
         sys.exit(2)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # Of argparse: --help and --version. It would pass over a stream that is closed.
+        terminal.emit(message.removesuffix("\n"))
 
 
 def parser() -> Parser:
@@ -98,12 +123,6 @@ def parser() -> Parser:
     for command in COMMANDS:
         command.add_parser(commands)
     return made
-
-
-def _discard_output() -> None:
-    """Let what is still buffered go nowhere: Python would fail to write it once more at exit."""
-    with suppress(OSError, ValueError):  # not a file, or closed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

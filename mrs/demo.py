@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import mrs
 from mrs import cli, degradations
 from mrs.commands import arguments
+from mrs.kernels.terminal import emit, note
 from mrs.montage import montage
 from mrs.runtime import backends, machine
 from mrs.runtime.errors import InputError, MrsError
@@ -41,8 +42,12 @@ def main(given: list[str] | None = None) -> int:
     parser = cli.Parser(prog="python -m mrs.demo", description="Degrade a photograph with rain and restore it.")
     parser.add_argument("--output", type=Path, default=Path("demo"), metavar="FOLDER", help="default demo")
     parser.add_argument("--weights", default="rain", metavar="CKPT", help="instead of those that ship")
-    options = parser.parse_args(given)
-    return cli.guarded(lambda: demonstrate(options.output, options.weights))
+
+    def run() -> int:
+        options = parser.parse_args(given)
+        return demonstrate(options.output, options.weights)
+
+    return cli.guarded(run)
 
 
 def demonstrate(folder: Path, weights: str) -> int:
@@ -55,7 +60,7 @@ def demonstrate(folder: Path, weights: str) -> int:
         raise InputError(f"cannot make folder {folder}: {error.strerror}", hint="name another with --output") from None
     plan = folder / "rain.mrsplan"
     height, width = truth.shape[:2]
-    story = up_to_date(plan, weights, (height, width), log=lambda line: print(line, file=sys.stderr, flush=True))
+    story = up_to_date(plan, weights, (height, width), log=note)
     with mrs.load(plan) as restorer:
         begin = time.perf_counter()
         restored = restorer.restore(degraded)
@@ -84,7 +89,7 @@ def demonstrate(folder: Path, weights: str) -> int:
         ("by hand", f"{command} build {weights} -o rain.mrsplan --size {height}x{width}"),
         ("", f"{command} restore {plan} {folder / 'degraded.png'} -o clean.png"),
     ):  # fmt: skip
-        print(f"{label:<9} {text}")
+        emit(f"{label:<9} {text}")
     return 0
 
 
@@ -119,7 +124,7 @@ def _outdated(plan: Path, weights: str, size: tuple[int, int]) -> str | None:
     except MrsError as error:
         return f"the old one is of no use: {error.message}"
     path = Path(weights) if os.path.exists(weights) else WEIGHTS / f"{weights}.safetensors"
-    made_from: dict[str, Any] = manifest.get("checkpoint", {})
+    made_from: dict[str, Any] = manifest["checkpoint"] if isinstance(manifest.get("checkpoint"), dict) else {}
     for what, old, new in (
         ("other weights", made_from.get("sha256"), _sha256(path)),
         ("another solver", manifest.get("solver"), RECOMMENDED.to_dict()),

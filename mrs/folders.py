@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrs.runtime.pictures import SUFFIXES, read_picture
+from mrs.runtime.errors import InputError
+from mrs.runtime.picture_folders import search
+from mrs.runtime.pictures import read_picture
+
+log = logging.getLogger("mrs")
 
 
 def paths_below(folder: Path) -> list[Path]:
-    """The picture files below `folder`, sorted by path."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    """The picture files below `folder`, without hidden ones, sorted by path. What cannot be read is told to the log.
+
+    Raises:
+        InputError: where `folder` cannot be listed.
+    """
+    try:
+        found = search(folder)
+    except OSError as error:
+        raise InputError(f"cannot read {folder}: {error.strerror}", hint="check its permissions") from None
+    for _, problem in found.unreadable:
+        log.warning("%s", problem)
+    return [source for source, _ in found.pictures]
 
 
 def read_bytes(path: Path) -> NDArray[np.uint8]:

@@ -61,25 +61,29 @@ def export_sampler(
     solver: Solver | None = None,
     schedule: Schedule | None = None,
     output: str | None = None,
+    override_checkpoint: bool = False,
+    overwrite: bool = True,
     report: Callable[[str], None] = lambda line: None,
 ) -> SamplerFile:
     """Write the whole sampler as one ONNX file, in float32, for pictures of any size; see docs/export.md.
 
     Args:
         checkpoint: `.pth` or `.safetensors`, or the name of shipped weights, such as `rain`.
-        path: the file to write; it is replaced where it exists.
+        path: the file to write.
         solver: by default `mrs.solver.RECOMMENDED`.
         schedule: the process the network was trained on; by default what the checkpoint says, else Refusion's.
         output: what the network predicts; by default what the checkpoint says, else `noise`.
+        override_checkpoint: whether `schedule` and `output` may contradict what the checkpoint says.
+        overwrite: whether `path` may be replaced where it exists, or appears meanwhile.
         report: called with lines of progress.
 
     Raises:
-        CheckpointError: for a checkpoint that cannot be read or does not fit.
+        CheckpointError: for a checkpoint that cannot be read, does not fit, or is contradicted.
         BackendError: where OpenVINO is installed and does not give the network's function.
         InputError: for any other argument that is wrong.
     """
     solver = solver or RECOMMENDED
-    source, found, schedule, output = read_source(checkpoint, schedule, output)
+    source, found, schedule, output = read_source(checkpoint, schedule, output, override_checkpoint)
     table = tableau(schedule, solver, output)
     net, arch = source.network(), source.arch
     report(f"read {found}")
@@ -101,7 +105,7 @@ def export_sampler(
         "output": output,
     }
     content = build_sampler(network, loop, arch.multiple, metadata).SerializeToString()
-    with replacing(Path(path)) as file:
+    with replacing(Path(path), overwrite) as file:
         file.write(content)
     report(f"wrote {path}")
     return SamplerFile(Path(path), len(content), len(table.rows), 1 + table.draws, arch.channels, metadata)

@@ -26,7 +26,7 @@ KINDS = ("cosine", "linear", "constant")
 CONVENTIONS = ("mr-sampler", "ir-sde")
 INTERPOLATIONS = ("published", "exact")
 # Far above any use; tables of all steps are held in memory.
-MOST_STEPS = 10_000_000
+MOST_STEPS = 100_000
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,11 @@ class Schedule:
 
     Args:
         kind: `cosine`, `linear` or `constant`: the shape of theta_t.
-        max_sigma: S in 0..255 units, the standard deviation of the stationary noise. Refusion uses 50, IR-SDE 10 or 30.
+        max_sigma: S in 0..255 units, 1 to 255, the standard deviation of the stationary noise. Refusion uses 50, IR-SDE
+            10 or 30. Published code takes a value below 1 as divided by 255 already; here it is refused, because
+            nobody trains with less than one level of noise, and a value of the other convention would pass for one.
         eps: a_T, what is left of x0 - mu at the end of the forward process, in (0, 1).
-        T: number of forward steps, 2 to 10 million; the network was trained on t = 1..T.
+        T: number of forward steps, 2 to 100,000; the network was trained on t = 1..T.
         convention: where Theta_t starts. `ir-sde` sums theta_1..theta_t, so a_0 = 1 and s_0 = 0 exactly;
             `mr-sampler` sums theta_0..theta_t, so a little noise is left at t = 0.
         interpolation: between whole t. `published` draws lines through a, s and lam, each by itself, so that they do
@@ -71,9 +73,14 @@ class Schedule:
             value: object = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise InputError(f"schedule {name} {value!r} is not a number")
-        if not (0 < self.max_sigma <= 255):
+        if 0 < self.max_sigma < 1:
             raise InputError(
-                f"max_sigma {self.max_sigma} is outside (0, 255]", hint="it is in 0..255 units, such as 50"
+                f"max_sigma {self.max_sigma} is below 1, which published code takes as divided by 255 already",
+                hint=f"it is in 0..255 units: give {255 * self.max_sigma:.4g}",
+            )
+        if not (1 <= self.max_sigma <= 255):
+            raise InputError(
+                f"max_sigma {self.max_sigma} is outside [1, 255]", hint="it is in 0..255 units, such as 50"
             )
         if not (0 < self.eps < 1):
             raise InputError(f"eps {self.eps} is outside (0, 1)", hint="published checkpoints use 0.005")

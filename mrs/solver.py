@@ -19,6 +19,8 @@ OUTPUTS = ("noise", "data", "velocity")
 SPACINGS = ("linspace", "leading", "trailing", "karras-n", "karras-t", "linear-lambda", "custom")
 LAST_STEPS = ("published", "lower-order", "full")
 CLAMPS = ("none", "unit", "threshold")
+# Ten times what any published sampler takes. A row and the network's vectors for its time are held for each.
+MOST_STEPS = 1000
 # The kernels' rows hold as many.
 MOST_PREDICTIONS = 4
 
@@ -31,7 +33,7 @@ class Solver:
         method: a name of `mrs.methods.METHODS`; docs/solvers.md has each one's formula, source and use.
         order: of the method: how many predictions a step uses. `docs/solvers.md` has the measured orders.
         prediction: what is extrapolated between steps: `data` (x0) or `noise` (eps).
-        steps: network evaluations, at least 1.
+        steps: network evaluations, 1 to 1000.
         spacing: time grid, see `mrs.grids`; `custom` visits `times`.
         lambda_min: start times whose half log-SNR is below this are dropped; a custom grid keeps them.
         denoise_last: replace the last step by the data prediction itself.
@@ -89,6 +91,8 @@ class Solver:
             )
         if not _is(self.steps, Integral) or self.steps < 1:
             raise InputError(f"steps {self.steps!r} is not a whole number of at least 1")
+        if self.steps > MOST_STEPS:
+            raise InputError(f"steps {self.steps} are more than {MOST_STEPS}", hint="published samplers take 100")
         if not _is(self.lambda_min, Real) or not _fits(self.lambda_min) or math.isnan(self.lambda_min):
             raise InputError(f"lambda_min {self.lambda_min!r} is not a number", hint="-inf keeps all start times")
         if not isinstance(self.denoise_last, bool):

@@ -14,6 +14,7 @@ from typing import Any
 
 from mrs.runtime.atomic import replacing
 from mrs.runtime.errors import InputError
+from mrs.runtime.regular_files import open_regular
 from mrs.schedule import Schedule
 from mrs.solver import Solver
 
@@ -24,13 +25,19 @@ LIMIT = 1 << 20
 HINT = "make one with: mrs-trt tune CHECKPOINT -o FILE.json"
 
 
-def write_solver(path: str | Path, solver: Solver, schedule: Schedule, about: dict[str, Any]) -> None:
-    """Write a solver, the schedule it is for, and JSON values about how it was found; whole or not at all."""
+def write_solver(
+    path: str | Path, solver: Solver, schedule: Schedule, about: dict[str, Any], overwrite: bool = True
+) -> None:
+    """Write a solver, the schedule it is for, and JSON values about how it was found; whole or not at all.
+
+    Raises:
+        InputError: where it cannot be written, or exists and `overwrite` is not given.
+    """
     content = {
         "format": FORMAT, "format_version": FORMAT_VERSION,
         "solver": solver.to_dict(), "schedule": schedule.to_dict(), **about,
     }  # fmt: skip
-    with replacing(Path(path)) as file:
+    with replacing(Path(path), overwrite) as file:
         file.write((json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
@@ -42,7 +49,7 @@ def read_solver(path: str | Path) -> tuple[Solver, Schedule]:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             text = file.read(LIMIT + 1)
     except OSError as error:
         raise InputError(f"solver file {path} cannot be read: {error.strerror}", hint=HINT) from None

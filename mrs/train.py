@@ -22,8 +22,9 @@ from torch import Tensor
 
 from mrs import degradations
 from mrs.export import checkpoint
-from mrs.export.nafnet import Architecture, ConditionalNAFNet
+from mrs.export.nafnet import LIVE_CHANNELS, Architecture, ConditionalNAFNet, weight_shapes
 from mrs.folders import paths_below, read_bytes
+from mrs.runtime import machine
 from mrs.runtime.atomic import replacing
 from mrs.runtime.errors import InputError
 from mrs.schedule import Schedule
@@ -120,6 +121,7 @@ def train(
     recipe: Recipe | None = None,
     *,
     resume: bool = False,
+    overwrite: bool = True,
     device: str = "cpu",
     report: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> None:
@@ -134,13 +136,14 @@ def train(
         recipe: what to train, by default the shipped model's network.
         resume: continue from `output` + `.state`; a recipe with another number of iterations then goes on with its own
             rate from there.
+        overwrite: whether `output` and its state may be replaced where they exist, or appear meanwhile.
         device: where to train: `cpu`, `cuda`.
         report: called every `LOG_EVERY` iterations with iteration, loss (mean since the last call), rate.
 
     Raises:
         InputError: for a folder without pictures large enough or with an unreadable one, an output that cannot be
-            written, a device that is not there, a missing or damaged state, one of another recipe, or a loss that is
-            no longer finite.
+            written, a device that is not there, a network that does not fit into memory, a missing or damaged state,
+            one of another recipe, or a loss that is no longer finite.
     """
     recipe = recipe or Recipe()
     output = Path(output)
@@ -150,6 +153,8 @@ def train(
     if not output.parent.is_dir():
         raise InputError(f"cannot write {output}: its folder does not exist", hint="make it first")
     where = _device(device)
+    if where.type == "cpu":
+        _check_memory(recipe)
     pictures = load_pictures(Path(folder), recipe.patch)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -159,11 +164,12 @@ def train(
     optimizer = torch.optim.AdamW(net.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
     first = 0
     state_path = output.with_name(output.name + ".state")
+    replace = overwrite or resume
     if resume:
         first = _restore(state_path, recipe, net, average, optimizer)
         if first == recipe.iterations:
             # Finished, but its weights may have been lost.
-            _save(output, state_path, recipe, first, net, average, optimizer)
+            _save(output, state_path, recipe, first, net, average, optimizer, replace)
             return
     called: Callable[..., Tensor] = torch.compile(net) if recipe.compile else net
     objective = _Objective(recipe.schedule, where)
@@ -194,7 +200,18 @@ def train(
             report({"iteration": done, "loss": mean, "rate": rate})
             losses.clear()
         if done % SAVE_EVERY == 0 or done == recipe.iterations:
-            _save(output, state_path, recipe, done, net, average, optimizer)
+            _save(output, state_path, recipe, done, net, average, optimizer, replace)
+            # From now on these files are this run's own.
+            replace = True
+
+
+def _check_memory(recipe: Recipe) -> None:
+    """Refuse a network or a batch that does not fit; what fits may still need more."""
+    weights = sum(math.prod(shape) for shape in weight_shapes(recipe.arch).values())
+    # Weights, their average, gradients and two moments; and the activations of one block of full resolution.
+    needed = 4 * (5 * weights + LIVE_CHANNELS * recipe.arch.width * recipe.batch * recipe.patch**2)
+    what = f"a network of width {recipe.arch.width} with {weights:,} weights, at batch {recipe.batch} of {recipe.patch}"
+    machine.check_memory(what, needed, hint="use a smaller width, fewer blocks, or a smaller batch or patch")
 
 
 def _device(name: str) -> torch.device:
@@ -275,11 +292,12 @@ def _save(
     net: ConditionalNAFNet,
     average: dict[str, Tensor],
     optimizer: torch.optim.Optimizer,
+    overwrite: bool,
 ) -> None:
     described = asdict(recipe)
     metadata = {"schedule": described.pop("schedule"), "output": "noise", "recipe": described, "iterations": done}
-    checkpoint.save(output, average, metadata)
-    with replacing(state_path) as file:
+    # The state first: where the weights' name has been taken meanwhile, the work is not lost.
+    with replacing(state_path, overwrite) as file:
         torch.save(
             {
                 "recipe": repr(recipe),
@@ -290,6 +308,7 @@ def _save(
             },
             file,
         )
+    checkpoint.save(output, average, metadata, overwrite)
 
 
 def _without_length(recipe: str) -> str:

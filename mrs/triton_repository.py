@@ -20,15 +20,16 @@ from typing import Any
 
 from mrs import _version
 from mrs.runtime import backends
-from mrs.runtime.atomic import replacing
+from mrs.runtime.atomic import publish, replacing
 from mrs.runtime.errors import InputError
 from mrs.runtime.plan import Plan, read_plan
 
 CONFIG, SCRIPT, PLAN = "config.pbtxt", "model.py", "model.mrsplan"
 # Of what servers, URLs and file systems take in a name, what needs no quoting anywhere.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-# The server ignores folders that begin with 0.
-VERSION = re.compile(r"[1-9]\d{0,17}")
+# The server ignores folders that begin with 0, and reads no more than 63 bits.
+VERSION = re.compile(r"[1-9][0-9]{0,18}")
+LAST = (1 << 63) - 1
 
 SCRIPT_TEXT = '''\
 """Serves the plan beside this file; written by mrs-trt {version}, which the server's Python must have installed."""
@@ -141,7 +142,7 @@ def check_place(repository: Path, name: str) -> None:
                 raise InputError(f"cannot write {folder}: it is not a folder", hint="choose another folder or --name")
         # The first that exists of these is written to.
         place = next((folder for folder in (model, repository, repository.parent) if folder.is_dir()), None)
-        foreign = model.is_dir() and _versions(model) and not list(model.glob(f"*/{PLAN}"))
+        foreign = _next(model) > 1 and not list(model.glob(f"*/{PLAN}"))
     except OSError as error:
         raise InputError(f"cannot write {repository}: {error.strerror}", hint="choose another folder") from None
     if place is None:
@@ -186,7 +187,7 @@ def add_version(make: Callable[[Path], Plan], repository: Path, name: str, *, ov
         _write(stage / "1" / SCRIPT, SCRIPT_TEXT.format(version=_version.__version__, plan=PLAN))
         _write(stage / CONFIG, config)
         if model.exists() and not kept:
-            os.replace(stage / CONFIG, model / CONFIG)
+            publish(stage / CONFIG, model / CONFIG, overwrite)
         return ModelVersion(model, _publish(stage, model), kept, advice)
     except OSError as error:
         raise InputError(f"cannot write {model}: {error.strerror or error}", hint="choose another folder") from None
@@ -240,7 +241,7 @@ def _advice(present: str, wanted: str) -> str:
 def _publish(stage: Path, model: Path) -> int:
     """Rename what was staged; who comes second of two at once gets the next number."""
     while True:
-        number = 1 + max(_versions(model), default=0) if model.exists() else 1
+        number = _next(model)
         try:
             # Onto a folder that is not empty nothing is renamed.
             if model.exists():
@@ -253,8 +254,17 @@ def _publish(stage: Path, model: Path) -> int:
                 raise
 
 
+def _next(model: Path) -> int:
+    """The number of the model's next version; refused where the server could not read it."""
+    number = 1 + max(_versions(model), default=0) if model.exists() else 1
+    if number > LAST:
+        raise InputError(f"{model} has version {LAST}, the last that there can be", hint="choose another --name")
+    return number
+
+
 def _versions(model: Path) -> list[int]:
-    return [int(entry.name) for entry in model.iterdir() if VERSION.fullmatch(entry.name)]
+    numbers = (int(entry.name) for entry in model.iterdir() if VERSION.fullmatch(entry.name))
+    return [number for number in numbers if number <= LAST]
 
 
 def _write(path: Path, text: str) -> None:

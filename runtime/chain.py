@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,47 +16,45 @@ from mrs.runtime.errors import BackendError
 
 
 class Chain:
-    """A network and the sampler's buffers for one size of picture.
+    """A network and the sampler's buffers for all pictures that fit it.
 
     Args:
-        network: compiled for at least this size; its buffers are written here.
+        network: compiled for at least the size of each picture; its buffers are written here.
         rows: the solver's table.
         start: standard deviation of x_T - mu.
         clamp: what is done to each data prediction, see `mrs.kernels.update.step`.
-        shape: (N, C, H, W) of the pictures.
         threads: most threads of an update.
+
+    Attributes:
+        unfinished: whether something was begun and neither ended nor failed in a way that leaves the chain of use: an
+            interrupt came in between. Threads of the engine may still be at work then; who finds it makes a new chain.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        rows: Sequence[Row],
-        start: float,
-        clamp: str,
-        shape: tuple[int, int, int, int],
-        threads: int,
-    ) -> None:
+    def __init__(self, network: Network, rows: Sequence[Row], start: float, clamp: str, threads: int) -> None:
         self.network = network
         self.rows = rows
         self.start = start
         self.clamp = clamp
         self.threads = threads
-        self.shape = shape
-        self._mu = np.empty(shape, np.float32)
-        self._x = np.empty(shape, np.float32)
+        self.unfinished = False
         # A step overwrites its oldest prediction with its newest, so that there are as many as a row looks back on.
         depth = max(1, *(row.history for row in rows))
-        self._predictions = [np.zeros(shape, np.float32) for _ in range(depth)]
+        # x, mu and the predictions, for the largest picture; smaller ones take the beginnings.
+        self._buffers = np.empty((2 + depth, network.output.size), np.float32)
+        # (H, W) outside of which the network's input is zero; None where that is not known.
+        self._packed_size: tuple[int, int] | None = None
 
     def warm_up(self, tensors: bool) -> None:
         """Restore an empty picture: the first restore is slower than the others. There are no tensors on a CPU."""
-        count, channels, height, width = self.shape
+        count, channels, height, width = self.network.output.shape
         self.restore_into(np.zeros((count, height, width, channels), np.uint8), None, 0)
 
     def evaluate_all(self) -> None:
         """The network's part of a restore alone, on whatever its input holds; to be timed."""
+        self.unfinished = True
         for step in range(len(self.rows)):
             self.network.evaluate(step)
+        self.unfinished = False
 
     def restore_into(
         self, picture: NDArray[Any], out: NDArray[Any] | None, seed: int, origin: tuple[int, int] = (0, 0)
@@ -63,7 +62,7 @@ class Chain:
         """Restore dense pictures (N, H, W, C), uint8 or float32 in [0, 1], into `out` of the same shape.
 
         Args:
-            picture: the degraded pictures.
+            picture: the degraded pictures; N and C are the network's, H and W at most.
             out: uint8 or float32, dense, written; None for a new array of the picture's type.
             seed: of the noise.
             origin: (y, x) of these pictures in the whole pictures whose noise they share.
@@ -74,26 +73,42 @@ class Chain:
         Raises:
             BackendError: where the engine fails, or the state ends with infinities or NaN (a clamp hides infinities).
         """
-        x, mu, network = self._x, self._mu, self.network
+        count, height, width, channels = picture.shape
+        network, shape = self.network, (count, channels, height, width)
+        x, mu, *predictions = (each[: math.prod(shape)].reshape(shape) for each in self._buffers)
+        # One store before the first write, one after the last: wherever an interrupt comes, this tells.
+        self.unfinished = True
+        self._clear_padding(height, width)
         cpu.start(picture, self.start, seed, mu, x, network.packed, origin=origin, threads=self.threads)
-        last = len(self.rows) - 1
+        last, depth = len(self.rows) - 1, len(predictions)
         for i, row in enumerate(self.rows):
             network.evaluate(i)
-            kept = self._predictions[-1]
-            q1, q2, q3 = (self._predictions + [kept] * 2)[:3]
+            # The latest prediction first. A ring, turned by the step's number alone: nothing is left half turned.
+            latest = [predictions[(k - i) % depth] for k in range(depth)]
+            kept = latest[-1]
+            q1, q2, q3 = (latest + [kept] * 2)[:3]
             packed = network.packed if i < last else None
             cpu.step(
                 x, mu, network.output, q1, q2, q3, kept, row, self.clamp, seed, i + 1, packed,
                 origin=origin, threads=self.threads,
             )  # fmt: skip
-            self._predictions.insert(0, self._predictions.pop())
         # The sum is not finite where an element is not, and costs one pass. Infinities of both signs would warn.
         with np.errstate(invalid="ignore"):
             total = x.sum(dtype=np.float64)
         if not np.isfinite(total):
+            # Whatever the network gave, the next picture's start overwrites it.
+            self.unfinished = False
             raise BackendError(
                 "the network gave infinities or NaN", hint="build the plan with --precision fp32, or check its weights"
             )
         result = np.empty_like(picture) if out is None else out
         cpu.finish(x, result, threads=self.threads)
+        self.unfinished = False
         return result
+
+    def _clear_padding(self, height: int, width: int) -> None:
+        """Zeros where a picture of another size was: its margin is not seen, but averaged over."""
+        if self._packed_size != (height, width):
+            self._packed_size = None
+            self.network.packed.fill(0)
+            self._packed_size = height, width

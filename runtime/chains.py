@@ -50,28 +50,30 @@ def make_chain(
     kinds: tuple[str, str] = ("uint8", "uint8"),
     graphs: bool = True,
     bound: Any = None,
+    stream: Any = None,
 ) -> Chain | CudaChain:
     """A chain.
 
     Args:
         device: where, from `device_of`.
-        network: makes the compiled network; called once.
+        network: gives the compiled network; called once.
         loop: the solver.
-        shape: (N, C, H, W) of the pictures.
+        shape: (N, C, H, W) of the pictures; on a CPU a chain serves all sizes that its network holds.
         threads: most threads of an update on a CPU.
         kinds: types of pictures and results; on a CPU any chain serves all.
-        graphs, bound: on a GPU, see `CudaChain`.
+        graphs, bound, stream: on a GPU, see `CudaChain`.
 
     Raises:
         BackendError: where it cannot be made.
     """
     if device is None:
-        return Chain(network(), loop.rows, loop.start, loop.clamp, shape, threads)
+        return Chain(network(), loop.rows, loop.start, loop.clamp, threads)
     from mrs.runtime.cuda.chain import CudaChain
     from mrs.runtime.cuda.failures import told
 
     with told(device, shape, "while the network is compiled"):
         compiled: Network = network()
     return CudaChain(
-        device, compiled, loop.rows, loop.start, loop.clamp, shape, kinds=kinds, graphs=graphs, bound=bound
-    )
+        device, compiled, loop.rows, loop.start, loop.clamp, shape,
+        kinds=kinds, graphs=graphs, bound=bound, stream=stream,
+    )  # fmt: skip

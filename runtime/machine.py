@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from mrs.runtime.errors import InputError
+
 
 @cache
 def processor() -> str:
@@ -40,6 +42,22 @@ def free_memory() -> int | None:
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
     kilobytes = fields.get("MemAvailable", "").split()
     return int(kilobytes[0]) * 1024 if kilobytes else None
+
+
+def check_memory(what: str, needed: int, hint: str) -> None:
+    """Refuse what does not fit into the free memory, before any of it is taken.
+
+    Args:
+        what: of that size, such as `size 512x512`.
+        needed: bytes.
+        hint: what to do instead.
+
+    Raises:
+        InputError: where it does not fit; never where the system does not tell.
+    """
+    free = free_memory()
+    if free is not None and needed > free:
+        raise InputError(f"{what} needs {needed / 2**30:.0f} GiB of memory, {free / 2**30:.0f} are free", hint=hint)
 
 
 @cache

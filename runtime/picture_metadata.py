@@ -9,6 +9,8 @@ import io
 import math
 import re
 import struct
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
@@ -20,6 +22,13 @@ _ORIENTATION = int(ExifTags.Base.Orientation)
 _EXIF_IFD = int(ExifTags.IFD.Exif)
 _GPS_IFD = int(ExifTags.IFD.GPSInfo)
 _INTEROP_IFD = int(ExifTags.IFD.Interop)
+
+_SIZES: tuple[tuple[int | None, tuple[int, int], tuple[int, int] | None], ...] = (
+    (None, (256, 257), (282, 283)),  # ImageWidth, ImageLength; XResolution, YResolution
+    (_EXIF_IFD, (0xA002, 0xA003), (0xA20E, 0xA20F)),  # PixelXDimension ...; FocalPlaneXResolution ...
+    (_INTEROP_IFD, (0x1001, 0x1002), None),  # RelatedImageWidth ...
+)
+"""Directories, each below the one before it, with their tags of a size (width, height) and of resolutions (x, y)."""
 
 # Tags of a TIFF directory that say how its pixels are stored. With another picture's pixels they would be wrong.
 _STRIP_TAGS = frozenset([*range(254, 267), 273, *range(277, 285), *range(288, 294), 296, 301, 317, *range(320, 326)])
@@ -44,31 +53,92 @@ def source_exif(image: Image.Image) -> bytes | None:
     return None
 
 
-def upright_exif(exif: bytes | None) -> tuple[bytes | None, int]:
-    """The EXIF with Orientation 1 and without thumbnail, and the orientation (1 to 8) that it had.
+def upright_exif(exif: bytes | None, size: tuple[int, int]) -> tuple[bytes | None, int]:
+    """The EXIF of the upright picture, without thumbnail, and the orientation (1 to 8) that it had.
 
-    The bytes are changed in place, so that every other tag and all offsets (which the notes of camera makers rely on)
-    stay as they are. EXIF that cannot be read gives (None, 1), as picture viewers ignore it too.
+    Orientation becomes 1; where tags give a size it becomes that of the upright picture, and where the picture lay on
+    its side resolutions along its axes change places. The bytes are changed in place, so that every other tag and all
+    offsets (which the notes of camera makers rely on) stay as they are. EXIF that cannot be read gives (None, 1), as
+    picture viewers ignore it too.
+
+    Args:
+        exif: with or without `EXIF_PREFIX`; None for none.
+        size: (width, height) of the picture as it is stored.
     """
     data = bytearray(re.sub(rb"^(Exif\0\0){1,2}", b"", exif or b""))
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(data[:4]))
     if order is None:
         return None, 1
-    orientation = 1
     try:
         (start,) = struct.unpack_from(f"{order}I", data, 4)
-        (count,) = struct.unpack_from(f"{order}H", data, start)
-        for entry in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind = struct.unpack_from(f"{order}HH", data, entry)
-            if tag == _ORIENTATION:
-                (orientation,) = struct.unpack_from(f"{order}{'I' if kind == _LONG else 'H'}", data, entry + 8)
-                struct.pack_into(f"{order}HHIHH", data, entry, tag, _SHORT, 1, 1, 0)
+        main = _entries(data, order, start)
+        orientation = _number(data, order, main.get(_ORIENTATION)) or 1
+        orientation = orientation if 1 <= orientation <= 8 else 1
+        if _ORIENTATION in main:
+            struct.pack_into(f"{order}HHIHH", data, main[_ORIENTATION], _ORIENTATION, _SHORT, 1, 1, 0)
         # Without the offset of the next directory, the thumbnail of the unrestored picture is no longer found.
+        (count,) = struct.unpack_from(f"{order}H", data, start)
         if len(data) >= start + 2 + 12 * count + 4:
             struct.pack_into(f"{order}I", data, start + 2 + 12 * count, 0)
     except struct.error:
         return None, 1
-    return EXIF_PREFIX + bytes(data), orientation if 1 <= orientation <= 8 else 1
+    directory: dict[int, int] | None = main
+    for below, sizes, axes in _SIZES:
+        # A damaged sub-directory costs no more than itself.
+        with suppress(struct.error):
+            if below is not None:
+                directory = _below(data, order, directory, below)
+            _turn(data, order, directory or {}, sizes, axes, size, orientation)
+    return EXIF_PREFIX + bytes(data), orientation
+
+
+def _entries(data: bytearray, order: str, start: int) -> dict[int, int]:
+    """Where the entry of each tag of a directory lies; the first of several.
+
+    Raises:
+        struct.error: where the directory is not within the data.
+    """
+    (count,) = struct.unpack_from(f"{order}H", data, start)
+    places: dict[int, int] = {}
+    for entry in range(start + 2, start + 2 + 12 * count, 12):
+        (tag, *_) = struct.unpack_from(f"{order}HHII", data, entry)
+        places.setdefault(tag, entry)
+    return places
+
+
+def _number(data: bytearray, order: str, entry: int | None) -> int | None:
+    """The value of an entry of one whole number; None for any other."""
+    if entry is None:
+        return None
+    _, kind, count = struct.unpack_from(f"{order}HHI", data, entry)
+    if count != 1 or kind not in (_SHORT, _LONG):
+        return None
+    return int(struct.unpack_from(f"{order}{'I' if kind == _LONG else 'H'}", data, entry + 8)[0])
+
+
+def _below(data: bytearray, order: str, directory: dict[int, int] | None, tag: int) -> dict[int, int] | None:
+    """The sub-directory that an entry leads to."""
+    start = _number(data, order, (directory or {}).get(tag))
+    return None if start is None else _entries(data, order, start)
+
+
+def _turn(
+    data: bytearray,
+    order: str,
+    places: dict[int, int],
+    sizes: tuple[int, int],
+    axes: tuple[int, int] | None,
+    size: tuple[int, int],
+    orientation: int,
+) -> None:
+    """Write the upright size where the tags `sizes` are, and let `axes` change places where the picture was turned."""
+    width, height = size if orientation < 5 else size[::-1]
+    for tag, value in zip(sizes, (width, height), strict=True):
+        if _number(data, order, places.get(tag)) is not None:
+            struct.pack_into(f"{order}HHII", data, places[tag], tag, _LONG, 1, value)
+    if axes is not None and orientation >= 5 and all(tag in places for tag in axes):
+        x, y = (slice(places[tag] + 2, places[tag] + 12) for tag in axes)
+        data[x], data[y] = data[y], data[x]
 
 
 def descriptive_tags(exif: Image.Exif) -> Image.Exif:
@@ -86,9 +156,8 @@ def descriptive_tags(exif: Image.Exif) -> Image.Exif:
     return tags
 
 
-def source_profile(image: Image.Image) -> bytes | None:
-    """The ICC profile of an opened picture, None where it has none or what it has is no ICC profile."""
-    profile = image.info.get("icc_profile")
+def sound_profile(profile: Any) -> bytes | None:
+    """What a file has for an ICC profile, None where it is none."""
     return profile if isinstance(profile, bytes) and len(profile) >= 128 and profile[36:40] == b"acsp" else None
 
 
@@ -97,24 +166,23 @@ def profile_space(profile: bytes) -> str:
     return profile[16:20].decode("ascii", "replace").strip()
 
 
-def cmyk_to_srgb(image: Image.Image) -> Image.Image:
-    """RGB for an opened CMYK picture: through its ICC profile where it has a usable one, else by plain arithmetic."""
-    profile = source_profile(image)
-    if profile is not None and profile_space(profile) == "CMYK":
+def to_srgb(mode: str, profile: bytes | None) -> Callable[[Image.Image], Image.Image]:
+    """What makes RGB of CMYK, or of parts of it: its ICC profile where that is usable, else plain arithmetic."""
+    if profile is not None and profile_space(profile) == mode:
         try:
-            converted = ImageCms.profileToProfile(
-                image,
+            transform = ImageCms.buildTransform(
                 ImageCms.ImageCmsProfile(io.BytesIO(profile)),
                 ImageCms.createProfile("sRGB"),
+                mode,
+                "RGB",
                 renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-                outputMode="RGB",
                 flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
             )
-            assert converted is not None  # None is for conversions in place
-            return converted
         except ImageCms.PyCMSError:
             pass  # a broken profile tells no more than none
-    return image.convert("RGB")
+        else:
+            return transform.apply
+    return lambda inks: inks.convert("RGB")
 
 
 def source_resolution(image: Image.Image) -> tuple[float, float] | None:

@@ -1,107 +1,39 @@
 """Pictures in and out: finding, reading, checking where results go, and writing them like their sources.
 
-A result keeps its source's transparency, grey, EXIF, ICC profile and resolution. What the format of the result cannot
-hold is refused before time is spent on restoring, if leaving it out would change how the picture looks; otherwise it is
-left out: 16 bits except in PNG and TIFF, EXIF and resolution except where the format has a place for them.
+A result keeps its source's transparency, grey, EXIF, colour space (ICC profile or a PNG's chunks) and resolution. What
+the format of the result cannot hold is refused before time is spent on restoring, if leaving it out would change how
+the picture looks; otherwise it is left out: 16 bits except in PNG and TIFF, EXIF and resolution except where the format
+has a place for them.
 """
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from mrs.runtime.atomic import replacing
 from mrs.runtime.errors import PictureError
-from mrs.runtime.picture_decoding import MAX_PIXELS, Picture, picture_size, read_picture
+from mrs.runtime.picture_colour import needed
+from mrs.runtime.picture_decoding import Picture, picture_size, read_picture
+from mrs.runtime.picture_folders import FORMATS, SUFFIXES, Found, find_pictures
+from mrs.runtime.picture_limits import PictureLimits
 from mrs.runtime.picture_metadata import descriptive_tags, profile_space
 
 __all__ = [
-    "MAX_PIXELS", "SUFFIXES", "Picture", "check_target", "find_pictures", "picture_size", "read_picture",
+    "SUFFIXES", "Found", "Picture", "PictureLimits", "check_target", "find_pictures", "picture_size", "read_picture",
     "write_picture",
 ]  # fmt: skip
-
-_FORMATS = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-}
-
-SUFFIXES = tuple(_FORMATS)
-"""Suffixes, in lower case, of the picture files that are found in folders and can be written."""
 
 _LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
 _LONGEST_JPEG_EXIF = 65533
 _BAND = 256  # rows converted at a time, which bounds the memory for intermediate values
-
-
-def find_pictures(inputs: Sequence[Path], exclude: Path | None = None) -> list[tuple[Path, Path]]:
-    """The picture files that `inputs` name, each with the relative path that its result should have.
-
-    A file stands for itself, whatever its suffix, and its result gets its name. A folder is searched recursively, in
-    sorted order, without hidden entries, entries of other suffixes, and the folder `exclude` (where results go); the
-    result of a picture in it gets the picture's path within the folder.
-
-    Raises:
-        PictureError: for a missing or unreadable input, a folder without pictures, no input at all, or two pictures
-            whose results would have the same path.
-    """
-    found: dict[Path, Path] = {}  # source by relative path of its result
-    for path in inputs:
-        try:
-            for source, relative in _pictures_of(path, exclude):
-                other = found.setdefault(relative, source)
-                if other != source and not other.samefile(source):
-                    raise PictureError(
-                        f"{other} and {source} would both be written as {relative}",
-                        hint="restore them in separate runs",
-                    )
-        except OSError as error:
-            raise PictureError(
-                f"cannot read {error.filename or path}: {error.strerror}", hint="check the path and its permissions"
-            ) from error
-    if not found:
-        raise PictureError("no pictures given", hint="name picture files or folders of them")
-    return [(source, relative) for relative, source in found.items()]
-
-
-def _pictures_of(path: Path, exclude: Path | None) -> Iterator[tuple[Path, Path]]:
-    if path.is_file():
-        yield path, Path(path.name)
-    elif path.is_dir():
-        sources = sorted(_walk(path, exclude))
-        if not sources:
-            raise PictureError(f"folder {path} holds no pictures", hint=f"supported are {' '.join(SUFFIXES)}")
-        for source in sources:
-            yield source, source.relative_to(path)
-    elif path.exists():
-        raise PictureError(f"{path} is neither a file nor a folder", hint="give picture files or folders of them")
-    else:
-        raise PictureError(f"picture {path} does not exist", hint="check the path")
-
-
-def _walk(folder: Path, exclude: Path | None) -> Iterator[Path]:
-    def fail(error: OSError) -> None:  # os.walk passes over folders it cannot list
-        raise error
-
-    excluded = None if exclude is None else exclude.resolve()
-    for parent, folders, files in os.walk(folder, onerror=fail):
-        # os.walk descends into what is left in its own list.
-        folders[:] = [name for name in folders if name[0] != "." and Path(parent, name).resolve() != excluded]
-        for name in files:
-            path = Path(parent, name)
-            if name[0] != "." and path.suffix.lower() in SUFFIXES and path.is_file():
-                yield path
 
 
 def check_target(path: Path, overwrite: bool = False, like: Picture | None = None) -> None:
@@ -161,13 +93,13 @@ def write_picture(
     except Exception as error:  # Pillow's writers meet foreign metadata with any kind of exception
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PictureError(f"cannot encode {path} as {form}: {reason}", hint="choose another format") from error
-    with replacing(path) as file:
+    with replacing(path, overwrite) as file:
         file.write(data)
 
 
 def _format(path: Path) -> str:
     try:
-        return _FORMATS[path.suffix.lower()]
+        return FORMATS[path.suffix.lower()]
     except KeyError:
         kind = f"the suffix {path.suffix}" if path.suffix else "a name without suffix"
         raise PictureError(
@@ -192,6 +124,11 @@ def _check_fits(path: Path, form: str, shape: tuple[int, ...], like: Picture) ->
         raise PictureError(f"cannot write {path}: BMP holds no ICC profile, and the source has one", hint=hint)
     if like.icc is not None and form == "WEBP" and profile_space(like.icc) == "GRAY":
         raise PictureError(f"cannot write {path}: WebP holds no ICC profile of grey, and the source has one", hint=hint)
+    lost = "" if form == "PNG" else needed(like.colour, like.icc)
+    if lost:
+        raise PictureError(
+            f"cannot write {path}: {form} has no place for {lost}, and the source has one", hint="choose .png"
+        )
     if like.exif is not None and form == "JPEG" and len(like.exif) > _LONGEST_JPEG_EXIF:
         raise PictureError(
             f"cannot write {path}: the source has {len(like.exif)} bytes of EXIF, JPEG holds {_LONGEST_JPEG_EXIF}",
@@ -214,6 +151,10 @@ def _encode(rgb: NDArray[Any], like: Picture, form: str, quality: int) -> bytes:
         options = {"quality": quality}
     if like.icc is not None:
         options["icc_profile"] = like.icc
+    if like.colour and form == "PNG":
+        options["pnginfo"] = PngInfo()
+        for name, content in like.colour:
+            options["pnginfo"].add(name, content)
     if like.dpi is not None:
         options["dpi"] = like.dpi
     if like.exif is not None and form == "TIFF":

@@ -2,8 +2,8 @@
 
 A plan is a zip archive without compression: `manifest.json`, the network as `network.onnx`, the time-dependent vectors
 of each step as `modulation.npy`, perhaps those of every whole time as `timetable.npy`, perhaps the network quantised
-for the plan's precision, and perhaps an engine compiled for one machine as `engine.bin`. The manifest carries the
-SHA-256 of every other member, which is checked before a byte of it is used.
+for the plan's precision, and perhaps an engine compiled for one machine as `engine.bin`, with others for further
+shapes. The manifest carries the SHA-256 of every other member, which is checked before a byte of it is used.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import struct
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,22 @@ from mrs.kernels.row import Row
 from mrs.runtime.atomic import replacing
 from mrs.runtime.backends.protocol import QUANTISED
 from mrs.runtime.errors import BackendError, PlanError
-from mrs.runtime.onnx_guard import check_self_contained
+from mrs.runtime.onnx_guard import check_network
+from mrs.runtime.regular_files import open_regular
 
 FORMAT = "mrs-trt plan"
 FORMAT_VERSION = 2
 GRAPH, MODULATION, TIMETABLE, ENGINE = "network.onnx", "modulation.npy", "timetable.npy", "engine.bin"
 QUANTISED_GRAPH = "network.{}.onnx"
+FURTHER_ENGINE = "engine.{}x{}x{}.bin"
 # A manifest is some kilobytes; refuse to parse what cannot be one.
 MANIFEST_LIMIT = 16 << 20
+# A warning is one line, and a plan of somebody's has not hundreds.
+LONGEST_WARNING, MOST_WARNINGS = 500, 8
 BUILD = "make one with: mrs-trt build CHECKPOINT -o PLAN"
 # What zipfile raises for archives that are damaged, or of kinds that it does not read.
 DAMAGE = (zipfile.BadZipFile, ValueError, EOFError, OSError, RuntimeError, OverflowError, struct.error)
+Size = tuple[int, int, int]
 LARGEST_NUMBER = float(np.finfo(np.float32).max)
 
 
@@ -53,6 +59,7 @@ class Plan:
         timetable: (T + 1, M) float32, the modulation at every whole time, with which other solvers can be tried; or
             None.
         quantised: the ONNX model for `manifest["precision"]`, where that is int8 or fp8; else None.
+        further: engines for `manifest["further_shapes"]`, by (N, H, W), on the same machine.
     """
 
     manifest: dict[str, Any]
@@ -61,11 +68,24 @@ class Plan:
     engine: bytes | None = None
     timetable: NDArray[np.float32] | None = None
     quantised: bytes | None = None
+    further: Mapping[Size, bytes] = field(default_factory=dict)
+
+    @property
+    def engines(self) -> dict[Size, bytes]:
+        """All engines by (N, H, W), padded; `manifest["shape"]` first."""
+        count, height, width = self.manifest["shape"]
+        first = {} if self.engine is None else {(count, height, width): self.engine}
+        return {**first, **self.further}
 
     @property
     def rows(self) -> list[Row]:
         """The solver's rows, one per network evaluation."""
         return [Row(*row) for row in self.manifest["table"]["rows"]]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Why the plan does not restore, as its own build saw it; none where it does, or where nobody looked."""
+        return list(self.manifest.get("verdict", {}).get("warnings", []))
 
     def graph_for(self, precision: str) -> bytes:
         """The ONNX model that an engine compiles for a precision.
@@ -81,8 +101,12 @@ class Plan:
             )
         return self.quantised
 
-    def save(self, path: str | Path) -> None:
-        """Write the plan; the file appears whole or not at all."""
+    def save(self, path: str | Path, overwrite: bool = True) -> None:
+        """Write the plan; the file appears whole or not at all.
+
+        Raises:
+            InputError: where it cannot be written, or exists and `overwrite` is not given.
+        """
         members = {GRAPH: self.graph, MODULATION: _npy(self.modulation)}
         if self.quantised is not None:
             members[QUANTISED_GRAPH.format(self.manifest["precision"])] = self.quantised
@@ -90,9 +114,10 @@ class Plan:
             members[TIMETABLE] = _npy(self.timetable)
         if self.engine is not None:
             members[ENGINE] = self.engine
+        members.update({FURTHER_ENGINE.format(*shape): engine for shape, engine in self.further.items()})
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in members.items()}
         manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, **self.manifest, "members": digests}
-        with replacing(Path(path)) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        with replacing(Path(path), overwrite) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             # ZipInfo's own date, 1980: equal plans are equal files.
             archive.writestr(zipfile.ZipInfo("manifest.json"), json.dumps(manifest, indent=1, allow_nan=False))
             for name, content in members.items():
@@ -113,23 +138,44 @@ def read_plan(path: str | Path) -> Plan:
     missing = {GRAPH, MODULATION, quantised or GRAPH} - members.keys()
     if missing:
         raise PlanError(f"plan {path} lacks {', '.join(sorted(missing))}", hint="build it again")
-    for name in (GRAPH, quantised or GRAPH):
-        check_self_contained(members[name], f"plan {path}")
     modulation = _vectors(members[MODULATION], path, MODULATION)
     if len(modulation) != len(manifest["table"]["rows"]):
         raise _damaged(path, f"{MODULATION} does not fit its rows")
+    for name, kind in {GRAPH: "fp32", **({quantised: manifest["precision"]} if quantised else {})}.items():
+        network, about = check_network(members[name], f"plan {path}", kind), manifest["network"]
+        wrong = (
+            "network.channels" if network.channels != about["channels"]
+            else "network.multiple" if network.multiple != about["multiple"]
+            else "network.bytes_per_pixel" if network.bytes_per_pixel > about["bytes_per_pixel"]
+            else MODULATION if network.modulation != modulation.shape[1]
+            else None
+        )  # fmt: skip
+        if wrong is not None:
+            raise _damaged(path, f"{wrong} does not fit {name}")
     timetable = _vectors(members[TIMETABLE], path, TIMETABLE) if TIMETABLE in members else None
     if timetable is not None and timetable.shape[1] != modulation.shape[1]:
         raise _damaged(path, f"{TIMETABLE} does not fit {MODULATION}")
     return Plan(
-        manifest, members[GRAPH], modulation, members.get(ENGINE), timetable, members[quantised] if quantised else None
-    )
+        manifest, members[GRAPH], modulation, members.get(ENGINE), timetable, members[quantised] if quantised else None,
+        _further(manifest, members, path),
+    )  # fmt: skip
+
+
+def _further(manifest: Mapping[str, Any], members: Mapping[str, bytes], path: Path) -> dict[Size, bytes]:
+    """The engines for further shapes."""
+    found = {}
+    for count, height, width in manifest.get("further_shapes", []):
+        name = FURTHER_ENGINE.format(count, height, width)
+        if name not in members:
+            raise PlanError(f"plan {path} lacks {name}", hint="build it again")
+        found[count, height, width] = members[name]
+    return found
 
 
 def is_plan(path: str | Path) -> bool:
     """Whether a file looks like a plan, sound or damaged; checkpoints may be zip archives too."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             return "manifest.json" in archive.namelist()
     except DAMAGE:
         return False
@@ -150,7 +196,8 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     """The archive, of which every member can be read without claiming more memory than the file has bytes."""
     if not path.is_file():
-        raise PlanError(f"plan {path} {'is a folder' if path.is_dir() else 'does not exist'}", hint=BUILD)
+        what = "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"
+        raise PlanError(f"plan {path} {what}", hint=BUILD)
     try:
         archive, size = zipfile.ZipFile(path), path.stat().st_size
     except PermissionError as error:
@@ -165,6 +212,8 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
             stored = entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1
             if not stored or not entry.file_size == entry.compress_size <= size:
                 raise _damaged(path, f"{entry.filename} is not stored as it is")
+        if sum(entry.file_size for entry in entries) > size:
+            raise _damaged(path, "its members lie upon each other")
         if len(set(archive.namelist())) < len(entries):
             raise _damaged(path, "it holds two members of one name")
         yield archive
@@ -209,12 +258,28 @@ def _wrong_fields(manifest: Mapping[str, Any]) -> Iterator[str]:
     yield from (
         f"network.{name}" for name in ("channels", "multiple", "bytes_per_pixel") if not _is_count(network.get(name))
     )
-    if not _is_list(manifest.get("shape"), _is_count, 3):
+    if not _is_list(manifest.get("shape"), _is_count, 3) or math.prod(manifest["shape"]) >= 1 << 31:
         yield "shape"
+    if not _are_further_shapes(manifest):
+        yield "further_shapes"
+    verdict = manifest.get("verdict", {"warnings": []})
+    lines = verdict.get("warnings") if isinstance(verdict, dict) else None
+    few = isinstance(lines, list) and len(lines) <= MOST_WARNINGS
+    if not few or not _is_list(lines, lambda line: isinstance(line, str) and 0 < len(line) <= LONGEST_WARNING):
+        yield "verdict"
     yield from (name for name in ("backend", "precision") if not isinstance(manifest.get(name), str))
     for name, entries in (("fingerprint", fingerprint), ("members", members)):
         if not entries or not all(isinstance(value, str) for value in entries.values()):
             yield name
+
+
+def _are_further_shapes(manifest: Mapping[str, Any]) -> bool:
+    """None of them twice, and none that is the plan's own."""
+    shapes = manifest.get("further_shapes", [])
+    if not _is_list(shapes, lambda shape: _is_list(shape, _is_count, 3)):
+        return False
+    distinct = {tuple(shape) for shape in shapes}
+    return len(distinct) == len(shapes) and manifest.get("shape") not in shapes
 
 
 def _is_list(value: object, fits: Callable[[Any], bool], length: int | None = None) -> bool:

@@ -1,25 +1,39 @@
-"""Workers shared by threads: first come, first served, with a bounded queue, deadlines and cancellation."""
+"""Workers shared by threads: first come, first served, with a bounded queue, deadlines and cancellation.
+
+An exception may come between any two instructions here: Ctrl-C in a notebook, or whatever else the handler of a signal
+raises. So nothing has to be undone. Nobody notes that a worker is free, or that a call no longer waits; both follow
+from what is there: a worker is free unless its lease lives, a lease lives as long as its `with` block, and of the line
+only the first lease that lives takes workers, each by one assignment. That needs no lock either, which a thread that is
+interrupted, or not there after a fork, might keep for ever.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Generic, TypeVar
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Generic, TypeVar, overload
 
+from mrs.kernels.threads import Bell, wait
 from mrs.runtime.errors import BusyError, CancelledError, DeadlineError, InputError
+from mrs.runtime.forks import Origin
 
 W = TypeVar("W")
+T = TypeVar("T")
+
+# Seconds between two looks at what still runs, while closing.
+SOON = 0.02
 
 
 class Cancellation:
     """Cancels the calls that it was given to, as long as they wait: for a worker, or between two tiles."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting: list[threading.Event] = []
         self._cancelled = False
 
     @property
@@ -28,24 +42,8 @@ class Cancellation:
         return self._cancelled
 
     def cancel(self) -> None:
-        """Cancel, from any thread; again has no effect."""
-        with self._lock:
-            self._cancelled = True
-            for event in self._waiting:
-                event.set()
-
-    @contextmanager
-    def waking(self, event: threading.Event) -> Iterator[None]:
-        """Set an event when cancelled, which may be at once."""
-        with self._lock:
-            self._waiting.append(event)
-            if self._cancelled:
-                event.set()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._waiting.remove(event)
+        """Cancel, from any thread; calls that wait notice within a tenth of a second. Again has no effect."""
+        self._cancelled = True
 
 
 class Request:
@@ -98,64 +96,149 @@ class Request:
             raise CancelledError("the call was cancelled before its restore was complete")
 
 
+class _Exit:
+    """`__exit__` of a lease, made so that its life tells how long the `with` block runs.
+
+    The interpreter fetches it when a block begins, keeps it on its own stack, and drops it when the block is left, even
+    where an exception comes before `__exit__` has begun. No traceback keeps it: a frame refers to the function that it
+    runs, not to the `partial` that called it.
+    """
+
+    def __get__(self, lease: Lease[Any] | None, kind: object = None) -> Any:
+        if lease is None:
+            return self
+        leave = partial(Lease._leave, lease)
+        if lease._origin is None:
+            lease._block = weakref.ref(leave)
+        return leave
+
+    def __call__(self, lease: Lease[Any], *error: Any) -> bool | None:
+        # As `contextlib.ExitStack` does it.
+        return lease._leave(*error)
+
+
+class Lease(Generic[T]):
+    """Workers for the length of one `with` block, which gets what `using` makes of them; see `Pool`.
+
+    Attributes:
+        request: its deadline and cancellation.
+        need: how many workers.
+        bell: rung when it may be the first in line.
+    """
+
+    def __init__(
+        self,
+        pool: Pool[Any],
+        request: Request,
+        need: int,
+        using: Callable[[Sequence[Any]], AbstractContextManager[T]],
+    ) -> None:
+        self._pool, self._using = pool, using
+        self.request, self.need = request, need
+        self.bell: Bell = SimpleQueue()
+        self._origin: Origin | None = None
+        self._block: weakref.ref[Any] | None = None
+        self._over = False
+
+    @property
+    def lives(self) -> bool:
+        """Whether its block runs, or is about to."""
+        return not self._over and (self._block is None or self._block() is not None) and not self.stranded
+
+    @property
+    def stranded(self) -> bool:
+        """Whether its block ran at a fork in a thread that is not in this process."""
+        return not self._over and self._origin is not None and not self._origin.here
+
+    @property
+    def mine(self) -> bool:
+        """Whether it lives, and this thread began it."""
+        return self._origin is not None and self._origin.thread == threading.get_ident() and self.lives
+
+    def __enter__(self) -> T:
+        if self._origin is not None:
+            raise RuntimeError("a lease is for one block")
+        if self._block is not None and self._block() is None:
+            # Somebody looked at `__exit__` but has no block: it lives until that is called.
+            self._block = None
+        self._origin = Origin()
+        try:
+            self._inside = self._using(self._pool.take(self))
+            return self._inside.__enter__()
+        except BaseException:
+            self._end()
+            raise
+
+    __exit__ = _Exit()
+
+    def _leave(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        try:
+            return self._inside.__exit__(kind, error, trace)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        self._over = True
+        self._pool.wake()
+
+
+class _Slot(Generic[W]):
+    """A worker, and the lease that took it last; the assignment of one is all that taking is."""
+
+    def __init__(self, worker: W) -> None:
+        self.worker = worker
+        self.lease: Lease[Any] | None = None
+
+    @property
+    def free(self) -> bool:
+        return self.lease is None or not self.lease.lives
+
+
 class Pool(Generic[W]):
     """Hands each worker to one thread at a time, in the order in which they asked.
 
     Args:
         workers: at least one.
         queue: how many calls may wait; one more is refused.
+        renew: called with a worker that was at work when this process was forked off, before it is used here.
     """
 
-    def __init__(self, workers: Sequence[W], queue: int) -> None:
-        self._lock = threading.Lock()
-        self._workers = tuple(workers)
-        self._free = deque(workers)
-        self._waiting: deque[_Place[W]] = deque()
-        self._queue = queue
+    def __init__(self, workers: Sequence[W], queue: int, renew: Callable[[W], object] = lambda worker: None) -> None:
+        self._slots = [_Slot(worker) for worker in workers]
+        # Whoever comes appends itself; who no longer waits is removed by whoever looks.
+        self._line: list[Lease[Any]] = []
+        self._queue, self._renew = queue, renew
         self._closed = False
-        self._all_free = threading.Condition(self._lock)
-        self._gathering = threading.Lock()
-        self._mine = threading.local()
+        self._unreleased = [tuple(workers)]
 
-    @contextmanager
-    def worker(self, request: Request) -> Iterator[W]:
-        """A worker for this thread alone; the next in line gets it afterwards.
+    @overload
+    def worker(self, request: Request) -> Lease[W]: ...
+    @overload
+    def worker(self, request: Request, using: Callable[[W], AbstractContextManager[T]]) -> Lease[T]: ...
+    def worker(self, request: Request, using: Callable[[W], AbstractContextManager[Any]] = nullcontext) -> Lease[Any]:
+        """A context: a worker for this thread alone; the next in line gets it afterwards.
+
+        Args:
+            request: the call's.
+            using: makes a context of the worker, whose value the block gets; by default the worker itself.
 
         Raises:
             InputError: where this thread has one already, or the pool is closed.
             BusyError: where the queue is full.
             DeadlineError, CancelledError: as the request says.
         """
-        self._check_alone()
-        taken = self._take(request)
-        self._mine.busy = True
-        try:
-            yield taken
-        finally:
-            self._mine.busy = False
-            self._give_back(taken)
+        return Lease(self, request, 1, lambda workers: using(workers[0]))
 
-    @contextmanager
-    def every_worker(self) -> Iterator[Sequence[W]]:
-        """All workers, when each has come back.
+    def every_worker(self) -> Lease[Sequence[W]]:
+        """A context: all workers, when each has come back.
 
         Raises:
             InputError: where this thread has one already, or the pool is closed.
             BusyError: where the queue is full.
         """
-        self._check_alone()
-        taken: list[W] = []
-        # Two threads that each have some would wait for each other.
-        with self._gathering:
-            self._mine.busy = True
-            try:
-                for _ in self._workers:
-                    taken.append(self._take(Request()))
-                yield tuple(taken)
-            finally:
-                self._mine.busy = False
-                for worker in taken:
-                    self._give_back(worker)
+        return Lease(self, Request(), len(self._slots), nullcontext)
 
     def close(self) -> tuple[W, ...]:
         """Refuse all calls from now on, those that wait too, and wait for those that run.
@@ -167,62 +250,85 @@ class Pool(Generic[W]):
             InputError: from within a restore, which would wait for itself.
         """
         self._check_alone()
-        with self._lock:
-            first, self._closed = not self._closed, True
-            for place in self._waiting:
-                place.event.set()
-            while len(self._free) < len(self._workers):
-                self._all_free.wait()
-        return self._workers if first else ()
-
-    def _take(self, request: Request) -> W:
-        request.check_launch()
-        with self._lock:
-            self._check_open()
-            if self._free and not self._waiting:
-                return self._free.popleft()
-            if len(self._waiting) >= self._queue:
-                raise BusyError(
-                    f"{len(self._waiting)} calls are waiting for {len(self._workers)} workers",
-                    hint="call less often, or load with more workers or a longer queue",
-                )
-            place: _Place[W] = _Place()
-            self._waiting.append(place)
+        self._closed = True
+        for lease in self._waiting():
+            lease.bell.put(None)
+        while not all(slot.free for slot in self._slots):
+            time.sleep(SOON)
         try:
-            self._wait(place, request)
-        except BaseException:
-            # A worker may have come in the meantime, even with an interrupt.
-            with self._lock:
-                if place.worker is None:
-                    self._waiting.remove(place)
-                    raise
-            self._give_back(place.worker)
-            raise
-        assert place.worker is not None
-        return place.worker
+            return self._unreleased.pop()
+        except IndexError:
+            return ()
 
-    def _wait(self, place: _Place[W], request: Request) -> None:
-        cancellation = request.cancellation or Cancellation()
-        with cancellation.waking(place.event):
-            place.event.wait(request.left())
+    def take(self, lease: Lease[Any]) -> tuple[W, ...]:
+        """Wait until a lease has its workers."""
+        request = lease.request
+        self._check_alone()
         request.check_launch()
-        with self._lock:
-            if place.worker is None:
-                self._check_open()
+        self._check_open()
+        self._line.append(lease)
+        self._check_room(lease)
+        while not self._taken(lease):
+            left = request.left()
+            if left == 0:
                 raise request.too_late()
+            wait(lease.bell, left)
+            request.check_launch()
+            self._check_open()
+        # Closing waits for whoever took a worker before it looked.
+        self._check_open()
+        self._line.remove(lease)
+        self.wake()
+        return tuple(slot.worker for slot in self._slots if slot.lease is lease)
 
-    def _give_back(self, worker: W) -> None:
-        with self._lock:
-            if self._waiting and not self._closed:
-                place = self._waiting.popleft()
-                place.worker = worker
-                place.event.set()
-            else:
-                self._free.append(worker)
-                self._all_free.notify_all()
+    def wake(self) -> None:
+        """Let the first in line look for workers."""
+        for lease in self._waiting()[:1]:
+            lease.bell.put(None)
+
+    def _taken(self, lease: Lease[Any]) -> bool:
+        """Take what is free, if it is this lease's turn; whether it has all that it needs."""
+        if self._waiting()[0] is not lease:
+            return False
+        missing = self._missing(lease)
+        for slot in self._slots:
+            if missing and slot.free:
+                if slot.lease is not None and slot.lease.stranded:
+                    self._renew(slot.worker)
+                slot.lease = lease
+                missing -= 1
+        return not missing
+
+    def _missing(self, lease: Lease[Any]) -> int:
+        """How many workers a lease still waits for."""
+        return lease.need - sum(slot.lease is lease for slot in self._slots)
+
+    def _waiting(self) -> list[Lease[Any]]:
+        """The leases in line, the first one first; those that have died are removed."""
+        line = self._line.copy()
+        for lease in line:
+            if not lease.lives:
+                # Another thread may have removed it.
+                with suppress(ValueError):
+                    self._line.remove(lease)
+        return [lease for lease in line if lease.lives]
+
+    def _check_room(self, lease: Lease[Any]) -> None:
+        # The line first: who took a worker since then is counted with it, not as one who waits.
+        line = self._waiting()
+        free, waiting = sum(slot.free for slot in self._slots), 0
+        for other in line[: line.index(lease)]:
+            free -= self._missing(other)
+            waiting += free < 0
+        if free < lease.need and waiting >= self._queue:
+            raise BusyError(
+                f"{waiting} calls are waiting for {len(self._slots)} workers",
+                hint="call less often, or load with more workers or a longer queue",
+            )
 
     def _check_alone(self) -> None:
-        if getattr(self._mine, "busy", False):
+        known = [*self._line.copy(), *(slot.lease for slot in self._slots)]
+        if any(other is not None and other.mine for other in known):
             # With one worker it would wait for itself.
             raise InputError(
                 "a restorer was called from within its own restore",
@@ -232,11 +338,3 @@ class Pool(Generic[W]):
     def _check_open(self) -> None:
         if self._closed:
             raise InputError("this restorer is closed", hint="load the plan again")
-
-
-class _Place(Generic[W]):
-    """A place in the queue; `worker` is set under the pool's lock, then `event`."""
-
-    def __init__(self) -> None:
-        self.event = threading.Event()
-        self.worker: W | None = None

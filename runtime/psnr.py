@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,3 +17,10 @@ def psnr(picture: NDArray[Any], reference: NDArray[Any]) -> float:
     peak = 255.0 if picture.dtype == np.uint8 else 1.0
     error = np.mean(np.square(picture.astype(np.float64) - reference.astype(np.float64)))
     return math.inf if error == 0 else 10 * math.log10(peak * peak / error)
+
+
+def mean_psnr(pictures: Sequence[NDArray[Any]], references: Sequence[NDArray[Any]]) -> float | None:
+    """PSNR of the mean squared error over all pictures; None where they are equal."""
+    errors = [10 ** (-psnr(one, other) / 10) for one, other in zip(pictures, references, strict=True)]
+    mean = sum(errors) / len(errors)
+    return None if mean == 0 else -10 * math.log10(mean)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from mrs.runtime import backends, machine, tiling
 from mrs.runtime.backends import Backend, mixed
 from mrs.runtime.chains import device_of
 from mrs.runtime.errors import BackendError, DeviceMemoryError, InputError
+from mrs.runtime.network_cache import NetworkCache
+from mrs.runtime.networks import Networks
 from mrs.runtime.plan import Plan, read_plan
 from mrs.runtime.pool import Cancellation, Pool, Request
 from mrs.runtime.worker import Worker
@@ -39,6 +41,8 @@ def load(
     workers: int = 1,
     queue: int = QUEUE,
     graphs: bool = True,
+    engine: bool = True,
+    cache: bool = True,
 ) -> Restorer:
     """Load a plan.
 
@@ -53,6 +57,9 @@ def load(
             They share threads and memory.
         queue: how many calls may wait for a worker.
         graphs: on a GPU, capture each restore as one CUDA graph; otherwise launch by launch, with the same result.
+        engine: use the plan's compiled engines, which are native code; otherwise compile from its graph, which is
+            checked. For plans from strangers.
+        cache: keep networks that are compiled for further sizes on disk, for the next process (docs/runtime.md).
 
     Raises:
         PlanError: for a file that is no plan, or is damaged.
@@ -62,8 +69,16 @@ def load(
     """
     return Restorer(
         read_plan(path), backend=backend, precision=precision, threads=threads, memory=memory, workers=workers,
-        queue=queue, graphs=graphs,
+        queue=queue, graphs=graphs, engine=engine, cache=cache,
     )  # fmt: skip
+
+
+class Choice(NamedTuple):
+    """What a plan runs on: its backend, a precision, and whether that was asked for by name."""
+
+    backend: Backend
+    precision: str
+    settled: bool
 
 
 class Restorer:
@@ -85,6 +100,9 @@ class Restorer:
         workers: int = 1,
         queue: int = QUEUE,
         graphs: bool = True,
+        engine: bool = True,
+        cache: bool = True,
+        choice: Choice | None = None,
         device: Any = None,
     ) -> None:
         for name, number, least in (("threads", threads, 1), ("memory", memory, 1), ("workers", workers, 1),
@@ -94,20 +112,23 @@ class Restorer:
             if number is None or not _is_whole(number) or number < least:
                 raise InputError(f"{name} {number} is not a whole number of at least {least}")
         self.plan = plan
+        for line in plan.warnings:
+            log.warning("its build says: %s", line)
         self.threads = threads or machine.threads()
         self.workers = workers
         network = plan.manifest["network"]
         self.multiple: int = network["multiple"]
         self.channels: int = network["channels"]
-        self._backend, self.precision = choose(plan, backend, precision)
+        chosen = choice or choose(plan, backend, precision)
+        self._backend = chosen.backend
         self._device = device or device_of(self._backend)
         self._pixels = max(1, (memory or default_memory(self._device)) // int(network["bytes_per_pixel"]) // workers)
-        each = max(1, self.threads // workers)
-        self._workers = [
-            Worker(plan, self._backend, self.precision, each, self._pixels, self._device, graphs)
-            for _ in range(workers)
-        ]
-        self._pool = Pool(self._workers, queue)
+        self._networks = Networks(
+            plan, chosen.backend, chosen.precision, max(1, self.threads // workers), settled=chosen.settled,
+            engine=engine, cache=NetworkCache() if cache else None,
+        )  # fmt: skip
+        self._workers = [Worker(self._networks, self._pixels, self._device, graphs) for _ in range(workers)]
+        self._pool = Pool(self._workers, queue, Worker.forget)
         if self._device is not None:
             self._capture_ahead(tuple(plan.manifest["shape"]))
 
@@ -131,6 +152,11 @@ class Restorer:
     def backend(self) -> str:
         """Name of the backend in use."""
         return self._backend.name
+
+    @property
+    def precision(self) -> str:
+        """In use; float32 from when another turns out not to run here."""
+        return self._networks.precision
 
     def restore(
         self,
@@ -212,7 +238,6 @@ class Restorer:
             raise InputError("arrays of the host cannot be bound", hint="give tensors of the GPU, or bound=False")
         self._restore_array(_array(image), out, seed, tile, overlap, request)
 
-    @contextmanager
     def lend(
         self,
         image: Any,
@@ -220,7 +245,7 @@ class Restorer:
         *,
         timeout: float | None = None,
         cancellation: Cancellation | None = None,
-    ) -> Iterator[Any]:
+    ) -> AbstractContextManager[Any]:
         """`restore`, with the result where the runtime has it, not in a copy; never in tiles.
 
         It is valid inside the `with` alone: the worker is kept that long, and the next restore writes there again.
@@ -231,25 +256,36 @@ class Restorer:
         pictures = self._check(given) if tensor is None else self._check_tensor(given)
         batch = len(given.shape) == 4
         self._check_seed(seed)
-        with self._pool.worker(Request(timeout, cancellation)) as worker, _dropping(worker):
-            kind = _kind(pictures)
-            chain = worker.chain(tuple(pictures.shape[:3]), (kind, kind))
-            if tensor is not None:
-                caller = self._device.current()
-                result = chain.restore_tensor(pictures, None, int(seed), caller)
-            else:
-                result = chain.restore_into(pictures, None, int(seed))
-            try:
-                yield result if batch else result[0]
-            finally:
-                if tensor is not None:
-                    chain.returned(caller)
 
-    @contextmanager
-    def chain(self, size: tuple[int, int, int], kinds: tuple[str, str] = ("uint8", "uint8")) -> Iterator[Any]:
+        @contextmanager
+        def lent(worker: Worker) -> Iterator[Any]:
+            with _dropping(worker):
+                kind = _kind(pictures)
+                chain = worker.chain(tuple(pictures.shape[:3]), (kind, kind))
+                if tensor is not None:
+                    caller = self._device.current()
+                    result = chain.restore_tensor(pictures, None, int(seed), caller)
+                else:
+                    result = chain.restore_into(pictures, None, int(seed))
+                try:
+                    yield result if batch else result[0]
+                finally:
+                    if tensor is not None:
+                        chain.returned(caller)
+
+        return self._pool.worker(Request(timeout, cancellation), lent)
+
+    def chain(
+        self, size: tuple[int, int, int], kinds: tuple[str, str] = ("uint8", "uint8")
+    ) -> AbstractContextManager[Any]:
         """What restores pictures of a size (N, H, W), for measurements; kept from other calls inside the `with`."""
-        with self._pool.worker(Request()) as worker, _dropping(worker):
-            yield worker.chain(size, kinds)
+
+        @contextmanager
+        def kept(worker: Worker) -> Iterator[Any]:
+            with _dropping(worker):
+                yield worker.chain(size, kinds)
+
+        return self._pool.worker(Request(), kept)
 
     def synchronize(self) -> None:
         """Wait for all restores of tensors, and complain about what went wrong since the last time.
@@ -489,7 +525,7 @@ def _dropping(worker: Worker) -> Iterator[None]:
         raise
 
 
-def choose(plan: Plan, asked: str | None, asked_precision: str | None = None) -> tuple[Backend, str]:
+def choose(plan: Plan, asked: str | None, asked_precision: str | None = None) -> Choice:
     """Backend and precision to run a plan with here; says so where they are not the plan's.
 
     Raises:
@@ -514,7 +550,7 @@ def choose(plan: Plan, asked: str | None, asked_precision: str | None = None) ->
         if not mixed.runs(backend, asked_precision):
             known = ", ".join(backend.precisions())
             raise InputError(f"{backend.name} runs no {asked_precision!r} here", hint=f"use one of {known}")
-        return backend, asked_precision
+        return Choice(backend, asked_precision, settled=True)
     precision = manifest["precision"] if mixed.runs(backend, manifest["precision"]) else "fp32"
     made_for = machine.fingerprint(manifest["backend"], backend.version(), backend.device)
     if precision != manifest["precision"] or (asked is None and backend.name != manifest["backend"]):
@@ -524,7 +560,7 @@ def choose(plan: Plan, asked: str | None, asked_precision: str | None = None) ->
         )  # fmt: skip
     elif asked is None and not machine.serves(manifest["fingerprint"], made_for):
         log.warning("plan was built on another machine or version: compiling from its graph")
-    return backend, precision
+    return Choice(backend, precision, settled=False)
 
 
 def _array(image: Any) -> NDArray[Any]:

@@ -1,58 +1,58 @@
-"""What one thread at a time restores with: compiled networks and buffers, kept by size of picture."""
+"""What one thread at a time restores with: compiled networks and buffers, kept by padded shape of picture."""
 
 from __future__ import annotations
 
 import logging
-import math
 from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from mrs.runtime import machine
-from mrs.runtime.backends import Backend, Network, engine_options, mixed
 from mrs.runtime.chain import Chain
 from mrs.runtime.chains import Loop, make_chain
 from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError
-from mrs.runtime.plan import Plan
+from mrs.runtime.networks import Networks
 
 if TYPE_CHECKING:
+    from mrs.runtime.backends.protocol import Shape
     from mrs.runtime.cuda.chain import CudaChain
 
 log = logging.getLogger("mrs")
 
-# Compiled sizes kept at once; the least recently used one goes first.
-CHAINS_KEPT = 4
+# Chains kept at once: at least, whatever their networks take, and at most.
+FEWEST, MOST = 4, 16
+# Bytes of a compiled network, without activations: for its code, and times its graph. Measured: docs/runtime.md.
+NETWORK_BYTES, GRAPH_TIMES = 32 << 20, 2
 Size = tuple[int, int, int]
+# Chains of a process that this one was forked from, see `Worker.forget`.
+_FORGOTTEN: list[object] = []
 
 
 class Worker:
     """Chains of a plan on one backend.
 
+    On a CPU a chain restores every size that is padded to its shape. On a GPU each size and type has a chain, for its
+    addresses are captured; those of one shape share a network and its stream.
+
     Args:
-        plan: what to restore with.
-        backend, precision: what to run it on.
-        threads: most threads to use on a CPU.
-        pixels: of all pictures together whose chains are kept.
+        networks: makes them.
+        pixels: of all pictures together, padded, whose chains are kept.
         device: a `Cuda` where the backend runs on a GPU.
         graphs: whether restores on a GPU are captured.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        backend: Backend,
-        precision: str,
-        threads: int,
-        pixels: int,
-        device: Any = None,
-        graphs: bool = True,
-    ) -> None:
-        self.plan, self.backend, self.precision = plan, backend, precision
-        self.threads, self.pixels, self.device, self.graphs = threads, pixels, device, graphs
-        table = plan.manifest["table"]
+    def __init__(self, networks: Networks, pixels: int, device: Any = None, graphs: bool = True) -> None:
+        self._networks, self.pixels, self.device, self.graphs = networks, pixels, device, graphs
+        plan = networks.plan
+        table, network = plan.manifest["table"], plan.manifest["network"]
+        self._channels, self._multiple = int(network["channels"]), int(network["multiple"])
         self._loop = Loop(plan.rows, float(table["start"]), str(table["clamp"]), plan.modulation)
+        # As many bytes for networks as for activations.
+        fitting = pixels * int(network["bytes_per_pixel"]) // (NETWORK_BYTES + GRAPH_TIMES * len(plan.graph))
+        self._most = min(max(FEWEST, fitting), MOST)
         # What went wrong in a chain that is gone.
         self._late: BackendError | None = None
+        # By the shape of the network's input and what else tells them apart; the latest used last. All that this worker
+        # has is in here: wherever an interrupt comes, nothing else is out of step with it.
         self._chains: OrderedDict[tuple[Any, ...], Chain | CudaChain] = OrderedDict()
 
     def chain(self, size: Size, kinds: tuple[str, str], bound: Any = None) -> Any:
@@ -66,26 +66,34 @@ class Worker:
         Raises:
             BackendError: where it cannot be made.
         """
+        count, *sides = size
+        high, wide = (-(-side // self._multiple) * self._multiple for side in sides)
+        shape = (count, 2 * self._channels, high, wide)
         # The tensors are kept with their chain, so that no other has their addresses.
-        key = (size, *(kinds if self.device else ()), *(tensor.data_ptr() for tensor in bound or ()))
+        addresses = (tensor.data_ptr() for tensor in bound or ())
+        key = (shape, *((size, kinds) if self.device is not None else ()), *addresses)
+        self._drop_unfinished()
         if key in self._chains:
             self._chains.move_to_end(key)
             return self._chains[key]
-        # Room first: the sizes kept share the memory that one alone may take.
-        while self._chains and (
-            len(self._chains) >= CHAINS_KEPT or self._kept_pixels() + math.prod(size) > self.pixels
-        ):
+        # Held meanwhile, for the chain that makes room may be the last with this network.
+        sibling = self._sibling(shape)
+        shared = None if sibling is None else (sibling.network, sibling.stream)
+        sibling = None
+        # Room first: the chains kept share the memory that one alone may take.
+        while self._chains and (len(self._chains) >= self._most or self._kept_pixels() + _pixels(shape) > self.pixels):
             self._drop(next(iter(self._chains)))
         chain = None
         try:
-            chain = self._make(size, kinds, bound)
+            chain = self._make(shape, size, kinds, bound, shared)
         except DeviceMemoryError:
-            if not self._chains:
+            if not self._chains and shared is None:
                 raise
         if chain is None:
             # Out here the error is gone, and with it what its traceback held.
+            shared = None
             self.clear()
-            chain = self._make(size, kinds, bound)
+            chain = self._make(shape, size, kinds, bound)
         self._chains[key] = chain
         return chain
 
@@ -119,54 +127,64 @@ class Worker:
             with suppress(self.device.Failure):
                 self.device.release()
 
+    def forget(self) -> None:
+        """Let go of all chains without a word to engine or device: for a process that was forked while they worked.
+
+        They are not even freed, for that would wait for threads that this process does not have.
+        """
+        _FORGOTTEN.append(self._chains)
+        self._chains, self._late = OrderedDict(), None
+
+    def _drop_unfinished(self) -> None:
+        """Let go of what an interrupt has left as it was, and of all that shares its network."""
+        spoilt = {key[0] for key, chain in self._chains.items() if chain.unfinished}
+        for key in [key for key in self._chains if key[0] in spoilt]:
+            self._drop(key)
+
     def _drop(self, key: tuple[Any, ...]) -> None:
-        chain = self._chains.pop(key)
-        if self.device is None:
-            return
-        try:
-            chain.check()  # type: ignore[union-attr]
-        except BackendError as error:
-            # Of a restore of tensors, which nobody waited for.
-            log.warning("%s", error)
-            self._late = self._late or error
-        chain.close()  # type: ignore[union-attr]
+        chain = self._chains[key]
+        # Where an interrupt comes in between, it is found and dropped again.
+        chain.unfinished = True
+        if self.device is not None:
+            try:
+                chain.check()  # type: ignore[union-attr]
+            except BackendError as error:
+                # Of a restore of tensors, which nobody waited for.
+                log.warning("%s", error)
+                self._late = self._late or error
+            chain.close()  # type: ignore[union-attr]
+        del self._chains[key]
 
     def _kept_pixels(self) -> int:
-        return sum(math.prod(key[0]) for key in self._chains)
+        return sum(_pixels(key[0]) for key in self._chains)
 
-    def _make(self, size: Size, kinds: tuple[str, str], bound: Any) -> Chain | CudaChain:
-        manifest = self.plan.manifest
-        channels, multiple = manifest["network"]["channels"], manifest["network"]["multiple"]
+    def _sibling(self, shape: Shape) -> Any:
+        """A chain of this shape, whose network and stream are those of all of them; None where there is none."""
+        return next((chain for key, chain in self._chains.items() if key[0] == shape), None)
+
+    def _make(self, shape: Shape, size: Size, kinds: tuple[str, str], bound: Any, shared: Any = None) -> Any:
+        """A new chain, on a network and its stream where there are such."""
+        network, stream = shared or (None, None)
+        sibling = self._sibling(shape)
+        if sibling is not None:
+            # Their network is run meanwhile: where that does not end well, none of them is used again.
+            sibling.unfinished = True
         count, height, width = size
-        high, wide = (-(-side // multiple) * multiple for side in (height, width))
-        return make_chain(
+        chain = make_chain(
             self.device,
-            lambda: self._network((count, 2 * channels, high, wide)),
+            lambda: self._networks.make(shape) if network is None else network,
             self._loop,
-            (count, channels, height, width),
-            self.threads,
+            (count, self._channels, height, width),
+            self._networks.threads,
             kinds=kinds,
             graphs=self.graphs,
             bound=bound,
+            stream=stream,
         )
+        if sibling is not None:
+            sibling.unfinished = False
+        return chain
 
-    def _network(self, shape: tuple[int, int, int, int]) -> Network:
-        """The plan's engine where it was compiled for this shape on such a machine, else compiled now."""
-        manifest, backend = self.plan.manifest, self.backend
-        engine_shape = (manifest["shape"][0], shape[1], *manifest["shape"][1:])
-        options = engine_options.EngineOptions.from_dict(manifest.get("engine_options", {}))
-        fits = shape == engine_shape or (
-            options.covers((shape[0], *shape[2:])) and options.covers((engine_shape[0], *engine_shape[2:]))
-        )
-        here = machine.fingerprint(backend.name, backend.version(), backend.device)
-        same = (manifest["backend"], manifest["precision"]) == (backend.name, self.precision)
-        arguments = (self.plan.modulation, shape, self.precision, self.threads)
-        if self.plan.engine is not None and fits and same and machine.serves(manifest["fingerprint"], here):
-            try:
-                return mixed.restore_network(backend, self.plan.engine, *arguments)
-            except DeviceMemoryError:
-                raise
-            except BackendError as error:
-                log.warning("the plan's engine does not load, compiling from its graph: %s", error)
-        with engine_options.building(options):
-            return mixed.compile_network(backend, self.plan.graph_for(self.precision), *arguments)
+
+def _pixels(shape: Shape) -> int:
+    return shape[0] * shape[2] * shape[3]

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+from tests.order import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401
+from tests.time_limit import pytest_addoption, pytest_timeout_cancel_timer, pytest_timeout_set_timer  # noqa: F401
 
 try:
     from hypothesis import settings
@@ -52,10 +56,17 @@ def golden() -> Golden:
     return Golden(arrays, cases, GOLDEN / "nafnet_tiny.pth")
 
 
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Names of folders that do not exist: making one for each of all tests takes longer than most of them."""
+    folder = tmp_path_factory.mktemp("caches")
+    return (folder / str(number) for number in count())
+
+
 @pytest.fixture(autouse=True)
-def no_memory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def no_memory(caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """What this user's builds measured before is not there, and what tests measure is not kept for them."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(next(caches)))
 
 
 @pytest.fixture

@@ -10,7 +10,9 @@ from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from mrs.kernels import terminal
 
 if TYPE_CHECKING:
     from mrs.kernels.aot.report import Figures
@@ -26,23 +28,32 @@ class Parser(argparse.ArgumentParser):
         """Print an error and a hint; exit code 2."""
         self.exit(_stop(message, f"{self.prog} --help"))
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # Of argparse: --help. It would pass over a stream that is closed.
+        terminal.emit(message.removesuffix("\n"))
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a table for each GPU.
 
     Returns:
-        0; 1 where a kernel spills, or reads or writes in another way than it should; 2 for a wrong input.
+        0; 1 where a kernel spills, or reads or writes in another way than it should, or the table cannot be written;
+        2 for a wrong input.
     """
-    options = _parser().parse_args(arguments)
+    terminal.prepare()
     try:
-        return _run(options)
+        return _run(_parser().parse_args(arguments))
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        terminal.note("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of the table, such as `head`, is gone; Python would write what is buffered once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+    except terminal.OutputError as error:
+        # After `head` has read enough, nobody is left to tell.
+        if error.unread:
+            return BROKEN_PIPE
+        _stop(f"cannot write the output: {error}", "check where standard output leads")
+        return 1
+    finally:
+        terminal.finish()
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -76,19 +87,20 @@ def _run(options: argparse.Namespace) -> int:
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
         for target in targets:
             figures = measure_all(pool, names, known[target])
-            print(f"{target}\n\n{report.table(figures)}\n", flush=True)
+            terminal.emit(f"{target}\n\n{report.table(figures)}\n")
             every += figures
     if len(targets) > 1:
-        print(f"all\n\n{report.summary(every)}\n")
+        terminal.emit(f"all\n\n{report.summary(every)}\n")
     faults = [fault for figures in every for fault in figures.faults()]
     for fault in faults:
-        print(f"fault: {fault}", file=sys.stderr)
+        terminal.note(f"fault: {fault}")
     if options.write:
         try:
-            print(f"wrote {len(every)} files and {header.write(every, options.write)}")
+            written = header.write(every, options.write)
         except OSError as error:
             return _cannot_write(options.write, error.strerror)
-    print(f"{len(every)} kernels compiled, {len(faults)} faults", flush=True)
+        terminal.emit(f"wrote {len(every)} files and {written}")
+    terminal.emit(f"{len(every)} kernels compiled, {len(faults)} faults")
     return 1 if faults else 0
 
 
@@ -106,7 +118,8 @@ def _cannot_write(folder: Path, reason: str | None) -> int:
 
 
 def _stop(message: str, hint: str) -> int:
-    print(f"error: {message}\nhint: {hint}", file=sys.stderr)
+    for line in (f"error: {message}", f"hint: {hint}"):
+        terminal.note(line)
     return 2
 
 

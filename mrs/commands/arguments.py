@@ -33,6 +33,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def pixels(text: str) -> int:
+    """A number of pixels."""
+    if not re.fullmatch(r"\d{1,15}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels")
+    return int(text)
+
+
 def natural(text: str) -> int:
     """A whole number from 0."""
     if not re.fullmatch(r"\d{1,9}", text):
@@ -101,6 +108,19 @@ def require(extra: str, *modules: str) -> None:
 def given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
     """Of these options, the ones that were given."""
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def add_compiling(parser: argparse.ArgumentParser) -> None:
+    """Where compiled networks may come from."""
+    parser.add_argument(
+        "--no-engine", action="store_true",
+        help="compile from the plan's graph, which is checked, instead of loading its engine, which is native code: "
+        "for plans from strangers",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-cache", action="store_true",
+        help="neither keep networks that are compiled for further sizes nor use those kept (docs/runtime.md)",
+    )  # fmt: skip
 
 
 def add_schedule(parser: argparse.ArgumentParser, default: str) -> None:

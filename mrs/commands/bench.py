@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mrs.commands import arguments
+from mrs.kernels.terminal import emit
+from mrs.runtime import machine
 from mrs.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from mrs.runtime.session import Restorer
 
 DESCRIPTION = """\
 Time whole restores with a plan, from a picture in memory to its result, and the
@@ -31,6 +37,7 @@ def add_parser(commands: arguments.SubParsers) -> None:
     parser.add_argument("--backend", metavar="NAME", help="run on this backend instead of the plan's")
     parser.add_argument("--precision", metavar="P", help="fp32, bf16 or fp16 instead of the plan's")
     parser.add_argument("--no-graphs", action="store_true", help="on a GPU: launch by launch, without a CUDA graph")
+    arguments.add_compiling(parser)
     parser.add_argument("--threads", type=arguments.threads, metavar="N", help="at most, default all processors")
     parser.set_defaults(run=run)
 
@@ -39,7 +46,6 @@ def run(options: argparse.Namespace) -> int:
     """Print medians, quartiles and the slowest hundredth."""
     import numpy as np
 
-    from mrs.runtime import machine
     from mrs.runtime.session import load
 
     # The comparison is false for NaN.
@@ -47,11 +53,12 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"--seconds {options.seconds:g} is not a positive number")
     with load(
         options.plan, backend=options.backend, precision=options.precision, threads=options.threads,
-        graphs=not options.no_graphs,
+        graphs=not options.no_graphs, engine=not options.no_engine, cache=not options.no_cache,
     ) as restorer:  # fmt: skip
         count, height, width = restorer.plan.manifest["shape"]
         height, width = options.size or (height, width)
         size = (options.batch or count, height, width)
+        _check_memory(restorer, size)
         random = np.random.default_rng(0)
         picture = random.integers(0, 256, (*size, restorer.channels), np.uint8)
         with restorer.chain(size) as chain:
@@ -61,16 +68,27 @@ def run(options: argparse.Namespace) -> int:
         steps = len(restorer.plan.rows)
         on = machine.gpu() if restorer.device == "cuda" else f"{machine.processor()}, {restorer.threads} threads"
         how = "one CUDA graph" if getattr(chain, "captured", False) else "a loop"
-        print(f"machine   {on}")
-        print(f"plan      {options.plan}, {steps} evaluations at {height}x{width}, batch {size[0]}")
-        print(f"engine    {restorer.backend} {restorer.precision}, {how}")
-        print(f"\n{'ms':<10}{'median':>10}{'quartiles':>20}{'p99':>10}   of {len(times[0])}")
+        emit(f"machine   {on}")
+        emit(f"plan      {options.plan}, {steps} evaluations at {height}x{width}, batch {size[0]}")
+        emit(f"engine    {restorer.backend} {restorer.precision}, {how}")
+        emit(f"\n{'ms':<10}{'median':>10}{'quartiles':>20}{'p99':>10}   of {len(times[0])}")
         for name, spread in (("restore", restore), ("network", network)):
             low, median, high, last = spread
-            print(f"{name:<10}{median:>10.2f}{f'{low:.2f}-{high:.2f}':>20}{last:>10.2f}")
+            emit(f"{name:<10}{median:>10.2f}{f'{low:.2f}-{high:.2f}':>20}{last:>10.2f}")
         outside = restore[1] - network[1]
-        print(f"{'outside':<10}{outside:>10.2f}   {100 * outside / restore[1]:.1f} % of a restore")
+        emit(f"{'outside':<10}{outside:>10.2f}   {100 * outside / restore[1]:.1f} % of a restore")
     return 0
+
+
+def _check_memory(restorer: Restorer, size: tuple[int, int, int]) -> None:
+    """Refuse a size that is never cut into tiles here, and fits in one piece neither."""
+    network = restorer.plan.manifest["network"]
+    pixels = size[0] * math.prod(-(-side // restorer.multiple) * restorer.multiple for side in size[1:])
+    # Picture and result, as bytes; a GPU has memory of its own for the rest, and tells when that is too little.
+    each = 2 * restorer.channels + (network["bytes_per_pixel"] if restorer.device == "cpu" else 0)
+    machine.check_memory(
+        f"size {size[1]}x{size[2]} at batch {size[0]}", pixels * each, hint="give a smaller --size or --batch"
+    )
 
 
 def _by_turns(seconds: float, *works: Callable[[], Any]) -> list[list[float]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrs.commands import arguments
+from mrs.kernels.terminal import emit, note
 from mrs.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ EPILOG = """\
 examples:
   mrs-trt build rain -o rain.mrsplan                      shipped weights
   mrs-trt build lastest_EMA.pth -o derain.mrsplan --size 512x512 --steps 10
+  mrs-trt build rain -o many.mrsplan --size 256x256 --size 512x768
   mrs-trt build net.pth -o net.mrsplan --published --solver sde-2 --steps 20
   mrs-trt build net.pth -o net.mrsplan --solver tuned.json          see mrs-trt tune
   mrs-trt build rain -o rain.onnx --target onnx-sampler   one file for any ONNX engine
@@ -42,13 +43,13 @@ TARGETS = ("plan", "onnx-sampler", "triton-repository")
 SUFFIX = ".onnx"
 # What a plan is compiled and measured for, with the values that say nothing.
 OF_PLANS = {
-    "size": (256, 256), "batch": 1, "backend": "auto", "precision": "auto", "device": "auto", "max_latency": None,
+    "size": None, "batch": 1, "backend": "auto", "precision": "auto", "device": "auto", "max_latency": None,
     "calibration": None, "threads": None, "measure_again": False,
     "size_range": None, "engine_option": None,
 }  # fmt: skip
 # What a plan's network and solver are made of, and with which a plan that is there cannot be changed.
 OF_CHECKPOINTS = {
-    "published": False,
+    "published": False, "override_checkpoint": False,
     **dict.fromkeys((
         *SETTINGS, "solver", "network_output", "schedule", "max_sigma", "eps", "T", "convention", "interpolation",
     )),
@@ -78,8 +79,9 @@ def add_parser(commands: arguments.SubParsers) -> None:
         "--overwrite", action="store_true", help="replace PLAN where it exists; in a repository, config.pbtxt alone"
     )
     parser.add_argument(
-        "--size", type=arguments.size, default=(256, 256), metavar="HxW",
-        help="size to compile ahead for, default 256x256; every other size works too and is compiled when first met",
+        "--size", type=arguments.size, action="append", metavar="HxW",
+        help="size to compile ahead for, default 256x256; may be repeated, everything is measured at the first; every "
+        "other size works too and is compiled when first met",
     )  # fmt: skip
     parser.add_argument("--batch", type=arguments.positive, default=1, metavar="N", help="pictures at once, default 1")
     parser.add_argument(
@@ -96,6 +98,10 @@ def add_parser(commands: arguments.SubParsers) -> None:
         help="milliseconds for a restore of this size: the number of evaluations within it that restores best",
     )  # fmt: skip
     parser.add_argument("--network-output", metavar="Q", help="what the network predicts: noise, data, velocity")
+    parser.add_argument(
+        "--override-checkpoint", action="store_true",
+        help="let --network-output and the schedule's options contradict what the checkpoint says of its training",
+    )  # fmt: skip
     parser.add_argument("--calibration", metavar="FOLDER", help="degraded pictures to measure rounding on")
     parser.add_argument(
         "--size-range", nargs=2, type=arguments.size, metavar=("MIN", "MAX"),
@@ -165,18 +171,22 @@ def run(options: argparse.Namespace) -> int:
 
         made = export_sampler(
             options.checkpoint, options.output, solver=solver, schedule=schedule, output=options.network_output,
-            report=report,
+            override_checkpoint=options.override_checkpoint, overwrite=options.overwrite, report=report,
         )  # fmt: skip
-        print(made.summary())
+        emit(made.summary())
         return 0
+    size, *further_sizes = options.size or [(256, 256)]
     make = partial(
         build,
         options.checkpoint,
-        size=options.size,
+        size=size,
+        further_sizes=further_sizes,
         batch=options.batch,
         solver=solver,
         schedule=schedule,
         output=options.network_output,
+        override_checkpoint=options.override_checkpoint,
+        overwrite=options.overwrite,
         backend=options.backend,
         precision=options.precision,
         device=options.device,
@@ -194,7 +204,7 @@ def run(options: argparse.Namespace) -> int:
         return _add_to_repository(options, make)
     from mrs.commands.inspect import summary
 
-    print(summary(make(options.output).manifest))
+    emit(summary(make(options.output).manifest))
     return 0
 
 
@@ -218,7 +228,7 @@ def _add_to_repository(options: argparse.Namespace, make: Any) -> int:
     from mrs.triton_repository import add_version, copied
 
     make = make or copied(Path(options.checkpoint))
-    print(add_version(make, options.output, _name(options), overwrite=options.overwrite).summary())
+    emit(add_version(make, options.output, _name(options), overwrite=options.overwrite).summary())
     return 0
 
 
@@ -274,4 +284,4 @@ def _solver(options: argparse.Namespace) -> tuple[Solver, Schedule | None]:
 
 
 def _report(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    note(line)

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 from mrs._version import __version__
 from mrs.commands import arguments
+from mrs.kernels.terminal import emit
 
 MISSING = "not installed"
 # Distribution and what it is for.
@@ -41,20 +42,25 @@ def add_parser(commands: arguments.SubParsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the report; 0 where at least one backend can run, else 1."""
-    print(f"mrs-trt      {__version__}, Python {platform.python_version()} at {sys.executable}")
-    print(f"system       {_safely(platform.platform)}")
-    for label, probe in (("processor", _processor), ("memory", _memory), ("kernels", _kernels), ("gpu", _gpu)):
-        print(f"{label:<12} {_safely(probe)}")
-    print("\nlibraries")
+    emit(f"mrs-trt      {__version__}, Python {platform.python_version()} at {sys.executable}")
+    emit(f"system       {_safely(platform.platform)}")
+    for label, probe in (
+        ("processor", _processor), ("memory", _memory), ("kernels", _kernels), ("gpu", _gpu), ("cache", _cache),
+    ):  # fmt: skip
+        emit(f"{label:<12} {_safely(probe)}")
+    emit("\nlibraries")
     for name, purpose in LIBRARIES:
         found = _safely(partial(_version, name))
         how = _safely(partial(_extra, name)) if found == MISSING else ""
-        print(f"  {name:<15} {found:<14} {purpose}{': ' if how else ''}{how}")
-    print("\nbackends (those on cuda need the gpu above, too)")
+        emit(f"  {name:<15} {found:<14} {purpose}{': ' if how else ''}{how}")
+    emit("\nbackends (those on cuda need the gpu above, too)")
     usable, lines = _backends()
-    print("\n".join(lines))
+    emit("\n".join(lines))
+    advice = [line for line in (_safely(probe) for probe in (_torch, _tools, _two_runtimes)) if line]
+    if advice:
+        emit("\n  ".join(["\nto do", *advice]))
     if not usable:
-        print("\nno backend can run here: pip install openvino")
+        emit("\nno backend can run here: pip install openvino")
     return 0 if usable else 1
 
 
@@ -88,6 +94,57 @@ def _kernels() -> str:
     from mrs.kernels import cpu
 
     return "compiled" if cpu.compiled() else "NumPy (slower): install a C compiler and reinstall mrs-trt"
+
+
+def _cache() -> str:
+    from mrs.runtime.network_cache import NetworkCache
+
+    cache = NetworkCache()
+    found = cache.contents()
+    if found.trouble:
+        return f"not used: {found.folder or ''} {found.trouble}".replace("  ", " ")
+    networks = f"{found.count} compiled network{'s' * (found.count != 1)}"
+    return f"{found.folder}: {networks}, {found.size / 2**20:.1f} MiB of at most {cache.most >> 20}"
+
+
+def _torch() -> str:
+    """What to do about torch on a machine with a GPU; a backend would tell the first reason that it meets, not all."""
+    if not _has_gpu():
+        return ""
+    try:
+        import torch
+    except (ImportError, OSError):
+        # Why is said above.
+        return ""
+    from mrs.runtime.backends.torch import FOR_CPUS
+
+    return FOR_CPUS if torch.version.cuda is None and torch.version.hip is None else ""
+
+
+def _tools() -> str:
+    """What to install for Triton on a machine with a GPU."""
+    from mrs.runtime.toolchain import missing_tool
+
+    return (missing_tool() or "") if _has_gpu() else ""
+
+
+def _two_runtimes() -> str:
+    """What to do where both builds of ONNX Runtime are installed: they have the same files, and one lost its own."""
+    if MISSING in (_version("onnxruntime"), _version("onnxruntime-gpu")):
+        return ""
+    both, one = "pip uninstall -y onnxruntime onnxruntime-gpu", "pip install 'mrs-trt[onnxruntime-gpu]'"
+    return f"onnxruntime and onnxruntime-gpu are installed over each other: {both}, then {one}, which serves CPUs too"
+
+
+def _has_gpu() -> bool:
+    from mrs.runtime.driver import read_driver
+    from mrs.runtime.errors import BackendError
+
+    try:
+        read_driver()
+    except BackendError:
+        return False
+    return True
 
 
 def _backends() -> tuple[bool, list[str]]:

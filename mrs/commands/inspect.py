@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mrs.commands import arguments
+from mrs.kernels.terminal import emit
 from mrs.runtime.errors import PlanError
 
 
@@ -30,12 +31,12 @@ def run(options: argparse.Namespace) -> int:
     manifest = read_plan(options.plan).manifest
     try:
         text = json.dumps(manifest, indent=1) if options.json else f"{summary(manifest)}\n\n{rows(manifest)}"
-    except (KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         # Restoring asks for less than what is printed here.
         raise PlanError(
             f"plan {options.plan} does not describe itself: {error}", hint="build it again, or use --json"
         ) from None
-    print(text)
+    emit(text)
     return 0
 
 
@@ -51,7 +52,7 @@ def summary(manifest: dict[str, Any]) -> str:
         ("network", "{} width {}, blocks {} / {} / {}".format(network["name"], network["width"], *blocks)),
         ("schedule", _schedule(schedule)),
         ("solver", _solver(solver)),
-        ("compiled for", f"{height}x{width}, batch {count}, {manifest['threads']} threads"),
+        ("compiled for", f"{height}x{width}, batch {count}, {manifest['threads']} threads{_further(manifest)}"),
         ("machine", f"{manifest['fingerprint']['processor']} ({manifest['fingerprint']['backend']})"),
         ("chosen", _name(manifest) + _exactly(manifest["precision"])),
         ("made", f"{manifest['made_at']} by {manifest['made_by']}"),
@@ -72,6 +73,7 @@ def summary(manifest: dict[str, Any]) -> str:
     distance = "equals" if gap is None else f"is {gap:.1f} dB from"
     text.append(f"float32 at these steps {distance} its 100-step solution ({pictures} pictures)")
     text += ["parity: PSNR to float32 at the same steps and noise; truth: change of the PSNR to the clean pictures"]
+    text += [f"warning: {line}" for line in manifest.get("verdict", {}).get("warnings", [])]
     text += ["", *_why(manifest)]
     forms = selection.get("forms", [])
     if forms:
@@ -85,9 +87,18 @@ def summary(manifest: dict[str, Any]) -> str:
     return "\n".join(text)
 
 
+def _further(manifest: dict[str, Any]) -> str:
+    """For which other sizes there are engines."""
+    shapes = manifest.get("further_shapes", [])
+    return f"; also {', '.join(f'{height}x{width}' for _, height, width in shapes)}" if shapes else ""
+
+
 def _why(manifest: dict[str, Any]) -> list[str]:
     """The choice in words."""
-    chosen = manifest["selection"]["candidates"][manifest["selection"]["chosen"]]
+    place = manifest["selection"]["chosen"]
+    if type(place) is not int or place < 0:
+        raise ValueError(f"selection.chosen is {place!r:.20}")
+    chosen = manifest["selection"]["candidates"][place]
     ran = [entry for entry in manifest["selection"]["candidates"] if entry["latency_ms"] is not None]
     passed = [entry for entry in ran if entry["passed"]]
     if not chosen["passed"]:

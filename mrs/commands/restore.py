@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mrs.commands import arguments, hands
+from mrs.kernels.terminal import Notes, interactive, note
 from mrs.runtime import machine
 from mrs.runtime.errors import InputError
 
 if TYPE_CHECKING:
+    from mrs.runtime.pictures import Found, PictureLimits
     from mrs.runtime.plan import Plan
     from mrs.runtime.pool import Cancellation
     from mrs.runtime.session import Restorer
@@ -33,8 +35,8 @@ HANDS = 8
 DESCRIPTION = """\
 Restore pictures with a plan. One picture goes to the file OUT, or into OUT where
 that is a folder or ends with a slash; several pictures, or a folder (searched
-recursively), go into the folder OUT under their own names. EXIF, ICC profile and
-alpha are kept."""
+recursively for what can be read), go into the folder OUT under their own names.
+EXIF, colour space and alpha are kept (docs/pictures.md)."""
 EPILOG = """\
 examples:
   mrs-trt restore rain.mrsplan rainy.jpg -o clean.jpg
@@ -65,6 +67,7 @@ def add_parser(commands: arguments.SubParsers) -> None:
     parser.add_argument("--backend", metavar="NAME", help="run on this backend instead of the plan's")
     parser.add_argument("--precision", metavar="P", help="fp32, bf16 or fp16 instead of the plan's")
     parser.add_argument("--no-graphs", action="store_true", help="on a GPU: launch by launch, without a CUDA graph")
+    arguments.add_compiling(parser)
     parser.add_argument("--threads", type=arguments.threads, metavar="N", help="at most, default all processors")
     parser.add_argument(
         "--workers", type=arguments.positive, metavar="N",
@@ -72,18 +75,27 @@ def add_parser(commands: arguments.SubParsers) -> None:
              "default 2 for 8 pictures or more on a CPU with several processors, else 1",
     )  # fmt: skip
     parser.add_argument("--memory", type=arguments.megabytes, metavar="MIB", help="for activations, default 2048")
+    parser.add_argument(
+        "--max-pixels", type=arguments.pixels, metavar="N",
+        help="refuse larger pictures, default 268435456 (16384x16384)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-picture-memory", type=arguments.megabytes, metavar="MIB",
+        help="refuse pictures that take more memory to read, default 2048, and 512 for very small files",
+    )  # fmt: skip
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress and no summary on stderr")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Restore everything that was named."""
+    from mrs.cli import print_error
     from mrs.runtime.pictures import picture_size
     from mrs.runtime.plan import read_plan
 
     if options.tile == 0 and options.overlap is not None:
         raise InputError("--overlap is of no use without tiles", hint="leave out --overlap, or --tile 0")
-    jobs, single = _jobs(options.inputs, options.output, options.overwrite)
+    jobs, single, found = _jobs(options.inputs, options.output, options.overwrite)
     begin = time.perf_counter()
     plan = read_plan(options.plan)
     # A single picture needs no choice.
@@ -95,18 +107,23 @@ def run(options: argparse.Namespace) -> int:
             overlap = default_overlap(options.tile) if options.overlap is None else options.overlap
             check_tiles(options.tile, overlap, restorer.multiple)
         failed = _restore_all(restorer, jobs, sizes, single, options)
+    for path, error in found.unreadable:
+        print_error(error, prefix=f"failed: {path}")
     if not options.quiet:
+        if found.skipped:
+            note(found.told())
         seconds = time.perf_counter() - begin
         pictures = "1 picture" if len(jobs) == 1 else f"{len(jobs)} pictures"
-        print(
-            f"restored {len(jobs) - failed} of {pictures} in {seconds:.1f} s, {failed} failed -> {options.output}",
-            file=sys.stderr,
+        unreadable = f", {len(found.unreadable)} unreadable" if found.unreadable else ""
+        note(
+            f"restored {len(jobs) - failed} of {pictures} in {seconds:.1f} s, {failed} failed{unreadable} -> "
+            f"{options.output}"
         )
-    return 1 if failed else 0
+    return 1 if failed or found.unreadable else 0
 
 
-def _jobs(inputs: Sequence[Path], output: str, overwrite: bool) -> tuple[list[Job], bool]:
-    """What to do, and whether it is a single picture."""
+def _jobs(inputs: Sequence[Path], output: str, overwrite: bool) -> tuple[list[Job], bool, Found]:
+    """What to do, whether it is a single picture, and all that was found."""
     from mrs.runtime.pictures import check_target, find_pictures
 
     target = Path(output)
@@ -116,15 +133,15 @@ def _jobs(inputs: Sequence[Path], output: str, overwrite: bool) -> tuple[list[Jo
     is_folder = output.endswith(("/", os.sep)) or os.path.isdir(target)
     if single and not is_folder:
         check_target(target, overwrite)
-        return [(inputs[0], target)], single
+        return [(inputs[0], target)], single, found
     _check_folder(target, is_folder)
-    jobs = [(source, target / relative) for source, relative in found]
+    jobs = [(source, target / relative) for source, relative in found.pictures]
     for source, result in jobs:
         if not overwrite and os.path.exists(result) and result.samefile(source):
             raise InputError(
                 f"{source} would be replaced by its own result", hint="name another folder, or pass --overwrite"
             )
-    return jobs, single
+    return jobs, single, found
 
 
 def _check_folder(folder: Path, is_folder: bool) -> None:
@@ -145,8 +162,8 @@ def _restorer(plan: Plan, sizes: Sequence[tuple[int, int]], options: argparse.Na
     from mrs.runtime.chains import device_of
     from mrs.runtime.session import Restorer, choose, default_memory
 
-    backend, precision = choose(plan, options.backend, options.precision)
-    device = device_of(backend)
+    choice = choose(plan, options.backend, options.precision)
+    device = device_of(choice.backend)
     memory = options.memory or default_memory(device)
     network = plan.manifest["network"]
     default = 1
@@ -157,8 +174,8 @@ def _restorer(plan: Plan, sizes: Sequence[tuple[int, int]], options: argparse.Na
         network["multiple"], options.tile,
     )  # fmt: skip
     return Restorer(
-        plan, backend=backend.name, precision=precision, threads=options.threads, memory=memory, workers=workers,
-        graphs=not options.no_graphs, device=device,
+        plan, choice=choice, threads=options.threads, memory=memory, workers=workers, graphs=not options.no_graphs,
+        engine=not options.no_engine, cache=not options.no_cache, device=device,
     )  # fmt: skip
 
 
@@ -182,24 +199,40 @@ def _restore_all(
     from mrs.cli import print_error
 
     failed = 0
-    hidden = options.quiet or len(jobs) < 2 or not sys.stderr.isatty()
+    hidden = options.quiet or len(jobs) < 2 or not interactive()
     results = hands.in_order(
         jobs,
         lambda job, cancellation: _restore_one(restorer, *job, options, cancellation),
         _hands(restorer, len(jobs)),
         cost=lambda job: math.prod(sizes.get(job[0], ())),
     )
-    with closing(results), tqdm(results, total=len(jobs), unit="picture", dynamic_ncols=True, disable=hidden) as bar:
+    stream, total = Notes(), len(jobs)
+    bars = tqdm(results, total=total, unit="picture", dynamic_ncols=True, disable=hidden, file=stream)
+    with closing(results), bars as bar:
         for (source, _), error in bar:
             if error is None:
                 continue
             if single:
                 raise error
             # The bar steps aside for the line.
-            with tqdm.external_write_mode(file=sys.stderr):
+            with tqdm.external_write_mode(file=stream):
                 print_error(error, prefix=f"failed: {source}")
             failed += 1
     return failed
+
+
+def _limits(options: argparse.Namespace) -> PictureLimits:
+    from mrs.runtime.pictures import PictureLimits
+
+    given = arguments.given(options, "max_pixels", "max_picture_memory")
+    limits = PictureLimits()
+    if "max_pixels" in given:
+        limits = replace(limits, pixels=given["max_pixels"])
+    if "max_picture_memory" in given:
+        # Who names an amount means it for small files too.
+        memory = given["max_picture_memory"]
+        limits = replace(limits, memory=memory, allowance=memory)
+    return limits
 
 
 def _restore_one(
@@ -207,7 +240,7 @@ def _restore_one(
 ) -> None:
     from mrs.runtime.pictures import check_target, read_picture, write_picture
 
-    picture = read_picture(source)
+    picture = read_picture(source, _limits(options))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from mrs.commands import arguments
+from mrs.kernels.terminal import note
 
 DESCRIPTION = """\
 Train a ConditionalNAFNet on clean pictures that are degraded on the fly, with
@@ -59,7 +59,8 @@ def run(options: argparse.Namespace) -> int:
     if len(options.enc) != len(options.dec):
         raise InputError(f"--enc has {len(options.enc)} levels, --dec {len(options.dec)}", hint="give equally many")
     replace = options.overwrite or options.resume
-    arguments.check_output(options.output, replace, hint="pass --resume to go on, or --overwrite to start again")
+    for path in (options.output, options.output.with_name(options.output.name + ".state")):
+        arguments.check_output(path, replace, hint="pass --resume to go on, or --overwrite to start again")
     schedule = Schedule(**{"max_sigma": 10.0, "convention": "ir-sde", **arguments.schedule_options(options)})
     arguments.require("train", "torch", "safetensors")
     from mrs.export.nafnet import Architecture
@@ -71,13 +72,14 @@ def run(options: argparse.Namespace) -> int:
     begin = time.monotonic()
 
     def report(row: dict[str, Any]) -> None:
-        print(
+        note(
             f"{row['iteration']}/{recipe.iterations}  loss {row['loss']:.6f}  rate {row['rate']:.2e}"
-            f"  {time.monotonic() - begin:.0f} s",
-            file=sys.stderr,
-            flush=True,
+            f"  {time.monotonic() - begin:.0f} s"
         )
 
-    train(options.folder, options.output, recipe, resume=options.resume, device=options.device, report=report)
-    print(f"wrote {options.output}", file=sys.stderr)
+    train(
+        options.folder, options.output, recipe, resume=options.resume, overwrite=replace, device=options.device,
+        report=report,
+    )  # fmt: skip
+    note(f"wrote {options.output}")
     return 0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrs.commands import arguments
+from mrs.kernels.terminal import emit, note
 from mrs.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,6 +54,10 @@ def add_parser(commands: arguments.SubParsers) -> None:
         "--no-fit", dest="fit", action="store_false", help="search times only; methods keep their own weights"
     )
     parser.add_argument("--network-output", metavar="Q", help="what the network predicts: noise, data, velocity")
+    parser.add_argument(
+        "--override-checkpoint", action="store_true",
+        help="let --network-output and the schedule's options contradict what the checkpoint says of its training",
+    )  # fmt: skip
     parser.add_argument("--threads", type=arguments.threads, metavar="N", help="at most, default all processors")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
     arguments.add_schedule(parser, "of a checkpoint; by default what it says, else Refusion's")
@@ -92,8 +96,8 @@ def run(options: argparse.Namespace) -> int:
             {"to_reference_db": _rounded(attempt), "solver": attempt.solver.to_dict()} for attempt in found.attempts
         ],
     }
-    write_solver(options.output, found.best.solver, schedule, about)
-    print(table(found))
+    write_solver(options.output, found.best.solver, schedule, about, options.overwrite)
+    emit(table(found))
     return 0
 
 
@@ -130,7 +134,7 @@ def _network(options: argparse.Namespace) -> tuple[TimedNetwork, Schedule, str, 
 
     changes = arguments.schedule_options(options)
     if is_plan(options.network):
-        if changes or options.network_output:
+        if changes or options.network_output or options.override_checkpoint:
             raise InputError("a plan has its own schedule and network output", hint="leave these options out")
         plan = read_plan(options.network)
         manifest = plan.manifest
@@ -142,12 +146,16 @@ def _network(options: argparse.Namespace) -> tuple[TimedNetwork, Schedule, str, 
                 f"plan {options.network} does not say its schedule: {error}", hint="build it again"
             ) from None
         return of_plan(plan), schedule, output, about
-    from mrs.builder import read_source
+    from mrs.builder import check_process, read_source
 
-    source, path, schedule, output = read_source(options.network, output=options.network_output)
+    override = options.override_checkpoint
+    source, path, schedule, output = read_source(options.network, None, options.network_output, override)
+    schedule = replace(schedule, **changes)
+    if not override:
+        check_process(source, path, schedule, output)
     about = {"checkpoint": {"name": path.name, "sha256": source.sha256}}
-    return of_network(source.network()), replace(schedule, **changes), output, about
+    return of_network(source.network()), schedule, output, about
 
 
 def _report(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    note(line)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.errors import BackendError
-from mrs.runtime.libraries import first_line, installed_version
+from mrs.runtime.libraries import CPLUSPLUS, first_line, installed_version, telling
 
 # The GPU build installs the same module under another distribution name.
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
+OTHERWISE = "use backend openvino"
 
 
 class OnnxRuntimeNetwork:
@@ -39,10 +41,8 @@ class OnnxRuntimeNetwork:
             self._bindings.append(binding)
 
     def evaluate(self, step: int) -> None:
-        try:
+        with telling(f"onnxruntime failed at step {step}", OTHERWISE, _kinds()):
             self._session.run_with_iobinding(self._bindings[step])
-        except Exception as error:
-            raise BackendError(f"onnxruntime failed at step {step}: {first_line(error)}") from error
 
     def export(self) -> bytes | None:
         return None
@@ -79,18 +79,24 @@ class OnnxRuntime:
             raise BackendError(f"onnxruntime runs no {precision} on this processor", hint="use precision fp32")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        # Otherwise it guesses from the bytes, and its own format is not what onnx_guard.py has looked at.
+        # Otherwise it guesses from the bytes, and its own format is not what onnx_guard has looked at.
         options.add_session_config_entry("session.load_model_format", "ONNX")
         # Threads that spin between evaluations would starve the sampler's update.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         for name, value in zip(("batch", "height", "width"), (shape[0], *shape[2:]), strict=True):
             options.add_free_dimension_override_by_name(name, value)
-        try:
+        with telling(f"onnxruntime cannot compile the graph for {shape}", OTHERWISE, _kinds()):
             session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
             return OnnxRuntimeNetwork(session, modulation, shape)
-        except Exception as error:
-            # Its exceptions share no base class below Exception.
-            raise BackendError(f"onnxruntime cannot compile the graph: {first_line(error)}") from error
 
     def restore(self, engine: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> OnnxRuntimeNetwork:
         raise BackendError("onnxruntime has no compiled engines on a CPU")
+
+
+@cache
+def _kinds() -> tuple[type[Exception], ...]:
+    """What it raises: classes of its own, which share no base below Exception."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as native
+
+    own = (each for each in vars(native).values() if isinstance(each, type) and issubclass(each, Exception))
+    return (*CPLUSPLUS, *own)

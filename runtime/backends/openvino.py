@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import os
 import sys
 from functools import cache
 from typing import Any
@@ -13,9 +14,12 @@ import numpy as np
 from mrs.runtime import machine
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.errors import BackendError
-from mrs.runtime.libraries import first_line, installed_version
+from mrs.runtime.libraries import CPLUSPLUS, first_line, installed_version, telling
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+# Variables that let oneDNN, on which OpenVINO rests, use fewer instructions than there are.
+LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+OTHERWISE = "use backend onnxruntime"
 
 
 class OpenVinoNetwork:
@@ -33,7 +37,8 @@ class OpenVinoNetwork:
     def share(self, other: Any) -> None:
         """Work on the buffers of another network of the same shape."""
         self.packed, self.output = other.packed, other.output
-        self._bind()
+        with telling("openvino cannot share the buffers of another network", hint="build the plan again"):
+            self._bind()
 
     def _bind(self) -> None:
         import openvino
@@ -42,11 +47,9 @@ class OpenVinoNetwork:
         self._request.set_tensor("output", openvino.Tensor(self.output, shared_memory=True))
 
     def evaluate(self, step: int) -> None:
-        try:
+        with telling(f"openvino failed at step {step}", hint=OTHERWISE):
             self._request.set_tensor("modulation", self._modulations[step])
             self._request.infer()
-        except RuntimeError as error:
-            raise BackendError(f"openvino failed at step {step}: {first_line(error)}") from error
 
     def retime(self, modulation: F32) -> None:
         import openvino
@@ -56,8 +59,9 @@ class OpenVinoNetwork:
         self._modulations = [openvino.Tensor(row, shared_memory=True) for row in self._rows]
 
     def export(self) -> bytes | None:
-        exported: io.BytesIO = self._compiled.export_model()
-        return exported.getvalue()
+        with telling("openvino cannot export its engine", hint=OTHERWISE):
+            exported: io.BytesIO = self._compiled.export_model()
+            return exported.getvalue()
 
 
 class OpenVino:
@@ -73,7 +77,7 @@ class OpenVino:
             return "openvino is not installed: pip install openvino"
         try:
             devices = _core().available_devices
-        except (ImportError, RuntimeError) as error:
+        except (ImportError, *CPLUSPLUS) as error:
             return f"openvino does not load: {first_line(error)}"
         return None if "CPU" in devices else "openvino has no CPU plugin here: reinstall openvino"
 
@@ -81,31 +85,40 @@ class OpenVino:
         return installed_version("openvino")
 
     def precisions(self) -> tuple[str, ...]:
-        native = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        with telling("openvino does not say what this processor computes", hint="reinstall openvino"):
+            native = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         return ("fp32", "bf16") if "BF16" in native else ("fp32",)
 
     def compile(self, graph: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> OpenVinoNetwork:
         self._check(precision)
-        try:
+        with telling(f"openvino cannot compile the graph for {shape}", hint=_hint(precision)):
             model = _core().read_model(graph)
             model.reshape({"packed": list(shape), "modulation": [1, modulation.shape[1], 1, 1]})
             compiled = _core().compile_model(model, "CPU", _settings(precision, threads))
+            made = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+            # Asked for bfloat16 it falls back without a word.
+            if precision == "bf16" and made == PRECISIONS["fp32"]:
+                raise BackendError("openvino computes in float32 here where bf16 is asked for", hint=_hint(precision))
             return OpenVinoNetwork(compiled, modulation, shape)
-        except RuntimeError as error:
-            raise BackendError(f"openvino cannot compile the graph for {shape}: {first_line(error)}") from error
 
     def restore(self, engine: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> OpenVinoNetwork:
         self._check(precision)
-        try:
+        with telling(f"openvino cannot load its engine for {shape}", hint="build the plan again"):
             compiled = _core().import_model(io.BytesIO(engine), "CPU", _settings(precision, threads))
             return OpenVinoNetwork(compiled, modulation, shape)
-        except RuntimeError as error:
-            raise BackendError(f"openvino cannot load its engine for {shape}: {first_line(error)}") from error
 
     def _check(self, precision: str) -> None:
         # OpenVINO itself would emulate what the processor lacks, or fall back without a word.
         if precision not in self.precisions():
-            raise BackendError(f"openvino runs no {precision} on this processor", hint="use precision fp32")
+            raise BackendError(f"openvino runs no {precision} on this processor", hint=_hint(precision))
+
+
+def _hint(precision: str) -> str:
+    """What to do where a graph cannot be compiled."""
+    limit = next((name for name in LIMITS if os.environ.get(name)), None)
+    if limit is not None:
+        return f"unset {limit}, which hides instructions of this processor"
+    return OTHERWISE if precision == "fp32" else "use precision fp32"
 
 
 @cache

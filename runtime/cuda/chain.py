@@ -41,6 +41,13 @@ class CudaChain:
             one by one, with the same result.
         bound: tensors of the caller's, (N, H, W, C), that `restore_tensor` reads and writes without a copy; they live
             as long as this.
+        stream: on which other chains use the same network: what they do on its buffers then comes one after another.
+            None for a new one. An engine with a stream of its own brings it.
+
+    Attributes:
+        stream: on which everything happens.
+        unfinished: whether something was begun and neither ended nor failed with an error of ours: an interrupt came
+            in between. Who finds it makes a new chain.
 
     Raises:
         CaptureError: where the restore cannot be captured; says why.
@@ -60,7 +67,9 @@ class CudaChain:
         kinds: tuple[str, str] = ("uint8", "uint8"),
         graphs: bool = True,
         bound: tuple[Tensor, Tensor] | None = None,
+        stream: Any = None,
     ) -> None:
+        self.unfinished = False
         self.device, self.network, self.shape, self.kinds = device, network, shape, kinds
         self.steps, self.slots, self.threshold = len(rows), slots(rows), clamp == "threshold"
         # An engine with a stream of its own replays graphs of its own, which cannot be launched into a capture.
@@ -72,7 +81,7 @@ class CudaChain:
         self._unchecked, self._late = False, None  # type: tuple[bool, MrsError | None]
         # Whatever mode of torch the caller is in, the buffers serve in all.
         with told(device, shape, "while its buffers are made"), torch.inference_mode(False):
-            self.stream = device.stream() if own is None else own
+            self.stream = own if own is not None else stream if stream is not None else device.stream()
             # Tensors of the caller's may still be in the making.
             device.follow(self.stream, device.current())
             with device.on(self.stream):
@@ -150,23 +159,18 @@ class CudaChain:
         Raises:
             BackendError: where the device fails, or the network gives infinities or NaN; names the step.
         """
-        self._settle()
-        # Nothing else writes these: the stream has done all that it was given.
-        self._host_key[...] = key(seed, origin=origin)
-        self._host_picture[...] = picture
-        try:
+        with self._begun("host"):
+            self._settle()
+            # Nothing else writes these: the stream has done all that it was given.
+            self._host_key[...] = key(seed, origin=origin)
+            self._host_picture[...] = picture
             with self._working():
                 self._run("host")
                 self.device.wait(self.stream)
-        except MrsError:
-            raise
-        except self.device.Failure as error:
-            raise self._failure("host", error) from error
-        self._check_status("host")
-        if out is None:
-            return self._host_result
-        out[...] = self._host_result
-        return out
+            self._check_status("host")
+            if out is not None:
+                out[...] = self._host_result
+        return self._host_result if out is None else out
 
     def restore_tensor(
         self, picture: Tensor, out: Tensor | None, seed: int, caller: Any, origin: Origin = (0, 0)
@@ -189,7 +193,7 @@ class CudaChain:
         """
         words = torch.from_numpy(key(seed, origin=origin))
         target = self.arrays.result if out is None else out
-        try:
+        with self._begun("device"):
             if "device" not in self._prepared:
                 self._prepare("device")
             self._unchecked = True
@@ -204,10 +208,6 @@ class CudaChain:
             self.device.follow(caller, self.stream)
             for tensor in (picture, target):
                 self.device.keep(tensor, self.stream)
-        except MrsError:
-            raise
-        except self.device.Failure as error:
-            raise self._failure("device", error) from error
         return target
 
     def returned(self, caller: Any) -> None:
@@ -220,7 +220,8 @@ class CudaChain:
         Raises:
             BackendError: where the device failed, or the network gave infinities or NaN; names the step.
         """
-        self._settle()
+        with self._begun("device"):
+            self._settle()
         if self._late is not None:
             error, self._late = self._late, None
             raise error
@@ -228,16 +229,18 @@ class CudaChain:
     def warm_up(self, tensors: bool) -> None:
         """Prepare for pictures of the device too."""
         if tensors and "device" not in self._prepared:
-            self._prepare("device")
+            with self._begun("device"):
+                self._prepare("device")
 
     def evaluate_all(self) -> None:
         """The network's part of a restore alone, on whatever its input holds, as one graph too; to be timed."""
-        if "network" not in self._prepared:
-            self._lists["network"] = [node for node in self.nodes if node.name == "network"]
-            self._prepare("network")
-        with told(self.device, self.shape, "in the network"), self._working():
-            self._run("network")
-            self.device.wait(self.stream)
+        with self._begun("network"):
+            if "network" not in self._prepared:
+                self._lists["network"] = [node for node in self.nodes if node.name == "network"]
+                self._prepare("network")
+            with told(self.device, self.shape, "in the network"), self._working():
+                self._run("network")
+                self.device.wait(self.stream)
 
     @property
     def captured(self) -> bool:
@@ -250,6 +253,23 @@ class CudaChain:
         with suppress(self.device.Failure):
             self.device.wait(self.stream)
         self._graphs.clear()
+
+    @contextmanager
+    def _begun(self, how: str) -> Iterator[None]:
+        """Mark what is begun inside as unfinished, until it ends, or fails with an error of ours.
+
+        Args:
+            how: the list that is carried out.
+        """
+        before, self.unfinished = self.unfinished, True
+        try:
+            yield
+        except MrsError:
+            self.unfinished = before
+            raise
+        except self.device.Failure as error:
+            raise self._failure(how, error) from error
+        self.unfinished = before
 
     def _copy(self, name: str) -> Node:
         arena = self.arena
@@ -321,7 +341,6 @@ class CudaChain:
         """Wait for restores of tensors, and put aside what went wrong in them: they are no fault of the next one's."""
         if not self._unchecked:
             return
-        self._unchecked = False
         try:
             try:
                 self.device.wait(self.stream)
@@ -330,6 +349,7 @@ class CudaChain:
             self._check_status("device")
         except MrsError as error:
             self._late = self._late or error
+        self._unchecked = False
 
     def _first_bad_step(self, how: str) -> str:
         """Restore once more, and look at the network's output after each evaluation."""

@@ -262,10 +262,19 @@ def test_weights_beyond_float32_are_refused(tmp_path: Path) -> None:
     assert "NaN or infinite: intro.bias" in refusal(written(tmp_path / "net.pth", state))
 
 
-@pytest.mark.parametrize("dtype", [torch.int64, torch.int8, torch.bool, torch.complex64], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.int64, torch.int8, torch.bool, torch.complex64, torch.bits8, torch.float4_e2m1fn_x2], ids=str
+)
 def test_weights_of_another_kind_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
-    text = refusal(written(tmp_path / "net.pth", weights() | {"intro.bias": torch.ones(4, dtype=dtype)}))
-    assert f"not floating point: intro.bias is {dtype}" in text
+    value = torch.ones(4 * dtype.itemsize, dtype=torch.uint8).view(dtype)
+    text = refusal(written(tmp_path / "net.pth", weights() | {"intro.bias": value}))
+    assert f"not floating point of 8 to 64 bits: intro.bias is {dtype}" in text
+
+
+def test_float4_of_safetensors_is_refused(tmp_path: Path) -> None:
+    value = torch.ones(4, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
+    safetensors.torch.save_file(weights() | {"intro.bias": value}, tmp_path / "net.safetensors")
+    assert "intro.bias" in refusal(tmp_path / "net.safetensors")
 
 
 def test_a_checkpoint_made_by_hand_is_checked_too() -> None:
@@ -357,6 +366,61 @@ def test_claimed_blocks_are_not_built(tmp_path: Path) -> None:
     assert "every weight of middle_blks.1 is missing" in refusal(written(tmp_path / "net.pth", state))
     state = weights() | {"middle_blks.99999999999999999999.beta": torch.zeros(1)}
     assert "left over: middle_blks.9999" in refusal(written(tmp_path / "net.pth", state))
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(arch: Architecture) -> None:
+        pytest.fail("a network was made of what a file claims")
+
+    monkeypatch.setattr(checkpoint, "ConditionalNAFNet", fail)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_scalar_for_each_of_many_blocks(tmp_path: Path) -> None:
+    scalar = torch.zeros(1)
+    parts = [f"{part}.{level}" for part in ("encoders", "decoders") for level in range(9)]
+    claimed = {f"{part}.{block}.x": scalar.clone() for part in parts for block in range(100)}
+    text = refusal(written(tmp_path / "net.pth", weights() | claimed))
+    assert "missing: decoders.0.1.beta" in text
+    assert "left over: decoders.0.0.x" in text
+    assert len(text) < 2000
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("width", [20_000_000, 2**40])
+def test_a_width_without_its_numbers(tmp_path: Path, width: int) -> None:
+    state = weights() | {"intro.weight": torch.zeros(width, 0, 3, 3)}
+    assert f"decoders.0.0.conv3.bias is (4,), not ({width},)" in refusal(written(tmp_path / "net.pth", state))
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_names_of_any_length_are_cut(tmp_path: Path, suffix: str) -> None:
+    state, path = weights() | {"x" * 100_000: torch.zeros(1)}, tmp_path / f"net.{suffix}"
+    torch.save(state, path) if suffix == "pth" else safetensors.torch.save_file(state, path)
+    assert f"left over: {'x' * 100}..." in (text := refusal(path))
+    assert len(text) < 1000
+
+
+def test_weights_that_share_their_numbers(tmp_path: Path) -> None:
+    """Each would get its own in float32."""
+    shared = torch.zeros(1000, dtype=torch.float16)
+    state = weights() | {f"extra{i}": shared[i:] for i in range(50)}
+    assert "the same numbers under several names" in refusal(written(tmp_path / "net.pth", state))
+    # Parts of one storage that do not overlap are as good as any.
+    flat = torch.cat([value.flatten() for value in weights().values()])
+    sizes = [value.numel() for value in weights().values()]
+    parts = {
+        key: part.view(value.shape) for (key, value), part in zip(weights().items(), flat.split(sizes), strict=True)
+    }
+    assert_same(read_checkpoint(written(tmp_path / "net.pth", parts)).state, weights())
+
+
+@pytest.mark.parametrize("kind", ["pipe", "zeros"])
+def test_what_has_no_end(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "net.pth"
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+    assert f"cannot be read: it is a {'pipe' if kind == 'pipe' else 'device'}" in refusal(path)
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mrs.export.checkpoint import load_checkpoint
-from mrs.export.nafnet import Architecture, ChannelNorm, ConditionalNAFNet
+from mrs.export.nafnet import Architecture, ChannelNorm, ConditionalNAFNet, weight_shapes
 from mrs.runtime.errors import InputError
 
 SMALL = Architecture(width=4, enc_blocks=(1, 0), mid_blocks=1, dec_blocks=(0, 1))
@@ -37,6 +37,17 @@ def scrambled(arch: Architecture) -> ConditionalNAFNet:
     for parameter in net.parameters():
         parameter.copy_(0.3 * torch.randn_like(parameter))
     return net.eval()
+
+
+@pytest.mark.parametrize(
+    "arch",
+    [SMALL, Architecture(4, (), 1, ()), Architecture(6, (2, 0, 3), 2, (0, 1, 2), 1), Architecture(4, (0,), 0, (0,))],
+    ids=str,
+)
+def test_the_shapes_are_those_of_the_module(arch: Architecture) -> None:
+    with torch.device("meta"):
+        state = ConditionalNAFNet(arch).state_dict()
+    assert weight_shapes(arch) == {key: tuple(value.shape) for key, value in state.items()}
 
 
 @pytest.mark.parametrize("index", range(5))

@@ -17,6 +17,7 @@ from mrs.export.graph import GraphShape
 from mrs.export.latency import Fit
 from mrs.export.selection import Candidate, Pair, Selection
 from mrs.export.selection_cache import Measured, keep, key, recall
+from mrs.export.verdict import Look, Verdict
 from mrs.kernels.row import Row
 from mrs.runtime import backends, machine
 from mrs.runtime.chains import Loop
@@ -32,8 +33,11 @@ QUESTION: dict[str, Any] = {
 
 PASSED = Candidate("openvino", "fp32", 10.0, (9.0, 11.0), 80.0, -0.01, True, "parity", "length-weights")
 FAILED = Candidate("onnxruntime", "fp32", reason="out of luck", form="moments-weights")
+VERDICT = Verdict(True, Look(22.0, 0.0, 0.05), Look(30.5, 0.01, 0.04), Look(None, 0.01, 0.04))
 MEASURED = Measured(
-    Selection((FAILED, PASSED), PASSED, 33.0, (FormTime("openvino", "fp32", "length-weights", 10.0, (9.0, 11.0)),)),
+    Selection(
+        (FAILED, PASSED), PASSED, 33.0, VERDICT, (FormTime("openvino", "fp32", "length-weights", 10.0, (9.0, 11.0)),)
+    ),
     5,
     (Fit(5, 10.0, None, True), Fit(3, 6.0, 30.0, True)),
     "2026-01-02T03:04:05+00:00",
@@ -140,6 +144,14 @@ def test_what_cannot_be_kept_is_said_in_one_line() -> None:
     assert lost is not None
     assert lost.startswith("what was measured is not kept for the next build: ")
     assert "\n" not in lost
+    assert recall(asked()) is None
+
+
+def test_without_a_folder_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mrs.export.selection_cache.user_cache", lambda: None)
+    lost = keep(asked(), MEASURED)
+    assert lost is not None
+    assert "this user has no home folder" in lost
     assert recall(asked()) is None
 
 

@@ -129,7 +129,7 @@ def test_batches_that_do_not_divide_are_restored_each_with_its_own_seed(network:
         compiled = network.backend.compile(
             network.graph, network.modulation(table.times[:-1]), (size, 6, 8, 10), "fp32", 1
         )
-        chain = Chain(compiled, table.rows, table.start, table.clamp, (size, 3, 7, 10), 1)
+        chain = Chain(compiled, table.rows, table.start, table.clamp, 1)
         out = np.empty(part.shape, np.float32)
         chain.restore_into(part, out, 11 + index)
         np.testing.assert_array_equal(restored[low : low + batch], out)

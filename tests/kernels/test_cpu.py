@@ -195,19 +195,16 @@ def test_large_arrays_are_split_by_themselves(monkeypatch: pytest.MonkeyPatch) -
     assert np.prod(shape) > cpu.SPLIT_FROM
     arrays = states(shape, (104, 128))
     one = step_with(cpu.step, arrays, threads=1)
-    submitted = []
-    pool = cpu._pool
+    given = []
+    hands = cpu._hands()
 
-    def spied(process: int) -> Any:
-        def submit(*arguments: Any) -> Any:
-            submitted.append(arguments[1:])
-            return pool(process).submit(*arguments)
+    def give(task: Any) -> None:
+        given.extend(arguments for _, arguments in task._call)
+        hands.give(task)
 
-        return SimpleNamespace(submit=submit)
-
-    monkeypatch.setattr(cpu, "_pool", spied)
+    monkeypatch.setattr(cpu, "_hands", lambda: SimpleNamespace(give=give))
     two = step_with(cpu.step, arrays, threads=2)
-    assert submitted == [(151, 303)]
+    assert given == [(151, 303)]
     for name, array in one.items():
         np.testing.assert_array_equal(two[name], array)
 

@@ -19,6 +19,7 @@ from PIL import Image
 import mrs
 from mrs import _version, builder
 from mrs.builder import build
+from mrs.commands import inspect
 from mrs.export import forms
 from mrs.export.checkpoint import load_checkpoint, save
 from mrs.export.nafnet import Architecture, ConditionalNAFNet
@@ -228,7 +229,7 @@ def test_a_long_timetable_is_left_out(weights: Path, T: int, rows: int | None) -
 
 def test_schedule_and_output_that_are_given_win(weights: Path, path: Path) -> None:
     given = Schedule(kind="linear")
-    manifest = quickly(weights, path, schedule=given, output="velocity").manifest
+    manifest = quickly(weights, path, schedule=given, output="velocity", override_checkpoint=True).manifest
     assert manifest["schedule"] == given.to_dict()
     assert manifest["output"] == "velocity"
     assert manifest["table"]["rows"] == [list(row) for row in tableau(given, SOLVER, "velocity").rows]
@@ -309,9 +310,70 @@ def test_a_grid_without_that_many_times_is_built(weights: Path, path: Path, monk
 def test_what_is_given_goes_before_what_the_checkpoint_says(weights: Path, golden) -> None:
     source, path, schedule, output = builder.read_source(weights)
     assert (source.arch, path, schedule, output) == (ARCH, weights, SCHEDULE, "data")
-    assert builder.read_source(weights, Schedule(), "velocity")[2:] == (Schedule(), "velocity")
+    assert builder.read_source(weights, Schedule(), "velocity", override=True)[2:] == (Schedule(), "velocity")
     # A published checkpoint says nothing.
     assert builder.read_source(str(golden.weights))[1:] == (golden.weights, Schedule(), "noise")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "output", "says"),
+    [
+        ({"max_sigma": 50.0}, None, "max_sigma 30.0; given is 50.0"),
+        ({"T": 1000, "kind": "linear"}, None, "kind cosine, T 50; given are linear, 1000"),
+        ({"eps": 0.01}, "noise", "eps 0.005, network output data; given are 0.01, noise"),
+    ],
+)
+def test_a_checkpoint_is_contradicted_only_when_said_twice(
+    weights: Path, path: Path, schedule: dict[str, Any], output: str | None, says: str
+) -> None:
+    given = replace(SCHEDULE, **schedule)
+    with pytest.raises(CheckpointError) as caught:
+        build(weights, path, schedule=given, output=output)
+    assert caught.value.message == f"{weights} says {says}"
+    assert "--override-checkpoint" in caught.value.hint
+    assert not path.exists()
+    assert builder.read_source(weights, given, output, override=True)[2:] == (given, output or "data")
+
+
+def test_what_is_no_part_of_the_training_is_free(weights: Path) -> None:
+    given = replace(SCHEDULE, interpolation="exact", convention="ir-sde")
+    assert builder.read_source(weights, given, "data")[2:] == (given, "data")
+
+
+def test_a_plan_that_does_not_restore_says_so(weights: Path, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Random weights do not; what the build says is in the plan, and is said again where it is loaded."""
+    lines: list[str] = []
+    plan = quickly(weights, path, report=lines.append)
+    (line,) = plan.warnings
+    assert line.startswith("this plan does not restore: its result is ")
+    assert line.endswith("likely cause: weights that do not restore")
+    assert f"warning: {line}" in lines
+    assert f"warning: {line}" in inspect.summary(plan.manifest)
+    assert plan.manifest["verdict"]["of_truth"]
+    with mrs.load(path):
+        assert [record.getMessage() for record in caplog.records] == [f"its build says: {line}"]
+    # What was measured before says the same.
+    lines.clear()
+    assert quickly(weights, path, report=lines.append).warnings == [line]
+    assert any(text.startswith("measured here before") for text in lines)
+
+
+def test_a_plan_that_restores_says_nothing(weights: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mrs.export.verdict.Verdict.warnings", lambda *arguments: [])
+    plan = quickly(weights, path)
+    assert plan.warnings == []
+    assert "warning" not in inspect.summary(plan.manifest)
+
+
+def test_a_plan_that_appears_meanwhile_is_not_replaced(weights: Path, path: Path) -> None:
+    def appear(line: str) -> None:
+        if line.startswith("compiling"):
+            path.write_bytes(b"another's")
+
+    with pytest.raises(InputError, match="exists"):
+        quickly(weights, path, overwrite=False, report=appear)
+    assert path.read_bytes() == b"another's"
+    assert list(path.parent.iterdir()) == [path]
 
 
 # Weights by name

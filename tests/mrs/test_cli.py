@@ -16,6 +16,7 @@ import pytest
 
 from mrs import cli
 from mrs._version import __version__
+from mrs.kernels import terminal
 from mrs.runtime.errors import BackendError, InputError
 from mrs.runtime.plan import read_plan
 
@@ -100,6 +101,11 @@ def test_errors_on_purpose_are_one_line(capsys, error, code, line) -> None:
     assert capsys.readouterr() == ("", line)
 
 
+def test_too_little_memory_is_one_line(capsys) -> None:
+    assert cli.guarded(raising(MemoryError())) == 2
+    assert capsys.readouterr().err.startswith("error: there is not enough memory; hint: ")
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.ENAMETOOLONG, errno.EROFS])
 def test_what_the_system_refuses_is_one_line(capsys, number) -> None:
     assert cli.guarded(raising(OSError(number, os.strerror(number), "some/file"))) == 2
@@ -151,7 +157,7 @@ def test_the_whole_of_standard_output_is_flushed_before_success_is_told(capsys, 
 
     with monkeypatch.context() as patched:
         patched.setattr(sys, "stdout", Full())
-        assert cli.guarded(lambda: 0) == 2
+        assert cli.guarded(lambda: terminal.emit("result") or 0) == 1
     assert capsys.readouterr().err.startswith("error: cannot write the output: No space left on device; hint: ")
 
 
@@ -187,11 +193,8 @@ def test_a_full_disk_behind_standard_output(plan) -> None:
     with open("/dev/full", "w") as full:
         process = start("inspect", plan, stdout=full)
         _, err = process.communicate()
-    assert process.returncode == 2
-    assert (
-        err
-        == "error: cannot write the output: No space left on device; hint: check names, permissions and free space\n"
-    )
+    assert process.returncode == 1
+    assert err == "error: cannot write the output: No space left on device; hint: check where standard output leads\n"
 
 
 def test_notes_of_the_runtime_are_lines_on_stderr(plan, picture, tmp_path) -> None:

@@ -113,6 +113,24 @@ def test_versions_are_numbered_on(add, models) -> None:
     assert os.listdir(models) == ["tiny"]
 
 
+@pytest.mark.parametrize("last", [10**18 - 1, 2**63 - 3])
+def test_versions_of_many_digits(add, models, last: int) -> None:
+    (models / "tiny" / str(last)).mkdir(parents=True)
+    (models / "tiny" / str(last) / "model.mrsplan").touch()
+    assert [add().number, add().number] == [last + 1, last + 2]
+
+
+def test_no_version_after_the_last(add, models) -> None:
+    add()
+    (models / "tiny" / str(2**63 - 1)).mkdir()
+    with pytest.raises(InputError, match=f"tiny has version {2**63 - 1}, the last that there can be .choose another"):
+        add()
+    # This is none, for the server either.
+    (models / "tiny" / str(2**63 - 1)).rmdir()
+    (models / "tiny" / str(2**63)).mkdir()
+    assert add().number == 2
+
+
 def test_a_configuration_is_replaced_when_that_is_asked_for(add, models) -> None:
     add()
     (models / "tiny" / "config.pbtxt").write_text("mine")

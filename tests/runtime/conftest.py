@@ -93,7 +93,13 @@ def tiny() -> Tiny:
 
 
 class FakeNetwork:
-    """A network that sees one pixel at a time: what it gives for a tile is exactly what it gives for the whole."""
+    """A network that sees one pixel at a time: what it gives for a tile is exactly what it gives for the whole.
+
+    Attributes:
+        exported: of every network.
+    """
+
+    exported: bytes | None = None
 
     def __init__(self, shape: tuple[int, int, int, int]) -> None:
         count, halves, height, width = shape
@@ -115,7 +121,7 @@ class FakeNetwork:
         """Steps are told apart by their numbers alone."""
 
     def export(self) -> bytes | None:
-        return b"fake"
+        return self.exported
 
 
 class FakeBackend:
@@ -138,7 +144,8 @@ class FakeBackend:
         self.refuses = False
         self.native: tuple[str, ...] = ("fp32",)
         self.reason: str | None = None
-        self.make: type[FakeNetwork] = FakeNetwork
+        # A class of its own, which tests may change.
+        self.make: type[FakeNetwork] = type("Network", (FakeNetwork,), {})
 
     def missing(self) -> str | None:
         return self.reason

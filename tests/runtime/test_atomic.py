@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from mrs.runtime import atomic
 from mrs.runtime.atomic import replacing
 from mrs.runtime.errors import InputError, PictureError
 
@@ -179,3 +181,145 @@ def test_a_killed_process_leaves_the_old_file(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program, str(path)], cwd=root, check=False)
     assert done.returncode == -signal.SIGKILL
     assert path.read_bytes() == b"old"
+
+
+# Without leave to replace
+
+
+def test_what_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    with pytest.raises(InputError, match=r"a\.png exists") as caught, replacing(path, overwrite=False):
+        path.write_bytes(b"another's")
+    assert "--overwrite" in caught.value.hint
+    assert path.read_bytes() == b"another's"
+    assert os.listdir(tmp_path) == ["a.png"]
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling link"])
+def test_what_exists_is_refused_before_the_work(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old") if kind == "file" else path.symlink_to("nowhere")
+    with pytest.raises(InputError, match=r"a\.png exists"), replacing(path, overwrite=False):
+        pytest.fail("the block was begun")
+
+
+@pytest.fixture(params=["links", "no links"])
+def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system with hard links, and one without, such as FAT."""
+    if request.param == "no links":
+
+        def refuse(source: object, target: object) -> None:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+        monkeypatch.setattr(os, "link", refuse)
+
+
+@pytest.mark.usefixtures("links")
+def test_one_of_many_writers_gets_a_new_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    together, outcomes = threading.Barrier(6, timeout=60), []
+
+    def writer(content: bytes) -> None:
+        try:
+            with replacing(path, overwrite=False) as file:
+                file.write(content)
+                together.wait()
+            outcomes.append(content)
+        except InputError as error:
+            outcomes.append(error.message)
+
+    threads = [threading.Thread(target=writer, args=(bytes([65 + i]) * 1000,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [outcome for outcome in outcomes if isinstance(outcome, bytes)] == [path.read_bytes()]
+    assert outcomes.count(f"{path} exists") == 5
+    assert os.listdir(tmp_path) == ["a.png"]
+
+
+@pytest.mark.usefixtures("links")
+def test_a_name_that_cannot_be_taken_stays_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*paths: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "link", full)
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(InputError, match=os.strerror(errno.ENOSPC)), replacing(tmp_path / "a.png", False) as file:
+        file.write(b"new")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["itself", "linked to"])
+def test_only_a_regular_file_is_replaced(tmp_path: Path, linked: bool) -> None:
+    """As root, /dev/null would be gone, and /dev/stdout a file."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    path = tmp_path / "link" if linked else pipe
+    if linked:
+        path.symlink_to(pipe)
+    with pytest.raises(InputError, match="it is not a regular file"), replacing(path):
+        pytest.fail("the block was begun")
+    assert pipe.is_fifo()
+
+
+# What killed processes leave
+
+
+@pytest.fixture
+def abandoned(tmp_path: Path) -> Path:
+    """What a killed process left half an hour ago."""
+    program = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom mrs.runtime.atomic import replacing\n"
+        "with replacing(Path(sys.argv[1])) as file:\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "b.png")], cwd=root, check=False, timeout=60)
+    (left,) = tmp_path.iterdir()
+    aged(left)
+    return left
+
+
+def aged(path: Path) -> None:
+    os.utime(path, (time.time() - 1800,) * 2)
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path, abandoned: Path) -> None:
+    write(tmp_path / "a.png", b"new")
+    assert os.listdir(tmp_path) == ["a.png"]
+
+
+def test_what_a_process_killed_just_now_left_stays(tmp_path: Path, abandoned: Path) -> None:
+    os.utime(abandoned)
+    write(tmp_path / "a.png", b"new")
+    assert abandoned.exists()
+
+
+def test_what_a_living_process_writes_stays(tmp_path: Path) -> None:
+    with replacing(tmp_path / "b.png") as file:
+        (living,) = tmp_path.iterdir()
+        aged(living)
+        atomic.remove_leftovers.cache_clear()
+        write(tmp_path / "a.png", b"new")
+        assert living.exists()
+        file.write(b"also new")
+    assert (tmp_path / "b.png").read_bytes() == b"also new"
+
+
+@pytest.mark.parametrize("name", [".b.png.0123456789ab.part", "b.png.mrs-0123456789ab.part", ".b.mrs-01234567.part"])
+def test_other_names_stay(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"somebody's")
+    aged(tmp_path / name)
+    write(tmp_path / "a.png", b"new")
+    assert (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_what_is_no_file_of_ours_stays(tmp_path: Path, kind: str) -> None:
+    trap, victim = tmp_path / ".b.png.mrs-0123456789ab.part", tmp_path / "victim"
+    victim.write_bytes(b"somebody's")
+    aged(victim)
+    {"link": lambda: trap.symlink_to(victim), "pipe": lambda: os.mkfifo(trap), "folder": trap.mkdir}[kind]()
+    write(tmp_path / "a.png", b"new")
+    assert os.path.lexists(trap)
+    assert victim.read_bytes() == b"somebody's"

@@ -358,6 +358,28 @@ def test_torch_is_compiled_whole_and_for_one_shape(tiny, packed, monkeypatch: py
     assert len(ran) == 3
 
 
+def test_torch_computes_exactly_whatever_its_process_has_set(tiny, packed, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    settings: Any = torch.backends
+    network: Any = TORCH.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    plain = output(network, packed, 1)
+    into, seen = network._into, []
+
+    def watched(*given: Any) -> None:
+        seen.append((settings.cudnn.conv.fp32_precision, settings.cuda.matmul.fp32_precision))
+        into(*given)
+
+    monkeypatch.setattr(network, "_into", watched)
+    settings.fp32_precision = "tf32"
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            np.testing.assert_array_equal(output(network, packed, 1), plain)
+    finally:
+        settings.fp32_precision = "none"
+    assert seen == [("ieee", "ieee")]
+
+
 def test_torch_of_both_names() -> None:
     assert [backends.get(name).name for name in ("torch", "torch-eager")] == ["torch", "torch-eager"]
     assert [backends.get(name)._compiled for name in ("torch", "torch-eager")] == [True, False]  # type: ignore[attr-defined]
@@ -376,7 +398,7 @@ def test_torchs_buffers_have_their_channels_last(tiny) -> None:
 def test_rows_of_torch_stay_where_a_graph_has_captured_them(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     network: Any = TORCH.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
     seen: list[int] = []
-    monkeypatch.setattr(network, "_into", lambda packed, vectors, out: seen.append(vectors.data_ptr()))
+    monkeypatch.setattr(network, "_into", lambda packed, vectors, *others: seen.append(vectors.data_ptr()))
     network.evaluate(2)
     network.retime(tiny.modulation[::-1])
     network.evaluate(2)
@@ -394,7 +416,7 @@ def test_torchs_lack_of_memory_is_told_as_it_is(tiny, monkeypatch: pytest.Monkey
     monkeypatch.setattr(network, "_into", fail)
     with pytest.raises(torch.OutOfMemoryError):
         network.evaluate(0)
-    monkeypatch.setattr("mrs.runtime.backends.torch.graph_function", fail)
+    monkeypatch.setattr("mrs.runtime.backends.torch_graph.weights_of", fail)
     with pytest.raises(torch.OutOfMemoryError):
         TORCH.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
 
@@ -490,6 +512,45 @@ def test_an_engine_for_another_shape_or_network(tiny) -> None:
     refused(lambda: other.evaluate(0), "openvino failed at step 0")
 
 
+def test_an_engine_whose_error_quotes_its_bytes(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenVINO's messages hold names out of the file, and Python cannot decode them."""
+    backend = backends.get("openvino")
+
+    def fail(*_: object) -> None:
+        b"core.cpp:217:\nno layer \xff\xfe here\n".decode()
+
+    core = SimpleNamespace(import_model=fail, read_model=fail, get_property=lambda *_: [])
+    monkeypatch.setattr(openvino, "_core", lambda: core)
+    for call, says in (
+        (
+            lambda: backend.restore(b"engine", tiny.modulation, SHAPE, "fp32", 1),
+            "cannot load its engine for .*: no layer",
+        ),
+        (
+            lambda: backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1),
+            "cannot compile the graph .*: no layer",
+        ),
+    ):
+        refused(call, says)
+
+
+def test_bfloat16_that_openvino_does_not_compute(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would compute in float32 without a word."""
+    backend = backends.get("openvino")
+    if "bf16" in backend.precisions():
+        pytest.skip("this processor has bfloat16")
+    refused(lambda: backend.compile(tiny.graph, tiny.modulation, SHAPE, "bf16", 1), "runs no bf16 .*use precision fp32")
+    monkeypatch.setattr(type(backend), "precisions", lambda self: ("fp32", "bf16"))
+    refused(lambda: backend.compile(tiny.graph, tiny.modulation, SHAPE, "bf16", 1), "computes in float32 here")
+
+
+@pytest.mark.parametrize("limit", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
+def test_a_variable_that_hides_instructions_is_named(tiny, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    monkeypatch.setenv(limit, "AVX2")
+    backend = backends.get("openvino")
+    refused(lambda: backend.compile(tiny.graph, tiny.modulation, (1, 4, 8, 12), "fp32", 1), f".unset {limit}, which")
+
+
 def test_an_engine_that_fails_while_running(backend: Backend, tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("\n  out of luck\nat line 3")
@@ -498,7 +559,10 @@ def test_an_engine_that_fails_while_running(backend: Backend, tiny, monkeypatch:
     broken: Any = SimpleNamespace(set_tensor=lambda *_: None, infer=fail, run_with_iobinding=fail)
     inside = {"openvino": "_request", "onnxruntime": "_session", "torch-eager": "_into"}[backend.name]
     monkeypatch.setattr(network, inside, fail if inside == "_into" else broken)
-    refused(lambda: network.evaluate(1), f"^{backend.name.partition('-')[0]} failed at step 1: out of luck$")
+    refused(
+        lambda: network.evaluate(1),
+        f"^{backend.name.partition('-')[0]} failed at step 1: out of luck( .use backend \\w+.)?$",
+    )
 
 
 # Libraries that are not there
@@ -576,7 +640,7 @@ def test_torch_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("cuda", "available", "says"),
     [
-        (None, False, "this torch is a build for CPUs: install one for CUDA"),
+        (None, False, "this torch is a build for CPUs: pip uninstall torch, then pip install 'mrs-trt[gpu]'"),
         ("12.8", False, "the GPU is not seen by a build for 12.8"),
         ("12.8", True, None),
     ],
@@ -589,7 +653,11 @@ def test_torch_needs_a_gpu(monkeypatch: pytest.MonkeyPatch, cuda: str | None, av
     monkeypatch.setattr(torch.version, "cuda", cuda)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
     monkeypatch.setattr("mrs.runtime.backends.torch.why_unseen", "the GPU is not seen by a build for {}".format)
+    monkeypatch.setattr("mrs.runtime.backends.torch.missing_tool", lambda: None)
     assert backends.get("torch").missing() == says
+    # A GPU alone does not suffice.
+    monkeypatch.setattr("mrs.runtime.backends.torch.missing_tool", lambda: "there is no C compiler: install gcc")
+    assert backends.get("torch").missing() == (says or "there is no C compiler: install gcc")
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,8 @@ def table_of(name: str) -> Table:
     return tableau(Schedule(), SOLVERS[name], "data")
 
 
-def chain_of(network: Any, table: Table, shape: tuple[int, int, int, int], threads: int = 1) -> Chain:
-    return Chain(network, table.rows, table.start, table.clamp, shape, threads)
+def chain_of(network: Any, table: Table, threads: int = 1) -> Chain:
+    return Chain(network, table.rows, table.start, table.clamp, threads)
 
 
 def padded(height: int, width: int, count: int = 1) -> tuple[int, int, int, int]:
@@ -85,7 +85,7 @@ def test_equals_the_reference_loop(fake_network, name: str, dtype: type) -> None
         picture = picture / np.float32(255)
     network = fake_network(padded(9, 14, count=2))
     out = np.full(picture.shape, np.nan, np.float32)
-    chain_of(network, table, (2, 3, 9, 14)).restore_into(picture, out, seed=7)
+    chain_of(network, table).restore_into(picture, out, seed=7)
     np.testing.assert_allclose(out, by_reference(fake_network, picture, table, seed=7), rtol=0, atol=1e-5)
     assert network.evaluated == list(range(len(table.rows)))
     # Neither all black nor all white: then everything would be equal.
@@ -108,7 +108,7 @@ def test_every_method_gives_the_bits_of_the_reference_loop(
     assert max(row.history for row in table.rows) <= 3
     picture = bytes_of((2, 5, 7, 3))
     out = np.empty(picture.shape, np.float32)
-    chain_of(fake_network(padded(5, 7, count=2)), table, (2, 3, 5, 7)).restore_into(picture, out, seed=3)
+    chain_of(fake_network(padded(5, 7, count=2)), table).restore_into(picture, out, seed=3)
     np.testing.assert_array_equal(out, by_reference(fake_network, picture, table, seed=3))
     assert out.std() > 0.05
 
@@ -117,7 +117,7 @@ def test_every_method_gives_the_bits_of_the_reference_loop(
     ("name", "depth"), [("ode-1", 1), ("momentum alone", 1), ("ode-2", 1), ("ode-3", 2), ("ghvb-4", 3)]
 )
 def test_as_many_predictions_are_kept_as_a_row_looks_back_on(fake_network, name: str, depth: int) -> None:
-    assert len(chain_of(fake_network(padded(4, 4)), table_of(name), (1, 3, 4, 4))._predictions) == depth
+    assert len(chain_of(fake_network(padded(4, 4)), table_of(name))._buffers) - len(["x", "mu"]) == depth
 
 
 @pytest.mark.parametrize("clamp", ["clamped", "threshold"])
@@ -126,7 +126,7 @@ def test_the_clamp_changes_something(fake_network, clamp: str) -> None:
     outs = []
     for name in ("ode-2", clamp):
         outs.append(np.empty(picture.shape, np.float32))
-        chain_of(fake_network(padded(8, 8)), table_of(name), (1, 3, 8, 8)).restore_into(picture, outs[-1], seed=0)
+        chain_of(fake_network(padded(8, 8)), table_of(name)).restore_into(picture, outs[-1], seed=0)
     assert np.abs(outs[0] - outs[1]).max() > 1e-3
 
 
@@ -134,7 +134,7 @@ def test_an_unknown_clamp_is_refused(fake_network) -> None:
     table = replace(table_of("ode-2"), clamp="unknown")
     picture = bytes_of((1, 8, 8, 3))
     with pytest.raises(ValueError, match="clamp 'unknown' is not one of none, unit, threshold"):
-        chain_of(fake_network(padded(8, 8)), table, (1, 3, 8, 8)).restore_into(picture, picture.copy(), seed=0)
+        chain_of(fake_network(padded(8, 8)), table).restore_into(picture, picture.copy(), seed=0)
 
 
 @pytest.mark.parametrize("name", [name for name, each in backends.BACKENDS.items() if each.device == "cpu"])
@@ -142,7 +142,7 @@ def test_equals_the_reference_loop_on_a_real_engine(one_thread, tiny, name: str)
     picture = bytes_of((1, 15, 22, 3))
     network = backends.get(name).compile(tiny.graph, tiny.modulation, (1, 6, 16, 24), "fp32", 1)
     out = np.empty(picture.shape, np.float32)
-    chain_of(network, tiny.table, (1, 3, 15, 22)).restore_into(picture, out, seed=3)
+    chain_of(network, tiny.table).restore_into(picture, out, seed=3)
     expected = sample(tiny.denoise, planes(picture), tiny.table, seed=3)
     np.testing.assert_allclose(out, expected.transpose(0, 2, 3, 1), rtol=0, atol=1e-5)
     assert out.std() > 0.05
@@ -151,7 +151,7 @@ def test_equals_the_reference_loop_on_a_real_engine(one_thread, tiny, name: str)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_without_an_array_the_result_is_a_new_one(fake_network, dtype: type) -> None:
     picture = (bytes_of((2, 8, 8, 3)) / (1 if dtype == np.uint8 else 255)).astype(dtype)
-    chain = chain_of(fake_network(padded(8, 8, count=2)), table_of("sde-2"), (2, 3, 8, 8))
+    chain = chain_of(fake_network(padded(8, 8, count=2)), table_of("sde-2"))
     given = np.empty_like(picture)
     assert chain.restore_into(picture, given, seed=1) is given
     kept = [chain.restore_into(picture, None, seed=seed) for seed in (1, 2)]
@@ -163,7 +163,7 @@ def test_without_an_array_the_result_is_a_new_one(fake_network, dtype: type) -> 
 
 def test_warming_up_runs_every_step_and_changes_no_restore(fake_network) -> None:
     picture = bytes_of((1, 8, 8, 3))
-    warm, cold = (chain_of(fake_network(padded(8, 8)), table_of("ode-3"), (1, 3, 8, 8)) for _ in range(2))
+    warm, cold = (chain_of(fake_network(padded(8, 8)), table_of("ode-3")) for _ in range(2))
     warm.warm_up(tensors=True)
     assert warm.network.evaluated == list(range(5))
     np.testing.assert_array_equal(warm.restore_into(picture, None, 0), cold.restore_into(picture, None, 0))
@@ -171,7 +171,7 @@ def test_warming_up_runs_every_step_and_changes_no_restore(fake_network) -> None
 
 def test_bytes_are_the_nearest_levels(fake_network) -> None:
     picture = bytes_of((1, 8, 8, 3))
-    chain = chain_of(fake_network(padded(8, 8)), table_of("ode-2"), (1, 3, 8, 8))
+    chain = chain_of(fake_network(padded(8, 8)), table_of("ode-2"))
     levels, exact = np.empty(picture.shape, np.uint8), np.empty(picture.shape, np.float32)
     chain.restore_into(picture, levels, seed=0)
     chain.restore_into(picture, exact, seed=0)
@@ -181,12 +181,11 @@ def test_bytes_are_the_nearest_levels(fake_network) -> None:
 @pytest.mark.parametrize("name", ["ode-3", "sde-2", "ipndm-4", "ghvb-4"])
 def test_nothing_of_one_picture_is_left_for_the_next(fake_network, name: str) -> None:
     first, second = bytes_of((1, 9, 14, 3)), bytes_of((1, 9, 14, 3), seed=1)
-    used, fresh = (chain_of(fake_network(padded(9, 14)), table_of(name), (1, 3, 9, 14)) for _ in range(2))
+    used, fresh = (chain_of(fake_network(padded(9, 14)), table_of(name)) for _ in range(2))
     outs = [np.empty(first.shape, np.float32) for _ in range(2)]
     used.restore_into(first, outs[0], seed=5)
     # Whatever a buffer may hold before a restore is written before it is read.
-    for buffer in (fresh._x, fresh._mu, *fresh._predictions):
-        buffer.fill(np.nan)
+    fresh._buffers.fill(np.nan)
     used.restore_into(second, outs[0], seed=6)
     fresh.restore_into(second, outs[1], seed=6)
     np.testing.assert_array_equal(outs[0], outs[1])
@@ -196,9 +195,9 @@ def test_a_window_has_the_noise_of_the_whole_picture(fake_network) -> None:
     picture = bytes_of((1, 16, 24, 3))
     whole, part = np.empty((1, 16, 24, 3), np.float32), np.empty((1, 7, 9, 3), np.float32)
     table = table_of("sde-2")
-    chain_of(fake_network(padded(16, 24)), table, (1, 3, 16, 24)).restore_into(picture, whole, seed=1)
+    chain_of(fake_network(padded(16, 24)), table).restore_into(picture, whole, seed=1)
     window = np.ascontiguousarray(picture[:, 5:12, 10:19])
-    chain_of(fake_network(padded(7, 9)), table, (1, 3, 7, 9)).restore_into(window, part, seed=1, origin=(5, 10))
+    chain_of(fake_network(padded(7, 9)), table).restore_into(window, part, seed=1, origin=(5, 10))
     np.testing.assert_allclose(part, whole[:, 5:12, 10:19], rtol=0, atol=1e-6)
 
 
@@ -207,7 +206,7 @@ def test_each_draw_is_another(fake_network) -> None:
     table = Table((2.0, 1.0, 0.0), (row, row), 0.1, "none")
     picture = np.full((1, 4, 4, 3), 0.5, np.float32)
     out = np.empty(picture.shape, np.float32)
-    chain_of(fake_network(padded(4, 4)), table, (1, 3, 4, 4)).restore_into(picture, out, seed=9)
+    chain_of(fake_network(padded(4, 4)), table).restore_into(picture, out, seed=9)
     start, first, second = (normal(9, draw, (1, 3, 4, 4)) for draw in range(3))
     expected = np.clip(0.5 + 0.1 * start + 0.25 * (first + second), 0, 1)
     np.testing.assert_allclose(out, expected.transpose(0, 2, 3, 1), atol=1e-6)
@@ -232,7 +231,7 @@ def test_a_network_that_gives_nan_is_refused(either: None, fake_network, step: i
 
     picture = bytes_of((1, 8, 8, 3))
     out = np.full(picture.shape, 77, np.uint8)
-    chain = chain_of(Broken(padded(8, 8)), table_of(name), (1, 3, 8, 8))
+    chain = chain_of(Broken(padded(8, 8)), table_of(name))
     with pytest.raises(BackendError, match="infinities or NaN") as caught:
         chain.restore_into(picture, out, seed=0)
     assert "--precision fp32" in caught.value.hint
@@ -248,7 +247,7 @@ def test_infinities_of_both_signs_are_refused_without_a_warning(either: None, fa
             self.output[0, 0, 0, :2] = np.inf, -np.inf
 
     picture = bytes_of((1, 8, 8, 3))
-    chain = chain_of(Broken(padded(8, 8)), table_of(name), (1, 3, 8, 8))
+    chain = chain_of(Broken(padded(8, 8)), table_of(name))
     with pytest.raises(BackendError, match="infinities or NaN"):
         chain.restore_into(picture, np.empty_like(picture), seed=0)
 
@@ -261,7 +260,7 @@ def test_a_clamp_ends_infinities(either: None, fake_network, name: str) -> None:
             self.output[0, 0, 0, :2] = np.inf, -np.inf
 
     picture, out = bytes_of((1, 8, 8, 3)), np.empty((1, 8, 8, 3), np.float32)
-    chain_of(Infinite(padded(8, 8)), table_of(name), (1, 3, 8, 8)).restore_into(picture, out, seed=0)
+    chain_of(Infinite(padded(8, 8)), table_of(name)).restore_into(picture, out, seed=0)
     assert np.isfinite(out).all()
     assert out[0, 0, 0, 0] > out[0, 0, 1, 0]
 
@@ -275,7 +274,7 @@ def test_nothing_is_allocated_after_the_first_restore(fake_network, name: str) -
 
     picture = bytes_of((1, 256, 256, 3))
     out = np.empty_like(picture)
-    chain = chain_of(Still(padded(256, 256)), table_of(name), (1, 3, 256, 256))
+    chain = chain_of(Still(padded(256, 256)), table_of(name))
     chain.restore_into(picture, out, seed=0)
     tracemalloc.start()
     try:

@@ -3,28 +3,21 @@ from __future__ import annotations
 import io
 import os
 import struct
-import zlib
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin
+from PIL import Image, ImageFile, ImageOps, PngImagePlugin
 
 from mrs.runtime import picture_decoding
 from mrs.runtime.errors import PictureError
 from mrs.runtime.picture_decoding import Picture, read_picture
+from tests.runtime.picture_files import SRGB, chunk, noise, png, tiff
 
 ORIENTATION, MAKE = 274, 271
 LOSSLESS = [("png", "PNG", {}), ("tif", "TIFF", {}), ("bmp", "BMP", {}), ("webp", "WEBP", {"lossless": True})]
 FORMATS = [*LOSSLESS, ("jpg", "JPEG", {})]
-SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-def noise(*shape: int, dtype: Any = np.uint8) -> NDArray[Any]:
-    return np.random.default_rng(7).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
 
 
 def saved(path: Path, image: Image.Image, form: str, **options: Any) -> Path:
@@ -34,29 +27,6 @@ def saved(path: Path, image: Image.Image, form: str, **options: Any) -> Path:
 
 def read_saved(folder: Path, image: Image.Image, form: str, **options: Any) -> Picture:
     return read_picture(saved(folder / "picture", image, form, **options))
-
-
-def chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
-def png(width: int, height: int, bits: int, colour: int, rows: bytes, *more: bytes) -> bytes:
-    """A PNG by hand, for kinds that Pillow does not write; `more` are chunks before the pixels."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + b"".join(more) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
-def tiff(tags: Mapping[int, tuple[int, ...]], pixels: bytes) -> bytes:
-    """A little-endian TIFF by hand; values of a tag are SHORTs, or one LONG."""
-    tags = {**tags, 273: (1024,), 279: (len(pixels),)}
-    entries, extra = b"", b""
-    for tag, values in sorted(tags.items()):
-        packed = struct.pack(f"<{len(values)}H", *values)
-        if len(packed) > 4:
-            packed, extra = struct.pack("<I", 512 + len(extra)), extra + packed
-        entries += struct.pack("<HHI4s", tag, 3, len(values), packed)
-    start = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4)
-    return start.ljust(512, b"\0") + extra.ljust(512, b"\0") + pixels
 
 
 def cmyk_profile(lab: tuple[int, int, int]) -> bytes:
@@ -429,62 +399,3 @@ class TestBadFiles:
         monkeypatch.setattr(picture_decoding, "_pixels", fail)
         with pytest.raises(PictureError, match="does not fit into memory"):
             read_saved(tmp_path, Image.new("L", (2, 2)), "PNG")
-
-
-def jpeg_of_size(width: int, height: int) -> bytes:
-    file = io.BytesIO()
-    Image.new("L", (8, 8)).save(file, "JPEG")
-    data = bytearray(file.getvalue())
-    frame = data.index(b"\xff\xc0")
-    data[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
-    return bytes(data)
-
-
-def bmp_of_size(width: int, height: int) -> bytes:
-    return struct.pack("<2sIIIIiiHHIIiiII", b"BM", 54, 0, 54, 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
-
-
-def tiff_of_size(width: int, height: int) -> bytes:
-    return tiff({256: (width,), 257: (height,), 258: (8,), 259: (1,), 262: (1,), 277: (1,), 278: (height,)}, bytes(9))
-
-
-def webp_of_size(width: int, height: int) -> bytes:
-    data = b"WEBPVP8L" + struct.pack("<IBI", 13, 0x2F, (width - 1) | (height - 1) << 14) + bytes(9)
-    return b"RIFF" + struct.pack("<I", len(data)) + data
-
-
-BOMBS: list[Callable[[int, int], bytes]] = [
-    lambda width, height: png(width, height, 1, 0, b""),
-    jpeg_of_size,
-    bmp_of_size,
-    tiff_of_size,
-]
-
-
-class TestLimits:
-    @pytest.mark.parametrize("of_size", BOMBS, ids=["PNG", "JPEG", "BMP", "TIFF"])
-    def test_a_decompression_bomb_is_refused_with_its_size_and_the_limit(
-        self, tmp_path: Path, of_size: Callable[[int, int], bytes]
-    ) -> None:
-        (tmp_path / "bomb").write_bytes(of_size(30000, 20000))
-        with pytest.raises(PictureError, match=r"bomb has 30000x20000 = 600000000 pixels, the limit is 268435456"):
-            read_picture(tmp_path / "bomb")
-
-    def test_a_webp_bomb_is_refused_before_its_canvas_is_allocated(self, tmp_path: Path) -> None:
-        (tmp_path / "bomb").write_bytes(webp_of_size(16383, 16383))
-        with pytest.raises(PictureError, match=r"too large: .*268402689 pixels.* limit of \d+ pixels"):
-            read_picture(tmp_path / "bomb")
-
-    @pytest.mark.parametrize(("suffix", "form", "options"), FORMATS)
-    def test_the_limit_is_ours_and_not_a_setting_of_pillow(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, form: str, options: Any
-    ) -> None:
-        path = saved(tmp_path / "a", Image.new("RGB", (9, 9)), form, **options)
-        # Pillow would warn, which pytest turns into an error, or raise for twice as many; WebP cannot do without.
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 80 if form == "WEBP" else 10)
-        before = Image.MAX_IMAGE_PIXELS
-        assert read_picture(path).rgb.shape == (9, 9, 3)
-        assert before == Image.MAX_IMAGE_PIXELS
-        monkeypatch.setattr(picture_decoding, "MAX_PIXELS", 80)
-        with pytest.raises(PictureError, match="9x9 = 81 pixels, the limit is 80"):
-            read_picture(path)

@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 
 from mrs.runtime import pictures
 from mrs.runtime.errors import PictureError
-from mrs.runtime.pictures import SUFFIXES, Picture, check_target, find_pictures, read_picture, write_picture
+from mrs.runtime.pictures import SUFFIXES, Picture, check_target, read_picture, write_picture
 
 LOSSLESS_SUFFIXES = [".png", ".tif", ".tiff", ".bmp", ".webp"]
 METADATA_SUFFIXES = [".png", ".jpg", ".webp", ".tif"]
@@ -357,86 +357,3 @@ class TestAtomicity:
         like = read_picture(path)
         write_picture(path, 255 - rgb, replace(like, dpi=None), overwrite=True)
         np.testing.assert_array_equal(stored(path), 255 - rgb)
-
-
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-
-
-class TestFindPictures:
-    def test_folders_are_searched_in_order_without_hidden_and_other_files(self, tmp_path: Path) -> None:
-        touch(
-            tmp_path,
-            "b.PNG",
-            "a/z.jpg",
-            "a/b/c.webp",
-            "a.tif",
-            "notes.txt",
-            ".hidden.png",
-            ".cache/d.png",
-            "a/.e/f.bmp",
-        )
-        (tmp_path / "folder.png").mkdir()
-        (tmp_path / "link.png").symlink_to("gone.png")
-        found = find_pictures([tmp_path])
-        assert [str(relative) for _, relative in found] == ["a/b/c.webp", "a/z.jpg", "a.tif", "b.PNG"]
-        assert all(source == tmp_path / relative for source, relative in found)
-
-    def test_files_stay_whatever_their_name_and_keep_the_given_order(self, tmp_path: Path) -> None:
-        touch(tmp_path, "in/z.png", "in/.a.jpg", "in/photo")
-        given = [tmp_path / "in" / name for name in ("z.png", ".a.jpg", "photo")]
-        assert find_pictures(given) == [(path, Path(path.name)) for path in given]
-
-    def test_a_picture_named_twice_is_found_once(self, tmp_path: Path) -> None:
-        touch(tmp_path, "a.png")
-        (tmp_path / "elsewhere").symlink_to(tmp_path)
-        given = [tmp_path, tmp_path / "a.png", tmp_path / "elsewhere" / "a.png"]
-        assert find_pictures(given) == [(tmp_path / "a.png", Path("a.png"))]
-
-    def test_two_pictures_with_one_result_are_refused(self, tmp_path: Path) -> None:
-        touch(tmp_path, "one/a.png", "two/a.png")
-        with pytest.raises(PictureError, match=r"one/a\.png and .*two/a\.png would both be written as a\.png"):
-            find_pictures([tmp_path / "one", tmp_path / "two"])
-
-    def test_the_folder_of_the_results_is_not_searched(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        touch(tmp_path, "a.png", "out/a.png")
-        monkeypatch.chdir(tmp_path)
-        assert find_pictures([tmp_path], exclude=Path("out")) == [(tmp_path / "a.png", Path("a.png"))]
-
-    def test_links_to_folders_are_not_followed(self, tmp_path: Path) -> None:
-        touch(tmp_path, "a.png")
-        (tmp_path / "loop").symlink_to(tmp_path)
-        assert [relative for _, relative in find_pictures([tmp_path])] == [Path("a.png")]
-
-    def test_missing(self, tmp_path: Path) -> None:
-        with pytest.raises(PictureError, match=r"no\.png does not exist"):
-            find_pictures([tmp_path / "no.png"])
-
-    def test_folder_without_pictures(self, tmp_path: Path) -> None:
-        touch(tmp_path, "notes.txt", ".hidden.png")
-        with pytest.raises(PictureError, match=f"folder {tmp_path} holds no pictures") as caught:
-            find_pictures([tmp_path])
-        assert ".webp" in caught.value.hint
-
-    def test_nothing_given(self) -> None:
-        with pytest.raises(PictureError, match="no pictures given"):
-            find_pictures([])
-
-    def test_pipe(self, tmp_path: Path) -> None:
-        os.mkfifo(tmp_path / "a.png")
-        with pytest.raises(PictureError, match="is neither a file nor a folder"):
-            find_pictures([tmp_path / "a.png"])
-
-    def test_unreadable(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def fail(path: str) -> None:  # for root, who may list everything
-            raise PermissionError(13, "Permission denied", str(path))
-
-        touch(tmp_path, "a.png")
-        monkeypatch.setattr(os, "scandir", fail)
-        with pytest.raises(PictureError, match=f"cannot read {tmp_path}: Permission denied"):
-            find_pictures([tmp_path])
-        with pytest.raises(PictureError, match=r"cannot read .*: File name too long"):
-            find_pictures([tmp_path / ("a" * 300)])

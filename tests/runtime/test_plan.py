@@ -9,21 +9,22 @@ import os
 import struct
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from mrs.kernels.row import Row
 from mrs.runtime import plan as module
 from mrs.runtime.errors import BackendError, InputError, PlanError
 from mrs.runtime.plan import ENGINE, GRAPH, MODULATION, TIMETABLE, Plan, read_manifest, read_plan
+from tests.runtime.networks import smallest
 
-# The smallest model that the guard lets pass: an empty graph.
-EMPTY_MODEL = b"\x08\x09\x3a\x00"
 MANIFEST: dict[str, Any] = {
-    "network": {"channels": 3, "multiple": 4, "bytes_per_pixel": 160},
+    "network": {"channels": 3, "multiple": 1, "bytes_per_pixel": 160},
     "table": {
         "times": [90.0, 40.0, 0.0],
         "rows": [[0.1 * i for i in range(11)], [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0]],
@@ -40,7 +41,7 @@ MANIFEST: dict[str, Any] = {
 @pytest.fixture
 def plan() -> Plan:
     timetable = np.arange(20, dtype=np.float32).reshape(4, 5)
-    return Plan(MANIFEST, EMPTY_MODEL, timetable[[3, 1]], b"an engine", timetable)
+    return Plan(MANIFEST, smallest().SerializeToString(), timetable[[3, 1]], b"an engine", timetable)
 
 
 @pytest.fixture
@@ -108,8 +109,7 @@ def test_roundtrip(tmp_path: Path, plan: Plan, engine: bytes | None) -> None:
 def test_a_quantised_network(tmp_path: Path, plan: Plan, precision: str) -> None:
     path = tmp_path / "a.mrsplan"
     manifest = {**plan.manifest, "precision": precision}
-    # Another sound model: the same with a name.
-    other = plan.graph + b"\x12\x01x"
+    other = smallest(opset=19).SerializeToString()
     Plan(manifest, plan.graph, plan.modulation, quantised=other).save(path)
     assert f"network.{precision}.onnx" in members(path)
     back = read_plan(path)
@@ -131,7 +131,7 @@ def test_a_plan_without_its_quantised_network(tmp_path: Path, plan: Plan) -> Non
 def test_a_quantised_network_is_guarded_like_the_other(tmp_path: Path, plan: Plan) -> None:
     path = tmp_path / "a.mrsplan"
     Plan({**plan.manifest, "precision": "fp8"}, plan.graph, plan.modulation, quantised=b"no model").save(path)
-    refused(path, "no readable ONNX model")
+    refused(path, "its network is none of this program's")
     content = members(path)
     write(path, {**content, "network.fp8.onnx": plan.graph})
     refused(path, "network.fp8.onnx does not have the digest")
@@ -384,7 +384,8 @@ WRONG = {
     "network.multiple": [None, 0, -4, 4.0, "4"],
     "network.bytes_per_pixel": [None, 0, 1.5],
     "network": [None, "NAFNet"],
-    "shape": [None, [16, 24], [1, 16, 24, 3], [1, 16.0, 24], [1, 0, 24], "abc", 3],
+    "further_shapes": [None, {}, 3, [1, 8, 8], [[1, 8]], [[1, 8, 0]], [[1, 8, "8"]], [[1, 8, 8]] * 2, [[1, 16, 24]]],
+    "shape": [None, [16, 24], [1, 16, 24, 3], [1, 16.0, 24], [1, 0, 24], "abc", 3, [2, 1 << 15, 1 << 15]],
     "backend": [None, 3],
     "precision": [None, ["fp32"]],
     "fingerprint": [None, "Linux", {}, {"system": 1}],
@@ -412,7 +413,7 @@ def test_times_that_do_not_fit_the_rows(saved: Path) -> None:
     refused(saved, "table.times in its manifest")
 
 
-@pytest.mark.parametrize("field", list(WRONG))
+@pytest.mark.parametrize("field", [field for field in WRONG if field != "further_shapes"])
 def test_a_field_that_is_missing(saved: Path, field: str) -> None:
     def change(manifest: dict[str, Any]) -> None:
         *outer, last = field.split(".")
@@ -424,16 +425,105 @@ def test_a_field_that_is_missing(saved: Path, field: str) -> None:
     refused(saved, rf"is damaged: {field}(\.\w+)? in its manifest is missing or wrong")
 
 
+# Engines for further shapes
+
+
+@pytest.fixture
+def many(plan: Plan, tmp_path: Path) -> Path:
+    """With engines for three shapes."""
+    shapes = [[1, 32, 48], [2, 16, 24]]
+    engines = {(1, 32, 48): b"a larger one", (2, 16, 24): b"for two"}
+    path = tmp_path / "many.mrsplan"
+    replace(plan, manifest={**plan.manifest, "further_shapes": shapes}, further=engines).save(path)
+    return path
+
+
+def test_engines_for_further_shapes(many: Path, saved: Path) -> None:
+    assert read_plan(many).engines == {
+        (1, 16, 24): b"an engine", (1, 32, 48): b"a larger one", (2, 16, 24): b"for two",
+    }  # fmt: skip
+    assert {"engine.1x32x48.bin", "engine.2x16x24.bin"} <= members(many).keys()
+    assert read_plan(saved).engines == {(1, 16, 24): b"an engine"}
+    assert replace(read_plan(saved), engine=None).engines == {}
+
+
+def test_an_engine_that_the_manifest_promises_and_the_plan_lacks(many: Path) -> None:
+    change_manifest(many, lambda manifest: manifest["further_shapes"].append([1, 64, 64]))
+    refused(many, "lacks engine.1x64x64.bin")
+
+
+def test_a_further_engine_is_read_by_its_digest(many: Path) -> None:
+    write(many, {**members(many), "engine.2x16x24.bin": b"for too"})
+    refused(many, "engine.2x16x24.bin does not have the digest in its manifest")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("channels", 1), ("multiple", 4), ("bytes_per_pixel", 23)], ids=lambda value: str(value)
+)
+def test_what_the_manifest_says_of_the_network_is_what_the_network_is(saved: Path, field: str, value: int) -> None:
+    change_manifest(saved, lambda manifest: manifest["network"].update({field: value}))
+    refused(saved, f"is damaged: network.{field} does not fit {GRAPH}")
+
+
+def test_a_network_for_other_vectors(saved: Path) -> None:
+    rewrite(saved, graph=smallest(modulation=6).SerializeToString())
+    refused(saved, f"is damaged: {MODULATION} does not fit {GRAPH}")
+
+
+@pytest.mark.parametrize("opset", [18, 20])
+def test_a_quantised_network_that_is_none(tmp_path: Path, plan: Plan, opset: int) -> None:
+    path = tmp_path / "a.mrsplan"
+    other = smallest(opset=opset).SerializeToString()
+    Plan({**plan.manifest, "precision": "int8"}, plan.graph, plan.modulation, quantised=other).save(path)
+    refused(path, f"its network is none of this program's: ONNX 9 with operators {opset}")
+
+
+def test_members_that_share_their_bytes(saved: Path, plan: Plan) -> None:
+    """Each claims no more than the file has, both together do."""
+    Plan(plan.manifest, plan.graph, plan.modulation, bytes(10_000)).save(saved)
+    content = saved.read_bytes()
+    at, end = content.rindex(b"PK\x01\x02"), content.rindex(b"PK\x05\x06")
+    # The last entry of the list once more, under another name.
+    entry = content[at:end].replace(ENGINE.encode(), b"f" + ENGINE[1:].encode())
+    counts = struct.unpack_from("<H", content, end + 10)[0] + 1, struct.unpack_from("<I", content, end + 12)[0]
+    tail = bytearray(content[end:])
+    struct.pack_into("<HHI", tail, 8, counts[0], counts[0], counts[1] + len(entry))
+    saved.write_bytes(content[:end] + entry + tail)
+    with zipfile.ZipFile(saved) as archive:
+        assert [info.file_size for info in archive.infolist()[-2:]] == [10_000] * 2
+    refused(saved, "its members lie upon each other")
+
+
 # The members' contents
 
 
 def test_a_graph_with_weights_in_other_files(saved: Path) -> None:
-    # graph { initializer { data_location: EXTERNAL } }
-    rewrite(saved, graph=b"\x3a\x04\x2a\x02\x70\x01")
-    refused(saved, "keeps weights in other files")
+    model = smallest()
+    model.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
+    rewrite(saved, graph=model.SerializeToString())
+    refused(saved, "its network is none of this program's: a field 14 of type 0")
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        *(None, [], {}, "no", {"warnings": None}, {"warnings": "no"}, {"warnings": [""]}, {"warnings": [1]}),
+        *({"warnings": ["x" * 501]}, {"warnings": ["x"] * 9}),
+    ],
+    ids=lambda verdict: repr(verdict)[:30],
+)
+def test_a_wrong_verdict(saved: Path, verdict: object) -> None:
+    change_manifest(saved, lambda manifest: manifest.update(verdict=verdict))
+    refused(saved, "is damaged: verdict in its manifest is missing or wrong")
+
+
+def test_warnings_of_the_build(saved: Path) -> None:
+    assert read_plan(saved).warnings == []
+    change_manifest(saved, lambda manifest: manifest.update(verdict={"warnings": ["it does not restore"]}))
+    assert read_plan(saved).warnings == ["it does not restore"]
 
 
 @pytest.mark.parametrize("graph", [b"", b"no model"])
 def test_a_graph_that_is_no_model(saved: Path, graph: bytes) -> None:
     rewrite(saved, graph=graph)
-    refused(saved, "no readable ONNX model")
+    refused(saved, "its network is none of this program's")

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from mrs.runtime.errors import PlanError
 from mrs.runtime.plan import GRAPH, MODULATION, TIMETABLE, Plan, read_plan
+from tests.runtime.networks import smallest
 
-EMPTY_MODEL = b"\x08\x09\x3a\x00"
 MANIFEST: dict[str, Any] = {
-    "network": {"channels": 3, "multiple": 4, "bytes_per_pixel": 160},
+    "network": {"channels": 3, "multiple": 1, "bytes_per_pixel": 160},
     "table": {"times": [3.0, 1.0, 0.0], "rows": [[1.0] * 11] * 2, "start": 0.2, "clamp": "none"},
     "shape": [1, 16, 24],
     "backend": "openvino",
@@ -33,7 +33,7 @@ EVERY_TIME = np.arange(20, dtype=np.float32).reshape(4, 5)
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     path = tmp_path / "a.mrsplan"
-    Plan(MANIFEST, EMPTY_MODEL, EVERY_TIME[[3, 1]], None, EVERY_TIME).save(path)
+    Plan(MANIFEST, smallest().SerializeToString(), EVERY_TIME[[3, 1]], None, EVERY_TIME).save(path)
     return path
 
 
@@ -90,7 +90,9 @@ def test_a_plan_may_do_without_its_timetable(saved: Path, tmp_path: Path) -> Non
 
 def test_another_order_of_memory_is_written_alike(saved: Path, tmp_path: Path) -> None:
     turned = np.asfortranarray(EVERY_TIME)
-    Plan(MANIFEST, EMPTY_MODEL, np.asfortranarray(turned[[3, 1]]), None, turned).save(tmp_path / "turned")
+    Plan(MANIFEST, smallest().SerializeToString(), np.asfortranarray(turned[[3, 1]]), None, turned).save(
+        tmp_path / "turned"
+    )
     assert (tmp_path / "turned").read_bytes() == saved.read_bytes()
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
-import weakref
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -98,9 +96,26 @@ def in_thread(function: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]
     return thread, found
 
 
+def in_thread_or_raise(function: Callable[[], Any]) -> Any:
+    """What another thread gets, or the error that it meets."""
+    thread, found = in_thread(function)
+    ended(thread)
+    if isinstance(found[0], MrsError):
+        raise found[0]
+    return found[0]
+
+
 def ended(thread: threading.Thread) -> None:
     thread.join(LIMIT)
     assert not thread.is_alive()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread is about to do."""
+    end = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
 
 
 def all_there(pool: Pool[Any], count: int) -> bool:
@@ -297,17 +312,6 @@ def test_a_call_cancelled_as_it_gets_a_worker_gives_it_to_the_next() -> None:
     assert all_there(pool, 1)
 
 
-def test_a_cancellation_forgets_the_calls_that_ended() -> None:
-    """One may serve a program for as long as it runs."""
-    cancellation = Cancellation()
-    with cancellation.waking(event := threading.Event()):
-        pass
-    known = weakref.ref(event)
-    del event
-    gc.collect()
-    assert known() is None
-
-
 # Errors
 
 
@@ -333,6 +337,54 @@ def test_an_interrupt_in_the_queue_leaves_no_place_behind() -> None:
     waiting = Call(pool).queued()
     running.left()
     assert waiting.has_it().left().error is None
+
+
+# Blocks
+
+
+def test_a_context_serves_one_block() -> None:
+    pool = Pool("a", queue=0)
+    lease = pool.worker(Request())
+    with lease:
+        pass
+    with pytest.raises(RuntimeError, match="for one block"), lease:
+        pytest.fail("went on")
+    assert all_there(pool, 1)
+
+
+def test_without_a_block_a_worker_is_kept_until_it_is_given_back() -> None:
+    pool = Pool("a", queue=0)
+    lease = pool.worker(Request())
+    # Looked at by a tool, and let go of.
+    assert hasattr(lease, "__exit__")
+    assert lease.__enter__() == "a"
+    with pytest.raises(BusyError):
+        in_thread_or_raise(lambda: pool.worker(Request()).__enter__())
+    lease.__exit__(None, None, None)
+    with ExitStack() as stack:
+        assert stack.enter_context(pool.worker(Request())) == "a"
+        with pytest.raises(BusyError):
+            in_thread_or_raise(lambda: pool.worker(Request()).__enter__())
+    assert all_there(pool, 1)
+
+
+def test_a_block_gets_what_is_made_of_its_worker() -> None:
+    pool, seen = Pool("a", queue=0), []
+
+    @contextmanager
+    def using(worker: str) -> Iterator[str]:
+        try:
+            yield worker * 3
+        except KeyError as error:
+            seen.append(error)
+
+    with pool.worker(Request(), using) as made:
+        assert made == "aaa"
+    # It may end an error, too, as any context may.
+    with pool.worker(Request(), using):
+        raise KeyError
+    assert len(seen) == 1
+    assert all_there(pool, 1)
 
 
 # One thread, twice
@@ -416,26 +468,19 @@ def test_those_gathered_come_back_where_the_queue_is_full() -> None:
 
 
 def test_two_threads_that_gather_do_not_wait_for_each_other() -> None:
-    class Meeting(Pool[str]):
-        """Lets each thread have one worker before any takes another, unless they take turns."""
-
-        both = threading.Barrier(2)
-
-        def _take(self, request: Request) -> str:
-            taken = super()._take(request)
-            if not self.both.broken:
-                # The other does not come where it waits for its turn.
-                with suppress(threading.BrokenBarrierError):
-                    self.both.wait(0.05)
-            return taken
-
-    pool = Meeting("ab", queue=4)
+    pool = Pool("ab", queue=4)
+    running = holding(pool, 2)
 
     def gather() -> Any:
         with pool.every_worker() as workers:
             return sorted(workers)
 
-    for thread, found in [in_thread(gather) for _ in range(2)]:
+    gathering = [in_thread(gather) for _ in range(2)]
+    until(lambda: len(pool._line) == 2)
+    # One comes back after the other: taken by turns, each of the two would have one.
+    for call in running:
+        call.left()
+    for thread, found in gathering:
         ended(thread)
         assert found == [["a", "b"]]
 

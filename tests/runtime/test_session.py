@@ -38,7 +38,7 @@ from mrs.runtime.errors import (
 from mrs.runtime.plan import Plan
 from mrs.runtime.pool import Cancellation
 from mrs.runtime.session import Restorer, load
-from mrs.runtime.worker import CHAINS_KEPT
+from mrs.runtime.worker import FEWEST
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -349,16 +349,36 @@ def test_a_size_is_compiled_once(restorer: Restorer, fake, picture) -> None:
     restorer.warm_up(8, 12)
     for _ in range(2):
         restorer.restore(picture[:8, :12])
-    restorer.restore(picture[:7, :12])
-    assert fake.compiled == [(1, 6, 8, 12), (1, 6, 8, 12)]
+    # Every size that is padded to the same one.
+    for height, width in ((7, 12), (8, 9), (5, 11)):
+        restorer.restore(picture[:height, :width])
+    assert fake.compiled == [(1, 6, 8, 12)]
 
 
-def test_the_least_recently_used_size_is_dropped(restorer: Restorer, fake, picture) -> None:
-    for height in (4, 5, 6, 7, 4, 8, 4):
-        restorer.restore(picture[:height])
-    assert CHAINS_KEPT == 4
-    assert len(fake.compiled) == 5
-    restorer.restore(picture[:5])
+def test_sizes_that_share_a_network_are_restored_as_each_alone(real: Restorer, tiny) -> None:
+    """The larger leaves nothing in the smaller one's padding, over which the network averages."""
+    sizes = [(16, 24), (13, 21), (15, 22), (13, 24), (16, 24)]
+    for size in sizes:
+        picture = bytes_of((*size, 3), seed=sum(size)) // 2 + 127
+        expected = by_reference(tiny, picture, seed=5)
+        np.testing.assert_allclose(real.restore(picture / np.float32(255), seed=5), expected, rtol=0, atol=1e-5)
+
+
+def test_the_least_recently_used_shape_is_dropped(fake, fake_plan: Plan, picture) -> None:
+    # Memory for so few networks that the least number is kept.
+    with Restorer(fake_plan, memory=FEWEST * 160 * 16 * 24) as restorer:
+        for width in (4, 8, 12, 16, 4, 20, 4):
+            restorer.restore(picture[:4, :width])
+        assert FEWEST == 4
+        assert len(fake.compiled) == 5
+        restorer.restore(picture[:4, :8])
+        assert len(fake.compiled) == 6
+
+
+def test_shapes_in_rotation_are_compiled_once(restorer: Restorer, fake, picture) -> None:
+    for _ in range(3):
+        for width in range(4, 28, 4):
+            restorer.restore(picture[:8, :width])
     assert len(fake.compiled) == 6
 
 
@@ -383,7 +403,7 @@ def test_the_engine_is_used_on_the_machine_it_was_made_for(restorer: Restorer, f
     restorer.restore(picture)
     # Another size that is padded to the same one.
     restorer.restore(picture[:15, :22])
-    assert (fake.restored, fake.compiled) == ([(1, 6, 16, 24)] * 2, [])
+    assert (fake.restored, fake.compiled) == ([(1, 6, 16, 24)], [])
     restorer.restore(picture[:8])
     restorer.restore(bytes_of((2, 16, 24, 3)))
     assert fake.compiled == [(1, 6, 8, 24), (2, 6, 16, 24)]
@@ -562,7 +582,7 @@ def test_numbers_out_of_range(fake_plan: Plan, name: str, value: Any) -> None:
 
 def test_loading_passes_every_option_on(fake_plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"backend": "fake", "precision": "fp32", "threads": 3, "memory": 1 << 20, "workers": 2, "queue": 5,
-             "graphs": False}  # fmt: skip
+             "graphs": False, "engine": False, "cache": False}  # fmt: skip
     assert set(inspect.signature(load).parameters) == {"path", *given}
     asked: list[Any] = []
     monkeypatch.setattr(module, "read_plan", lambda path: {"a.mrsplan": fake_plan}[path])

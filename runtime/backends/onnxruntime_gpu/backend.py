@@ -112,7 +112,7 @@ def session_options(onnxruntime: Any) -> Any:
     """Of a session that runs wholly on its provider, or is refused."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    # Otherwise it guesses from the bytes, and its own format is not what onnx_guard.py has looked at.
+    # Otherwise it guesses from the bytes, and its own format is not what onnx_guard has looked at.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     return options

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from mrs.runtime.atomic import replacing
 from mrs.runtime.errors import InputError
-from mrs.runtime.user_cache import user_cache
+from mrs.runtime.user_cache import NO_FOLDER, user_cache
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -34,11 +34,15 @@ class TimingCache:
     Args:
         gpu: name and compute capability.
         version: of TensorRT.
+
+    Attributes:
+        path: None where this user has no folder for it.
     """
 
     def __init__(self, gpu: str, version: str) -> None:
         name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{gpu} {version}").strip("-")
-        self.path = user_cache() / "tensorrt" / f"{name}.timing"
+        folder = user_cache()
+        self.path = None if folder is None else folder / "tensorrt" / f"{name}.timing"
 
     def attach(self, config: trt.IBuilderConfig) -> None:
         """Let a build use what is known."""
@@ -50,14 +54,16 @@ class TimingCache:
     def keep(self, config: trt.IBuilderConfig) -> None:
         """Add what a build has measured to the file. Where that fails it is said, and the build is none the worse."""
         try:
+            if self.path is None:
+                raise InputError(NO_FOLDER)
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with _locked(self.path.with_suffix(".lock")):
-                self._merge(config)
+                self._merge(config, self.path)
         except (OSError, InputError) as error:
             reason = error.message if isinstance(error, InputError) else f"{self.path}: {error.strerror}"
             log.warning("tensorrt's timings are not kept, the next build takes as long: %s", reason)
 
-    def _merge(self, config: trt.IBuilderConfig) -> None:
+    def _merge(self, config: trt.IBuilderConfig, path: Path) -> None:
         cache: trt.ITimingCache = config.get_timing_cache()
         if cache is None:
             return
@@ -72,7 +78,7 @@ class TimingCache:
             return
         content = bytes(memory)
         if content != known:
-            with replacing(self.path) as file:
+            with replacing(path) as file:
                 file.write(MAGIC + hashlib.sha256(content).digest() + content)
 
     @staticmethod
@@ -83,6 +89,8 @@ class TimingCache:
 
     def _read(self) -> bytes | None:
         """The content of the file; None where there is none that can be used."""
+        if self.path is None:
+            return None
         try:
             found = self.path.read_bytes()
         except FileNotFoundError:

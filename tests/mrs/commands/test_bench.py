@@ -25,6 +25,17 @@ def test_a_restore_and_its_network_are_timed(run, plan) -> None:
     assert re.search(r"p99 +of \d+", ended.out)
 
 
+def test_flags_of_engines_and_the_cache(run, plan, monkeypatch) -> None:
+    import mrs.runtime.session as session
+
+    asked = []
+    real = session.load
+    monkeypatch.setattr(session, "load", lambda path, **options: asked.append(options) or real(path, **options))
+    for flags in ([], ["--no-engine", "--no-cache"]):
+        assert run("bench", plan, "--seconds", 0.01, *flags).code == 0
+    assert [(each["engine"], each["cache"]) for each in asked] == [(True, True), (False, False)]
+
+
 def test_the_plan_says_the_size(run, plan) -> None:
     from mrs.runtime.plan import read_manifest
 
@@ -41,6 +52,8 @@ def test_the_plan_says_the_size(run, plan) -> None:
         (["--seconds", "inf"], "--seconds inf is not a positive number"),
         (["--size", "24"], "'24' is not HEIGHTxWIDTH"),
         (["--backend", "none"], "backend 'none' is unknown"),
+        (["--size", "99999x99999"], "size 99999x99999 at batch 1 needs"),
+        (["--batch", "999999999"], "at batch 999999999 needs"),
         (["--precision", "int8"], "runs no 'int8' here"),
     ],
 )

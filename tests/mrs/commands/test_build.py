@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from mrs import Schedule, Solver
 from mrs.runtime import backends
+from mrs.runtime.backends.onnxruntime import OnnxRuntimeNetwork
 from mrs.runtime.plan import read_plan
 from mrs.solver import RECOMMENDED
 
@@ -35,10 +37,9 @@ def build(run, golden, tmp_path):
             "-q",
             "--backend",
             "onnxruntime",
-            "--size",
-            "16x16",
             "--threads",
             1,
+            *(() if "--size" in arguments else ("--size", "16x16")),
             *arguments,
         )
         assert (result.code, result.err) == (0, "")
@@ -129,7 +130,24 @@ def test_flags_of_the_schedule_change_what_the_checkpoint_says(build, golden, tm
     path = tmp_path / "own.safetensors"
     checkpoint.save(path, checkpoint.read_checkpoint(golden.weights).state, {"schedule": own.to_dict()})
     assert build(checkpoint=path)["schedule"] == own.to_dict()
-    assert build("--max-sigma", 20, "--overwrite", checkpoint=path)["schedule"] == {**own.to_dict(), "max_sigma": 20.0}
+    twice = ["--max-sigma", 20, "--overwrite", "--override-checkpoint"]
+    assert build(*twice, checkpoint=path)["schedule"] == {**own.to_dict(), "max_sigma": 20.0}
+
+
+@pytest.mark.parametrize("command", ["build", "tune"])
+def test_a_contradiction_of_the_checkpoint(refuse, golden, tmp_path, command) -> None:
+    from mrs.export import checkpoint
+
+    path = tmp_path / "own.safetensors"
+    metadata = {"schedule": Schedule(max_sigma=10.0, convention="ir-sde").to_dict(), "output": "noise"}
+    checkpoint.save(path, checkpoint.read_checkpoint(golden.weights).state, metadata)
+    output = {"build": ["-o", tmp_path / "new.mrsplan"], "tune": ["-o", tmp_path / "new.json", "--evaluations", 3]}
+    for flags, says in (
+        (["--max-sigma", 50], "says max_sigma 10.0; given is 50.0"),
+        (["--T", 1000], "says T 100; given is 1000"),
+        (["--network-output", "data"], "says network output noise; given is data"),
+    ):
+        refuse(command, path, *output[command], *flags, says=(says, "--override-checkpoint"))
 
 
 def test_flags_of_the_plan(build) -> None:
@@ -139,6 +157,29 @@ def test_flags_of_the_plan(build) -> None:
     # Padded to the network's multiple of 4.
     assert manifest["shape"] == [2, 20, 24]
     assert (manifest["threads"], manifest["output"], manifest["precision"]) == (1, "velocity", "fp32")
+
+
+def test_further_sizes_have_engines_of_their_own(run, golden, tmp_path, monkeypatch) -> None:
+    # The backend that compiles fastest, as if its engines could be kept.
+    monkeypatch.setattr(OnnxRuntimeNetwork, "export", lambda network: repr(network.packed.shape).encode())
+    path = tmp_path / "made.mrsplan"
+    sizes = ["--size", "16x16", "--size", "18x21", "--size", "20x24", "--size", "15x15"]
+    flags = ["--backend", "onnxruntime", "--threads", 1, "--steps", 2]
+    result = run("build", golden.weights, "-o", path, *sizes, *flags)
+    assert result.code == 0, result.err
+    # Once each, where they are padded to the same; the first is what was measured.
+    assert "compiled for  16x16, batch 1, 1 threads; also 20x24" in result.out
+    plan = read_plan(path)
+    assert (plan.manifest["shape"], plan.manifest["further_shapes"]) == ([1, 16, 16], [[1, 20, 24]])
+    assert plan.engines == {(1, 16, 16): b"(1, 6, 16, 16)", (1, 20, 24): b"(1, 6, 20, 24)"}
+
+
+def test_an_engine_that_cannot_be_kept_is_compiled_when_first_met(run, golden, tmp_path) -> None:
+    path = tmp_path / "made.mrsplan"
+    flags = ["--backend", "onnxruntime", "--threads", 1, "--steps", 2]
+    result = run("build", golden.weights, "-o", path, "--size", "8x8", "--size", "12x12", *flags)
+    assert "onnxruntime has no engines to keep: every size is compiled when it is first met" in result.err
+    assert read_plan(path).further == {}
 
 
 def test_calibration_on_own_pictures(build, pictures) -> None:
@@ -169,6 +210,18 @@ def refuse_build(refuse, golden, tmp_path):
         return refuse("build", checkpoint, "-o", output or tmp_path / "new.mrsplan", *arguments, says=says)
 
     return call
+
+
+@pytest.mark.parametrize("what", ["checkpoint", "solver"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_has_no_end(refuse_build, golden, tmp_path, what, kind) -> None:
+    path = tmp_path / "endless.json"
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+    flags = ["--solver", path] if what == "solver" else ["--target", "triton-repository"]
+    # A repository's model may be made from a plan, which is looked for first.
+    output = tmp_path / ("new.mrsplan" if what == "solver" else "models")
+    checkpoint = golden.weights if what == "solver" else path
+    refuse_build(*flags, checkpoint=checkpoint, output=output, says=f"cannot be read: it is a {kind}")
 
 
 @pytest.mark.parametrize("size", ["0x5", "abc", "5"])
@@ -222,8 +275,11 @@ def test_wrong_size(refuse_build, size) -> None:
         (["--size", "99999x99999", "--batch", "999999999"], ("size 99999x99999 at batch 999999999 needs", "GiB")),
         (["--threads", "-1"], "--threads"),
         (["--schedule", "sigmoid"], "invalid choice: 'sigmoid'"),
-        (["--max-sigma", "0"], "max_sigma 0.0 is outside (0, 255]"),
-        (["--max-sigma", "nan"], "max_sigma nan is outside (0, 255]"),
+        (["--max-sigma", "0"], "max_sigma 0.0 is outside [1, 255]"),
+        (["--max-sigma", "0.04"], ("max_sigma 0.04 is below 1, which published code", "give 10.2")),
+        (["--steps", "999999999"], ("steps 999999999 are more than 1000", "published samplers take 100")),
+        (["--T", "999999999"], "T 999999999 is not a whole number from 2"),
+        (["--max-sigma", "nan"], "max_sigma nan is outside [1, 255]"),
         (["--eps", "1"], "eps 1.0 is outside (0, 1)"),
         (["--T", "1"], "T 1 is not a whole number from 2"),
         (["--convention", "mine"], "invalid choice: 'mine'"),

@@ -8,12 +8,13 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from mrs._version import __version__
 from mrs.commands import doctor
-from mrs.runtime import backends, machine
+from mrs.runtime import backends, machine, toolchain
 from mrs.runtime.driver import Driver, Gpu
 from mrs.runtime.errors import BackendError
 
@@ -33,8 +34,24 @@ def test_a_sound_machine(run) -> None:
     assert str(machine.threads()) in line_of(result.out, "processor")
     assert "GiB free" in line_of(result.out, "memory")
     assert line_of(result.out, "kernels").split(maxsplit=1)[1].startswith(("compiled", "NumPy"))
+    assert line_of(result.out, "cache").endswith("mrs-trt/networks: 0 compiled networks, 0.0 MiB of at most 1024")
     assert len([line for line in result.out.splitlines() if line.startswith("  onnxruntime ")]) == 2
     assert "runs fp32" in result.out
+
+
+def test_the_cache_of_compiled_networks(run, monkeypatch) -> None:
+    from mrs.runtime.network_cache import NetworkCache, key_of
+    from mrs.runtime.user_cache import user_cache
+
+    NetworkCache().write(key_of(number=1), bytes(3 << 19))
+    assert line_of(run("doctor").out, "cache").endswith("networks: 1 compiled network, 1.5 MiB of at most 1024")
+    (user_cache() / "networks").chmod(0o777)
+    line = line_of(run("doctor").out, "cache")
+    assert "not used: " in line
+    assert line.endswith("mrs-trt/networks may be written by others: chmod 700 it")
+    monkeypatch.setattr("mrs.runtime.network_cache.user_cache", lambda: None)
+    line = line_of(run("doctor").out, "cache")
+    assert line.endswith("not used: this user has no home folder, and XDG_CACHE_HOME is not set")
 
 
 def test_every_library_and_backend_is_listed(run) -> None:
@@ -179,6 +196,73 @@ def test_the_gpu_without_torch(run, monkeypatch, driver, says) -> None:
     result = run("doctor")
     assert result.code == 0
     assert line_of(result.out, "gpu").endswith(says)
+
+
+CPU_BUILD = "this torch is a build for CPUs: pip uninstall torch, then pip install 'mrs-trt[gpu]'"
+NO_COMPILER = "there is no C compiler, which Triton needs: install gcc (apt install gcc), or let CC name one"
+NO_HEADERS = "Python's headers, which Triton needs, are not there"
+
+
+@pytest.fixture
+def gpu_machine(run, monkeypatch, tmp_path):
+    """What doctor says to do on a machine: with a driver or none, a build of torch, and with or without tools."""
+
+    def advice(
+        cuda: str | None = "13.0", driver: bool = True, compiler: bool = True, headers: bool = True
+    ) -> list[str]:
+        def read() -> Driver:
+            if not driver:
+                raise BackendError("no NVIDIA driver is found", "install it")
+            return Driver("580.95.05", "13.0", (Gpu("NVIDIA X", "9.0", 80 << 30),))
+
+        monkeypatch.setattr("mrs.runtime.driver.read_driver", read)
+        monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(version=SimpleNamespace(cuda=cuda, hip=None)))
+        monkeypatch.delenv("CC", raising=False)
+        monkeypatch.setattr(toolchain, "COMPILERS", (sys.executable,) if compiler else ("no-such-compiler",))
+        (tmp_path / "Python.h").touch()
+        monkeypatch.setattr(toolchain, "_headers", lambda: tmp_path if headers else tmp_path / "nothing")
+        _, found, lines = run("doctor").out.partition("\nto do\n")
+        return [line.strip() for line in lines.splitlines()] if found else []
+
+    return advice
+
+
+def test_a_sound_machine_with_a_gpu_has_nothing_to_do(gpu_machine) -> None:
+    assert gpu_machine() == []
+    assert gpu_machine(driver=False, cuda=None, compiler=False) == []
+
+
+@pytest.mark.parametrize(
+    ("machine_", "says"),
+    [
+        ({"cuda": None}, CPU_BUILD),
+        ({"compiler": False}, NO_COMPILER),
+        ({"headers": False}, NO_HEADERS),
+    ],
+    ids=["torch for CPUs", "no compiler", "no headers"],
+)
+def test_a_machine_with_a_gpu_that_lacks_something(gpu_machine, machine_, says) -> None:
+    (line,) = gpu_machine(**machine_)
+    assert line.startswith(says)
+
+
+def test_all_that_is_missing_is_said_at_once(gpu_machine) -> None:
+    assert gpu_machine(cuda=None, compiler=False) == [CPU_BUILD, NO_COMPILER]
+
+
+@pytest.mark.parametrize("absent", [None, "onnxruntime", "onnxruntime-gpu"])
+def test_two_builds_of_onnxruntime(gpu_machine, monkeypatch, absent) -> None:
+    def version(name: str) -> str:
+        if name == absent:
+            raise PackageNotFoundError(name)
+        return "1.31.0"
+
+    monkeypatch.setattr(doctor, "version", version)
+    found = gpu_machine(driver=False)
+    assert len(found) == (absent is None)
+    if found:
+        assert found[0].startswith("onnxruntime and onnxruntime-gpu are installed over each other: pip uninstall -y ")
+        assert "pip install 'mrs-trt[onnxruntime-gpu]'" in found[0]
 
 
 def test_a_system_that_tells_nothing(run, monkeypatch) -> None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import zipfile
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from mrs import Schedule, Solver, tableau
+from mrs.commands import inspect
 from mrs.commands.inspect import rows, summary
+from mrs.runtime import plan as module
+from mrs.runtime.errors import PlanError
 from mrs.runtime.plan import read_plan
 
 
@@ -238,14 +245,59 @@ def test_inputs_that_are_no_plans(refuse, picture, tmp_path) -> None:
         (lambda manifest: manifest.pop("selection"), "selection"),
         (lambda manifest: manifest["solver"].pop("spacing"), "spacing"),
         (lambda manifest: manifest.update(checkpoint="rain"), "changed.mrsplan"),
+        (lambda manifest: manifest["selection"].update(chosen=99), "list index"),
+        (lambda manifest: manifest["selection"].update(chosen=-1), "selection.chosen is -1"),
+        (lambda manifest: manifest["selection"].update(chosen=True), "selection.chosen is True"),
+        (lambda manifest: manifest["selection"]["candidates"][0].update(latency_ms=10**400), "too large"),
+        (lambda manifest: manifest.update(latency={"max_ms": 1.0, "evaluations": []}), "list index"),
     ],
-    ids=["missing", "missing deeper", "wrong kind"],
+    ids=[
+        "missing",
+        "missing deeper",
+        "wrong kind",
+        "chosen",
+        "counted from behind",
+        "truth",
+        "a huge number",
+        "no fit",
+    ],
 )
 def test_a_plan_that_does_not_describe_itself(refuse, run, changed, change, says) -> None:
     """Restoring does not ask for these fields, so that such a plan is sound otherwise."""
     path = changed(change)
     refuse("inspect", path, says=("does not describe itself", says, "use --json"))
     assert run("inspect", path, "--json").code == 0
+
+
+def places(value: Any, *place: Any) -> Iterator[tuple[Any, ...]]:
+    """Where each value of a manifest stands."""
+    if place:
+        yield place
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from places(value[key], *place, key)
+
+
+def test_any_value_of_a_manifest_is_described_or_refused(plan, monkeypatch, capsys) -> None:
+    sound = read_plan(plan).manifest
+    sound["latency"] = {
+        "max_ms": 50.0,
+        "evaluations": [{"steps": 4, "latency_ms": 40.0, "quality_db": 27.25, "of_truth": True}],
+    }
+    found = list(places(sound))
+    assert len(found) > 100
+    options = argparse.Namespace(plan=plan, json=False)
+    described = 0
+    for *outer, last in found:
+        for value in (None, [], {}, "text", -1, 99, 10**400, True, float("nan"), [[1]], {"a": None}):
+            manifest = inner = json.loads(json.dumps(sound))
+            for key in outer:
+                inner = inner[key]
+            inner[last] = value
+            monkeypatch.setattr(module, "read_plan", lambda _, manifest=manifest: SimpleNamespace(manifest=manifest))
+            with suppress(PlanError):
+                described += inspect.run(options) == 0
+    capsys.readouterr()
+    assert described > len(found)
 
 
 def test_the_evaluations_that_fit_are_shown(run, changed) -> None:

@@ -21,9 +21,11 @@ from PIL import Image, ImageCms
 
 import mrs
 from mrs.commands import hands
+from mrs.runtime import backends
 from mrs.runtime.errors import BackendError
 from mrs.runtime.pictures import read_picture, write_picture
 from mrs.runtime.session import Restorer
+from tests.runtime.picture_files import tiff
 
 # Far longer than any of this takes: only a test that fails waits for it.
 LONG = 20.0
@@ -103,9 +105,19 @@ def test_options_reach_the_restorer(run, plan, picture, out, monkeypatch) -> Non
     real = session.Restorer
     monkeypatch.setattr(session, "Restorer", lambda plan, **options: asked.append(options) or real(plan, **options))
     flags = ["--backend", "onnxruntime", "--precision", "fp32", "--threads", 1, "--memory", 64, "--no-graphs"]
+    flags += ["--no-engine", "--no-cache"]
     assert run("restore", plan, picture, "-o", out, *flags).code == 0
-    expected = {"backend": "onnxruntime", "precision": "fp32", "threads": 1, "memory": 64 << 20, "graphs": False}
+    choice = session.Choice(backends.get("onnxruntime"), "fp32", settled=True)
+    expected = {"choice": choice, "threads": 1, "memory": 64 << 20, "graphs": False, "engine": False, "cache": False}
     assert asked == [expected | {"workers": 1, "device": None}]
+
+
+@pytest.mark.parametrize("flags", [[], ["--no-engine"], ["--no-cache"]], ids=str)
+def test_without_flags_engines_and_the_cache_are_used(run, plan, picture, out, loaded, flags: list[str]) -> None:
+    assert run("restore", plan, picture, "-o", out, *flags).code == 0
+    (restorer,) = loaded
+    assert restorer._networks._engine == ("--no-engine" not in flags)
+    assert (restorer._networks._cache is not None) == ("--no-cache" not in flags)
 
 
 def test_a_precision_that_the_backend_does_not_run(run, plan, picture, out) -> None:
@@ -153,7 +165,7 @@ def test_what_a_picture_carries_is_kept(run, plan, tmp_path, photo) -> None:
 def test_a_folder_keeps_its_tree(run, plan, pictures, tmp_path) -> None:
     result = run("restore", plan, pictures, "-o", tmp_path / "new" / "out")
     assert (result.code, result.out) == (0, "")
-    assert result.err.startswith("restored 3 of 3 pictures in ")
+    assert "\nrestored 3 of 3 pictures in " in result.err
     written = {str(path.relative_to(tmp_path / "new" / "out")) for path in (tmp_path / "new").rglob("*.*")}
     assert written == {"a.png", "b.jpg", "deep/er/c.webp"}
 
@@ -167,7 +179,7 @@ def test_files_and_folders_together(run, plan, pictures, picture, tmp_path) -> N
 def test_results_inside_the_input_are_not_inputs(run, plan, pictures) -> None:
     for _ in range(2):
         result = run("restore", plan, pictures, "-o", pictures / "out", "--overwrite")
-        assert result.err.startswith("restored 3 of 3 pictures")
+        assert "\nrestored 3 of 3 pictures in " in result.err
 
 
 def test_one_bad_picture_does_not_stop_the_rest(run, plan, pictures, tmp_path) -> None:
@@ -176,7 +188,7 @@ def test_one_bad_picture_does_not_stop_the_rest(run, plan, pictures, tmp_path) -
     (pictures / "lone" / "cut.png").write_bytes((pictures / "a.png").read_bytes()[:200])
     result = run("restore", plan, pictures, "-o", tmp_path / "out")
     assert (result.code, result.out) == (1, "")
-    first, second, summary = result.err.splitlines()
+    first, second, _, summary = result.err.splitlines()
     assert first.startswith(f"failed: {pictures / 'aa.png'}: ")
     assert "is not a PNG, JPEG" in first
     assert second.startswith(f"failed: {pictures / 'lone' / 'cut.png'}: ")
@@ -184,6 +196,62 @@ def test_one_bad_picture_does_not_stop_the_rest(run, plan, pictures, tmp_path) -
     assert ", 2 failed -> " in summary
     # Nothing of those that failed, not even their folders.
     assert {path.name for path in (tmp_path / "out").rglob("*")} == {"a.png", "b.jpg", "deep", "er", "c.webp"}
+
+
+def test_pictures_are_told_by_content_and_what_is_skipped_is_named(run, plan, pictures, tmp_path) -> None:
+    (pictures / "b.jpg").rename(pictures / "b.jfif")
+    (pictures / "a.png").rename(pictures / "photo")
+    (pictures / "gone").symlink_to("nowhere")
+    (pictures / "there").symlink_to("deep")
+    result = run("restore", plan, pictures, "-o", tmp_path / "out")
+    assert result.code == 0
+    skipped, summary = result.err.splitlines()
+    assert summary.startswith("restored 3 of 3 pictures in ")
+    assert skipped == "skipped 3: link to nothing (gone), another format (notes.txt), link to a folder (there)"
+    written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")}
+    assert written == {"photo.png", "b.jfif", "deep/er/c.webp"}
+    with Image.open(tmp_path / "out" / "b.jfif") as image:
+        assert image.format == "JPEG"
+    assert run("restore", plan, pictures, "-o", tmp_path / "again", "-q").err == ""
+
+
+def test_an_unreadable_folder_fails_alone(run, plan, pictures, tmp_path, monkeypatch) -> None:
+    (pictures / "lost+found").mkdir()
+    real = os.scandir
+
+    def scandir(path):
+        if Path(path).name == "lost+found":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    result = run("restore", plan, pictures, "-o", tmp_path / "out")
+    assert result.code == 1
+    first, _, summary = result.err.splitlines()
+    assert first.startswith(f"failed: {pictures / 'lost+found'}: cannot read ")
+    assert "Permission denied; hint: " in first
+    assert summary.startswith("restored 3 of 3 pictures in ")
+    assert ", 0 failed, 1 unreadable -> " in summary
+
+
+def test_what_is_odd_in_metadata_is_no_line_of_its_own(run, plan, tmp_path, out) -> None:
+    tags = {256: (16,), 257: (16,), 258: (8,), 259: (1,), 262: (1,), 277: (1, 1), 278: (16,)}
+    (tmp_path / "odd.tif").write_bytes(tiff(tags, bytes(256)))
+    with pytest.warns(UserWarning, match="tag 277 had too many entries"):
+        read_picture(tmp_path / "odd.tif")
+    result = run("restore", plan, tmp_path / "odd.tif", "-o", out)
+    assert result.code == 0
+    assert result.err.count("\n") == 1
+
+
+def test_limits_of_pictures(run, plan, picture, out, refuse_restore) -> None:
+    with Image.open(picture) as image:
+        size = image.width * image.height
+    refuse_restore("--max-pixels", size - 1, says=(f"= {size} pixels, the limit is {size - 1}", f"--max-pixels {size}"))
+    assert run("restore", plan, picture, "-o", out, "--max-pixels", size).code == 0
+    wide = out.with_name("wide.png")
+    Image.new("RGB", (1024, 512)).save(wide)
+    refuse_restore("--max-picture-memory", 1, inputs=(wide,), output=out.with_name("other.png"), says="takes 4 MiB")
 
 
 def test_what_exists_is_neither_replaced_nor_in_the_way(run, plan, pictures, tmp_path) -> None:
@@ -309,10 +377,10 @@ def test_a_picture_is_read_while_another_is_restored(run, plan, pictures, tmp_pa
         assert image.shape[0] != 20 or later.wait(LONG)
         return real(self, image, *arguments, **options)
 
-    def read(path):
+    def read(path, *limits):
         if path.name == "b.jpg":
             later.set()
-        return read_picture(path)
+        return read_picture(path, *limits)
 
     monkeypatch.setattr(Restorer, "restore", restore)
     monkeypatch.setattr("mrs.runtime.pictures.read_picture", read)
@@ -438,7 +506,7 @@ def test_inputs_that_are_no_pictures(refuse_restore, plan, picture, tmp_path) ->
     refuse_restore(inputs=["n" * 300], says="File name too long")
     (tmp_path / "empty" / "deep").mkdir(parents=True)
     (tmp_path / "empty" / "notes.txt").write_text("nothing")
-    refuse_restore(inputs=[tmp_path / "empty"], output=tmp_path / "out", says=("empty holds no pictures", ".png"))
+    refuse_restore(inputs=[tmp_path / "empty"], output=tmp_path / "out", says=("empty holds no pictures", "PNG"))
 
 
 def test_two_pictures_of_one_name(refuse_restore, pictures, photo, tmp_path) -> None:

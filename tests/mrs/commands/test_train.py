@@ -84,7 +84,7 @@ def test_a_finished_run_can_be_resumed_and_replaced(run, refuse, pictures, out) 
 
 
 def test_the_defaults_are_the_recipes_own(recipe) -> None:
-    assert recipe() == (Recipe(), {"resume": False, "device": "cpu"})
+    assert recipe() == (Recipe(), {"resume": False, "overwrite": False, "device": "cpu"})
 
 
 def test_flags_reach_the_recipe(recipe) -> None:
@@ -98,7 +98,7 @@ def test_flags_reach_the_recipe(recipe) -> None:
         schedule=mrs.Schedule("linear", 30.0, 0.01, 40, "mr-sampler"),
         iterations=7, batch=3, patch=16, learning_rate=0.001, ema=0.9, bf16=False, compile=True, seed=5,
     )  # fmt: skip
-    assert options == {"resume": True, "device": "cuda"}
+    assert options == {"resume": True, "overwrite": True, "device": "cuda"}
 
 
 # What is refused
@@ -120,6 +120,10 @@ def refuse_train(refuse, pictures, out):
         (["--enc", "1;1"], "'1;1' is not a list of numbers such as 1,1,1,4"),
         (["--width", "3"], "width 3 is not an even number of at least 4"),
         (["--width", "0"], "'0' is not a whole number of at least 1"),
+        (["--width", "999999998"], ("a network of width 999999998 with", "GiB of memory", "use a smaller width")),
+        (["--batch", "999999999"], ("at batch 999999999 of 8 needs", "GiB of memory")),
+        (["--mid", "1000"], ("up to 1000 blocks each is too large", "at most 9 levels and 999 blocks")),
+        (["--enc", ",".join("1" * 10), "--dec", ",".join("1" * 10)], "a network of 10 levels"),
         (["--patch", "10"], ("patch 10 is not a multiple of 4", "halves it once per level")),
         (["--patch", "40"], "no picture of at least 40x40 pixels"),
         (["--degradation", "frogs"], ("degradation 'frogs' is unknown", "rain")),
@@ -129,7 +133,7 @@ def refuse_train(refuse, pictures, out):
         (["--ema", "1"], "ema 1.0 is outside [0, 1)"),
         (["--seed", "-1"], "'-1' is not a whole number from 0"),
         (["--device", "tpu9"], ("device 'tpu9' is not there", "use cpu")),
-        (["--max-sigma", "-1"], "max_sigma -1.0 is outside (0, 255]"),
+        (["--max-sigma", "-1"], "max_sigma -1.0 is outside [1, 255]"),
         (["--resume"], ("no state to resume from", "without --resume")),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -171,7 +175,7 @@ def test_a_full_disk(run, pictures, out) -> None:
     assert result.code == 2
     progress, error = result.err.splitlines()
     assert progress.startswith("2/2 ")
-    assert error.startswith(f"error: cannot write {out}: No space left on device")
+    assert error.startswith(f"error: cannot write {out}.state: No space left on device")
     assert list(out.parent.glob("*out*")) == []
 
 

@@ -339,7 +339,7 @@ def restored_by_cpu(tiny, pictures: np.ndarray[Any, Any], seed: int) -> np.ndarr
     from mrs.runtime.chain import Chain
 
     network = compiled_for_cpu(tiny.graph, tiny.modulation)
-    chain = Chain(network, tiny.table.rows, tiny.table.start, "none", (2, 3, 16, 24), 1)
+    chain = Chain(network, tiny.table.rows, tiny.table.start, "none", 1)
     return chain.restore_into(pictures, np.empty_like(pictures), seed)
 
 

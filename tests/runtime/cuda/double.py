@@ -332,7 +332,15 @@ class Double:
             raise self._dead
 
 
-class _InTurn(TorchDispatchMode):
+class _Plain(TorchDispatchMode):
+    """A mode without torch's wrapper against its own compiler: nothing is compiled here, and it loads all of that."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+class _InTurn(_Plain):
     """Lets torch's operations, which happen at once, come after what their stream was given."""
 
     def __init__(self, device: Double) -> None:
@@ -345,7 +353,7 @@ class _InTurn(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(_Plain):
     """Records torch's operations during a capture, whose results lie in memory of the graph's own."""
 
     def __init__(self, device: Double, graph: Graph) -> None:

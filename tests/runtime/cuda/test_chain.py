@@ -16,7 +16,7 @@ def by_cpu(fake_network: Any, table: Any, pictures: Any, clamp: str = "none", se
     """The same restore on a CPU, of a network that is padded alike."""
     count, height, width, channels = pictures.shape
     padded = (count, 2 * channels, -(-height // 4) * 4, -(-width // 4) * 4)
-    chain = Chain(fake_network(padded), table.rows, table.start, clamp, (count, channels, height, width), 1)
+    chain = Chain(fake_network(padded), table.rows, table.start, clamp, 1)
     return chain.restore_into(pictures, None, seed, origin)
 
 

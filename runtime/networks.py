@@ -1,0 +1,151 @@
+"""Where compiled networks come from: the plan's engines, what this machine compiled before, or the plan's graph."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from mrs.runtime import machine
+from mrs.runtime.backends import Backend, Network, engine_options, mixed
+from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError
+from mrs.runtime.network_cache import key_of
+from mrs.runtime.plan import Plan
+
+if TYPE_CHECKING:
+    from mrs.runtime.backends.protocol import Shape
+    from mrs.runtime.network_cache import NetworkCache
+
+log = logging.getLogger("mrs")
+
+# Variables that change what OpenVINO compiles.
+ENVIRONMENT = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+
+
+class Networks:
+    """Compiled networks of a plan on one backend, for workers that may ask at the same time.
+
+    Args:
+        plan: what to restore with.
+        backend, precision: what to run it on.
+        threads: most threads of a network on a CPU.
+        settled: whether this precision was asked for by name; otherwise float32 takes its place where it turns out
+            that it cannot be compiled.
+        engine: whether engines of the plan, which are native code, are used.
+        cache: what this machine compiled before; None to compile anew.
+
+    Attributes:
+        precision: in use.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        backend: Backend,
+        precision: str,
+        threads: int,
+        *,
+        settled: bool = False,
+        engine: bool = True,
+        cache: NetworkCache | None = None,
+    ) -> None:
+        self.plan, self.backend, self.precision, self.threads = plan, backend, precision, threads
+        self._settled, self._engine, self._cache = settled, engine, cache
+        self._options = engine_options.EngineOptions.from_dict(plan.manifest.get("engine_options", {}))
+        self._digests: dict[str, str] = {}
+
+    def make(self, shape: Shape) -> Network:
+        """A network for one shape of `packed`, (N, 2C, H, W).
+
+        Raises:
+            BackendError: where it cannot be made.
+        """
+        precision = self.precision
+        try:
+            return self._at(precision, shape)
+        except (DeviceError, DeviceMemoryError):
+            raise
+        except BackendError as error:
+            if precision == "fp32" or self._settled:
+                raise
+            # Without what its traceback holds.
+            refused = error.with_traceback(None)
+        try:
+            network = self._at("fp32", shape)
+        except (DeviceError, DeviceMemoryError):
+            raise
+        except BackendError:
+            # Then it is no fault of the precision.
+            raise refused from None
+        if self.precision == precision:
+            self.precision = "fp32"
+            log.warning("%s cannot run %s here, using fp32: %s", self.backend.name, precision, refused.message)
+        return network
+
+    def _at(self, precision: str, shape: Shape) -> Network:
+        backend, arguments = self.backend, (self.plan.modulation, shape, precision, self.threads)
+        engine = self._planned(precision, shape)
+        if engine is not None:
+            try:
+                return mixed.restore_network(backend, engine, *arguments)
+            except DeviceMemoryError:
+                raise
+            except BackendError as error:
+                log.warning("the plan's engine does not load, compiling from its graph: %s", error)
+        graph = self.plan.graph_for(precision)
+        if self._cache is None:
+            return self._compiled(graph, precision, shape)
+        key = self._key(graph, precision, shape)
+        kept = self._cache.read(key)
+        if kept is not None:
+            try:
+                return mixed.restore_network(backend, kept, *arguments)
+            except DeviceMemoryError:
+                raise
+            except BackendError as error:
+                log.info("a network that was kept does not load, compiling it anew: %s", error)
+                self._cache.remove(key)
+        network = self._compiled(graph, precision, shape)
+        # An engine without a form that can be kept is none the worse.
+        with suppress(RuntimeError):
+            made = network.export()
+            if made is not None:
+                self._cache.write(key, made)
+        return network
+
+    def _compiled(self, graph: bytes, precision: str, shape: Shape) -> Network:
+        with engine_options.building(self._options):
+            return mixed.compile_network(self.backend, graph, self.plan.modulation, shape, precision, self.threads)
+
+    def _planned(self, precision: str, shape: Shape) -> bytes | None:
+        """The plan's engine that was compiled for this shape on such a machine."""
+        manifest, backend, size = self.plan.manifest, self.backend, (shape[0], *shape[2:])
+        if not self._engine or (manifest["backend"], manifest["precision"]) != (backend.name, precision):
+            return None
+        if not machine.serves(manifest["fingerprint"], self._here()):
+            return None
+        engines = self.plan.engines
+        if size in engines:
+            return engines[size]
+        best: tuple[int, int, int] = tuple(manifest["shape"])
+        return engines.get(best) if self._options.covers(size) and self._options.covers(best) else None
+
+    def _here(self) -> dict[str, str]:
+        return machine.fingerprint(self.backend.name, self.backend.version(), self.backend.device)
+
+    def _key(self, graph: bytes, precision: str, shape: Shape) -> str:
+        if precision not in self._digests:
+            self._digests[precision] = hashlib.sha256(graph).hexdigest()
+        return key_of(
+            graph=self._digests[precision],
+            modulation=self.plan.modulation.shape[1],
+            shape=shape,
+            precision=precision,
+            threads=self.threads,
+            processors=machine.threads(),
+            machine=self._here(),
+            options=self._options.to_dict(),
+            environment={name: os.environ.get(name, "") for name in ENVIRONMENT},
+        )

@@ -1,0 +1,47 @@
+"""Refuse a plan's network that is none of ours, without loading the onnx package.
+
+Engines are native code and trust an ONNX file: it may name other files, hide subgraphs, read out of bounds, divide by
+zero, run in a circle, take hours to compile. Here passes what `mrs.export` emits and nothing else: these fields
+(wire.py, model.py), these operators on shapes that fit (operators.py), in this order, from these inputs (graph.py).
+"""
+
+from __future__ import annotations
+
+from mrs.runtime.errors import PlanError
+from mrs.runtime.onnx_guard.graph import Network, walk
+from mrs.runtime.onnx_guard.model import FLOAT8, FLOAT32, INT8, INT64, read_model
+
+IR_VERSION = 9
+# Opset and types of weights, of a network as it is built and of one that is quantised.
+KINDS = {
+    "fp32": (18, frozenset({FLOAT32, INT64})),
+    "int8": (19, frozenset({FLOAT32, INT64, INT8})),
+    "fp8": (19, frozenset({FLOAT32, INT64, FLOAT8})),
+}
+
+
+def check_network(content: bytes, name: str, kind: str = "fp32") -> Network:
+    """Judge a serialised model.
+
+    Args:
+        content: the model.
+        name: of its file, for errors.
+        kind: `fp32`, or `int8` or `fp8` for a network that is quantised for it.
+
+    Raises:
+        PlanError: where it is not readable, or holds anything that a network of ours does not.
+    """
+    opset, types = KINDS[kind]
+    try:
+        model = read_model(content)
+        if (model.ir_version, model.opset) != (IR_VERSION, opset):
+            raise ValueError(f"ONNX {model.ir_version} with operators {model.opset}")
+        return walk(content, model, types)
+    except ValueError as error:
+        # It quotes the file, which may hold lists without an end.
+        raise PlanError(
+            f"{name}: its network is none of this program's: {error!s:.200}", hint="build it again"
+        ) from None
+
+
+__all__ = ["Network", "check_network"]

@@ -1,0 +1,127 @@
+"""A model's nodes in their order, on its inputs and weights: each reads what is there, and nothing is left over."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import NamedTuple
+
+from mrs.runtime.onnx_guard.model import FLOAT32, INT64, Model, Port, whole_numbers
+from mrs.runtime.onnx_guard.operators import ELEMENTWISE, QUANTISING, Value, outputs_of
+
+# Sides that a graph leaves open, as numbers that no weight's side can be; they may be halved forty times.
+BATCH, HEIGHT, WIDTH = (prime << 40 for prime in (1_000_003, 1_000_033, 1_000_037))
+OPEN = {"batch": BATCH, "height": HEIGHT, "width": WIDTH}
+# The time that OpenVINO takes to compile grows with the third power of the elementwise operations in a row: a thousand
+# take a minute. Of ours there are at most so many, and so many read one value.
+RUN, READERS = 9, 3
+# It grows with the square of all operations, too. This is a network of a hundred blocks; those that quantise, which no
+# CPU compiles, are not counted.
+NODES = 4096
+
+
+class Network(NamedTuple):
+    """What a plan's network says of itself.
+
+    Attributes:
+        channels: of pictures.
+        modulation: length of the vector that depends on time.
+        multiple: of the sides that it takes.
+        bytes_per_pixel: of its largest value.
+    """
+
+    channels: int
+    modulation: int
+    multiple: int
+    bytes_per_pixel: int
+
+
+def walk(content: bytes, model: Model, types: frozenset[int]) -> Network:
+    """Follow every value from where it is made to where it is read.
+
+    Args:
+        content: the model's bytes.
+        model: what was read of them.
+        types: that weights may have.
+
+    Raises:
+        ValueError: for a graph that is none of ours.
+    """
+    values = _given(content, model, types)
+    computed = sum(node.operator not in QUANTISING for node in model.nodes)
+    if computed > NODES:
+        raise ValueError(f"{computed} operations, more than {NODES}")
+    read: set[str] = {"output"}
+    readers: Counter[str] = Counter()
+    runs: Counter[str] = Counter()
+    convolved: set[str] = set()
+    for node in model.nodes:
+        place = f"{node.operator} {', '.join(node.outputs[:1])}"
+        # What is not made yet is not there: so there are no circles.
+        unknown = [name for name in node.inputs if name not in values]
+        again = [name for name in node.outputs if name in values] or len(set(node.outputs)) < len(node.outputs)
+        if unknown or again:
+            raise ValueError(f"{place} reads what is not there" if unknown else f"{place} is made twice")
+        try:
+            made = outputs_of(node, [values[name] for name in node.inputs])
+        except ValueError as error:
+            raise ValueError(f"{place} with {error}") from None
+        values.update(zip(node.outputs, made, strict=True))
+        read.update(node.inputs)
+        if node.operator == "Conv":
+            convolved.update(node.outputs)
+        elif node.operator in ELEMENTWISE:
+            readers.update(name for name in node.inputs if not values[name].fixed)
+            # What adds a convolution's output is done with that one, and begins a new row.
+            if convolved.isdisjoint(node.inputs):
+                runs[node.outputs[0]] = 1 + max(runs[name] for name in node.inputs)
+    idle = values.keys() ^ read
+    if idle:
+        raise ValueError(f"{min(idle)} is not {'read' if min(idle) in values else 'made'}")
+    if max(runs.values(), default=0) > RUN or max(readers.values(), default=0) > READERS:
+        raise ValueError(f"more than {RUN} elementwise operations in a row, or {READERS} of one value")
+    return _network(model, values)
+
+
+def _given(content: bytes, model: Model, types: frozenset[int]) -> dict[str, Value]:
+    """The inputs, which are two, and the weights."""
+    values = {}
+    for name, tensor in model.weights.items():
+        if tensor.type not in types:
+            raise ValueError(f"weight {name} of type {tensor.type}")
+        numbers = whole_numbers(content, tensor) if tensor.type == INT64 else ()
+        values[name] = Value(tensor.type, tensor.dims, True, numbers)
+    # One more, which nobody sets, would be read as it lies in memory.
+    if [port.name for port in model.inputs] != ["packed", "modulation"]:
+        raise ValueError(f"inputs {', '.join(port.name for port in model.inputs[:4])}")
+    packed, modulation = map(_sides, model.inputs)
+    if packed != (BATCH, packed[1] // 2 * 2, HEIGHT, WIDTH) or modulation != (1, modulation[1], 1, 1):
+        raise ValueError("inputs with other sides")
+    for name, sides in (("packed", packed), ("modulation", modulation)):
+        if name in values:
+            raise ValueError(f"a weight for the input {name}")
+        values[name] = Value(FLOAT32, sides)
+    return values
+
+
+def _sides(port: Port) -> tuple[int, ...]:
+    """The sides of an input or output: those of a picture are open, the others numbers."""
+    known = [side in OPEN if isinstance(side, str) else 0 < side < 1 << 31 for side in port.sides]
+    if port.type != FLOAT32 or known != [True] * 4:
+        raise ValueError(f"{port.name} of type {port.type} with sides {', '.join(map(str, port.sides[:5]))}")
+    return tuple(OPEN[side] if isinstance(side, str) else side for side in port.sides)
+
+
+def _network(model: Model, values: dict[str, Value]) -> Network:
+    packed, modulation = values["packed"].sides, values["modulation"].sides
+    wanted = (BATCH, packed[1] // 2, HEIGHT, WIDTH)
+    if model.output.name != "output" or {_sides(model.output), values["output"].sides} != {wanted}:
+        raise ValueError("another output")
+    pictures = [value.sides for value in values.values() if not value.fixed and value.sides[0] == BATCH]
+    halved = (values[node.outputs[0]].sides[2] for node in model.nodes if node.operator == "Conv")
+    return Network(
+        packed[1] // 2,
+        modulation[1],
+        HEIGHT // min((side for side in halved if side > 1), default=HEIGHT),
+        max(4 * math.prod(sides) // (BATCH * HEIGHT * WIDTH) for sides in pictures),
+    )

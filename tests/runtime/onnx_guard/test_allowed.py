@@ -1,0 +1,175 @@
+"""What the program writes is taken, in every shape, and nothing is allowed that none of it needs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from mrs.export import graph
+from mrs.export.graph import GATES, NORMS, SCALES, TIMES, GraphShape, build_graph
+from mrs.export.nafnet import NORM_EPS, Architecture, ConditionalNAFNet
+from mrs.export.quantisation import quantised
+from mrs.runtime import onnx_guard
+from mrs.runtime.errors import InputError, PlanError
+from mrs.runtime.onnx_guard import Network, check_network, model, operators
+from mrs.runtime.onnx_guard import graph as walked
+from tests.export.modelopt_double import install
+
+SHAPES = [GraphShape(*fields) for fields in product(NORMS, GATES, SCALES, TIMES)]
+# Those that need the most come first: an entry that is missed is then soon found to be.
+FIRST = [
+    GraphShape("layernorm", "split", "apart", "inside"),
+    GraphShape("length", "weights"),
+    GraphShape("raw", "weights"),
+]
+
+
+def weights(width: int) -> tuple[dict[str, Any], Architecture]:
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = ConditionalNAFNet(Architecture(width, (1, 1), 1, (1, 1)))
+    return {key: value.numpy() for key, value in net.state_dict().items()}, net.arch
+
+
+@pytest.fixture(scope="module")
+def written() -> dict[tuple[str, str], bytes]:
+    """Every graph that a plan may hold, by its shape and the precision that it is quantised for."""
+    state, arch = weights(4)
+    found = {(str(shape), "fp32"): build_graph(state, arch, shape=shape).SerializeToString() for shape in SHAPES}
+    # Narrower convolutions are not quantised.
+    state, arch = weights(32)
+    random = np.random.default_rng(0)
+    for gate, precision in (("split", "int8"), ("weights", "fp8")):
+        plain = build_graph(state, arch, shape=GraphShape("layernorm", gate))
+        sides = [(1, 6, 8, 8), (1, plain.graph.input[1].type.tensor_type.shape.dim[1].dim_value, 1, 1)]
+        feed = {
+            name: random.random(size, np.float32) for name, size in zip(("packed", "modulation"), sides, strict=True)
+        }
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            install(monkeypatch)
+            monkeypatch.setattr(logging.root, "disabled", True)
+            made = quantised(plain.SerializeToString(), precision, [feed])
+        found[f"layernorm-{gate}", precision] = made
+    return dict(sorted(found.items(), key=lambda item: "fp32" in item[0] and item[0][0] not in map(str, FIRST)))
+
+
+def refused(written: dict[tuple[str, str], bytes]) -> bool:
+    """Whether any of them is."""
+    for (_, kind), content in written.items():
+        try:
+            check_network(content, "plan", kind)
+        except PlanError:
+            return True
+    return False
+
+
+def test_every_graph_of_ours_passes(written: dict[tuple[str, str], bytes]) -> None:
+    assert len(written) == len(SHAPES) + 2
+    for (name, kind), content in written.items():
+        made = onnx.load_from_string(content)
+        length = made.graph.input[1].type.tensor_type.shape.dim[1].dim_value
+        width = 4 if kind == "fp32" else 32
+        # The widest value at full size is a convolution's output before it is cut in two.
+        largest = 4 * width * (2 if "split" in name else 1)
+        wanted = Network(channels=3, modulation=length, multiple=4, bytes_per_pixel=max(largest, 24))
+        assert check_network(content, "plan", kind) == wanted, name
+
+
+def test_a_quantised_graph_is_for_its_own_precision(written: dict[tuple[str, str], bytes]) -> None:
+    for (_, kind), content in written.items():
+        for other in {"fp32", "int8", "fp8"} - {kind}:
+            with pytest.raises(PlanError, match=r"none of this program's: (ONNX 9 with operators|weight .* of type)"):
+                check_network(content, "plan", other)
+
+
+def test_the_norms_constant_is_the_networks() -> None:
+    assert operators.ATTRIBUTES["LayerNormalization"]["epsilon"] == (float(np.float32(NORM_EPS)),)
+    assert (onnx_guard.IR_VERSION, onnx_guard.KINDS["fp32"][0]) == (graph.IR_VERSION, graph.OPSET)
+
+
+def without(allowed: dict[Any, Any]) -> Iterator[tuple[str, dict[Any, Any]]]:
+    """The mapping less each of its entries."""
+    for key in allowed:
+        yield str(key), {other: value for other, value in allowed.items() if other != key}
+
+
+def shrunk() -> Iterator[tuple[str, Callable[[pytest.MonkeyPatch], None]]]:
+    """Everything that is allowed, taken away bit by bit."""
+
+    def setting(owner: Any, name: str, value: Any) -> Callable[[pytest.MonkeyPatch], None]:
+        return lambda monkeypatch: monkeypatch.setattr(owner, name, value)
+
+    for operator, attributes in operators.ATTRIBUTES.items():
+        others = {key: value for key, value in operators.ATTRIBUTES.items() if key != operator}
+        yield operator, setting(operators, "ATTRIBUTES", others)
+        for name, left in without(attributes):
+            yield f"{operator} {name}", setting(operators, "ATTRIBUTES", {**others, operator: left})
+        for name, values in attributes.items():
+            for value in values:
+                left = {**attributes, name: tuple(other for other in values if other != value)}
+                yield f"{operator} {name} {value}", setting(operators, "ATTRIBUTES", {**others, operator: left})
+        least, most, rule = operators.RULES[operator]
+        for bounds in {(least + 1, most), (least, most - 1)}:
+            yield (
+                f"{operator} inputs {bounds}",
+                setting(operators, "RULES", {**operators.RULES, operator: (*bounds, rule)}),
+            )
+    for geometry in operators.GEOMETRIES:
+        left = tuple(other for other in operators.GEOMETRIES if other != geometry)
+        yield f"geometry {geometry}", setting(operators, "GEOMETRIES", left)
+    for name in (
+        "MODEL",
+        "OPSET",
+        "GRAPH",
+        "NODE",
+        "ATTRIBUTE",
+        "TENSOR",
+        "VALUE",
+        "TYPE",
+        "TENSOR_TYPE",
+        "SHAPE",
+        "DIM",
+    ):
+        for tag, field in getattr(model, name).items():
+            # The reader asks for the field, but no file has it under this tag.
+            left = {**getattr(model, name), 1 << 40: field}
+            del left[tag]
+            yield f"{name} {field.name}", setting(model, name, left)
+    for name in ("ITEM_BYTES", "ATTRIBUTE_TYPES"):
+        for key, left in without(getattr(model, name)):
+            yield f"{name} {key}", setting(model, name, left)
+    for kind, (opset, types) in onnx_guard.KINDS.items():
+        for one in types:
+            kinds = {**onnx_guard.KINDS, kind: (opset, types - {one})}
+            yield f"{kind} type {one}", setting(onnx_guard, "KINDS", kinds)
+    for name in ("RUN", "READERS"):
+        yield name, setting(walked, name, getattr(walked, name) - 1)
+    yield "RANK", setting(model, "RANK", 3)
+
+
+@pytest.mark.parametrize("change", [pytest.param(change, id=name) for name, change in shrunk()])
+def test_nothing_is_allowed_that_no_graph_needs(
+    written: dict[tuple[str, str], bytes], monkeypatch: pytest.MonkeyPatch, change: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    change(monkeypatch)
+    assert refused(written)
+
+
+def test_a_network_of_more_blocks_than_are_read_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    state, arch = weights(4)
+    made = build_graph(state, arch)
+    nodes = len(made.graph.node)
+    for module in (graph, walked):
+        monkeypatch.setattr(module, "NODES", nodes - 1)
+    with pytest.raises(InputError, match=f"the network has {nodes} operations, more than {nodes - 1}"):
+        build_graph(state, arch)
+    with pytest.raises(PlanError, match=f"{nodes} operations, more than {nodes - 1}"):
+        check_network(made.SerializeToString(), "plan")
