@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,11 +138,10 @@ def run_parts(
         say(f"--- {part.name}: at most {seconds:.0f} s" + (f", {part.at_once} at a time" if part.at_once > 1 else ""))
         if len(jobs) < len(part.jobs):
             say(f"measured before: {len(part.jobs) - len(jobs)} of {len(part.jobs)}")
-        for ended in run(jobs, begin + seconds, part.at_once, start, clock):
-            if ended.job.work == "tests":
-                wrong += _tested(ended, kept, say)
-            else:
-                wrong += _worked(ended, say)
+        # Closed at once, with all that runs, where something fails here.
+        with closing(run(jobs, begin + seconds, part.at_once, start, clock)) as several:
+            for ended in several:
+                wrong += _tested(ended, kept, say) if ended.job.work == "tests" else _worked(ended, say)
     return wrong
 
 

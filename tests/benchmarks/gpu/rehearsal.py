@@ -83,11 +83,13 @@ def main() -> None:
     torch.set_num_threads(1)
     # The interpreter takes a second for each draw of noise on larger ones.
     gate.small = lambda case: case
+    # Of the smallest alone, which draws no noise twice more.
+    kernels.WARM_BYTES = 12_000
     torch.manual_seed(0)
     right = run(FIRST, COMPARED, REST)
     hasty = run(FIRST, [], REST, seconds=0.0)
     # One row is missing, and what is there must not be measured again.
-    resumed = run(FIRST, COMPARED, REST[:1], known=[row for row in right["kept"] if "threshold" not in row[1]])
+    resumed = run(FIRST, COMPARED, REST[2:], known=[row for row in right["kept"] if "audit" not in row[1]])
     finish = reference.finish
 
     def spoiled(*arguments: Any) -> None:
