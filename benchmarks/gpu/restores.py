@@ -22,6 +22,7 @@ from mrs.export.forms import first
 from mrs.export.graph import build_graph
 from mrs.export.modulation import modulation_table
 from mrs.export.nafnet import Architecture, ConditionalNAFNet
+from mrs.kernels.threads import NOTICE
 from mrs.runtime import backends, machine
 from mrs.runtime.plan import Plan
 from mrs.runtime.session import Restorer
@@ -166,7 +167,9 @@ class Bench:
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join()
+                # Without a timeout Ctrl-C just before it waits would not be seen.
+                while thread.is_alive():
+                    thread.join(NOTICE)
             seconds = time.perf_counter() - begin
         for line in wrong:
             self._wrong(line)

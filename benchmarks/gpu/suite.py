@@ -8,10 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from mrs.kernels.threads import Hands, Task
 from mrs.runtime import machine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,12 +63,19 @@ def commands(root: Path = ROOT) -> dict[str, list[str]]:
 def run(seconds: float, root: Path = ROOT, at_once: int | None = None, python: str = sys.executable) -> list[Outcome]:
     """Run all files; what has not ended after `seconds` is stopped."""
     end = time.monotonic() + seconds
-    with ThreadPoolExecutor(at_once or max(1, min(4, machine.threads() // 2))) as pool:
-        waiting = [
-            pool.submit(_run, file, [python, "-m", "pytest", *arguments], root, end)
-            for file, arguments in commands(root).items()
-        ]
-        return [outcome.result() for outcome in waiting]
+    threads = Hands(at_once or max(1, min(4, machine.threads() // 2)))
+    tasks = [
+        Task(_run, file, [python, "-m", "pytest", *arguments], root, end) for file, arguments in commands(root).items()
+    ]
+    try:
+        for task in tasks:
+            threads.give(task)
+        return [task.result() for task in tasks]
+    except BaseException:
+        # Those that run end with Ctrl-C themselves, or with the time.
+        for task in tasks:
+            task.cancel()
+        raise
 
 
 def _run(file: str, command: list[str], root: Path, end: float) -> Outcome:
