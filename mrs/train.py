@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from mrs import degradations
 from mrs.export import checkpoint
 from mrs.export.nafnet import LIVE_CHANNELS, Architecture, ConditionalNAFNet, weight_shapes
 from mrs.folders import paths_below, read_bytes
+from mrs.kernels.threads import Hands, Task, end
 from mrs.runtime import machine
 from mrs.runtime.atomic import replacing
 from mrs.runtime.errors import InputError
@@ -243,13 +243,18 @@ def _batches(
     pictures: list[NDArray[np.uint8]], recipe: Recipe, first: int
 ) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
     """(iteration, batch) from `first` on, each batch made one ahead in a thread while the last one is trained on."""
-    with ThreadPoolExecutor(1) as pool:
-        ahead: Future[tuple[NDArray[Any], ...]] = pool.submit(_batch, pictures, recipe, first)
+    thread = Hands(1)
+    ahead = Task(_batch, pictures, recipe, first)
+    try:
+        thread.give(ahead)
         for iteration in range(first, recipe.iterations):
             batch = ahead.result()
             if iteration + 1 < recipe.iterations:
-                ahead = pool.submit(_batch, pictures, recipe, iteration + 1)
+                ahead = Task(_batch, pictures, recipe, iteration + 1)
+                thread.give(ahead)
             yield iteration, batch
+    finally:
+        end([ahead])
 
 
 def _batch(pictures: list[NDArray[np.uint8]], recipe: Recipe, iteration: int) -> tuple[NDArray[Any], ...]:

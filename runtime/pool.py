@@ -143,7 +143,8 @@ class Lease(Generic[T]):
     @property
     def lives(self) -> bool:
         """Whether its block runs, or is about to."""
-        return not self._over and (self._block is None or self._block() is not None) and not self.stranded
+        block, origin = self._block, self._origin
+        return not self._over and (block is None or block() is not None) and (origin is None or origin.here)
 
     @property
     def stranded(self) -> bool:
@@ -306,12 +307,12 @@ class Pool(Generic[W]):
     def _waiting(self) -> list[Lease[Any]]:
         """The leases in line, the first one first; those that have died are removed."""
         line = self._line.copy()
-        for lease in line:
-            if not lease.lives:
-                # Another thread may have removed it.
-                with suppress(ValueError):
-                    self._line.remove(lease)
-        return [lease for lease in line if lease.lives]
+        living = [lease for lease in line if lease.lives]
+        for lease in () if len(living) == len(line) else set(line).difference(living):
+            # Another thread may have removed it.
+            with suppress(ValueError):
+                self._line.remove(lease)
+        return living
 
     def _check_room(self, lease: Lease[Any]) -> None:
         # The line first: who took a worker since then is counted with it, not as one who waits.
@@ -327,8 +328,8 @@ class Pool(Generic[W]):
             )
 
     def _check_alone(self) -> None:
-        known = [*self._line.copy(), *(slot.lease for slot in self._slots)]
-        if any(other is not None and other.mine for other in known):
+        known = self._line + [slot.lease for slot in self._slots if slot.lease is not None]
+        if any(lease.mine for lease in known):
             # With one worker it would wait for itself.
             raise InputError(
                 "a restorer was called from within its own restore",

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future, wait
 from contextlib import contextmanager
 
 from mrs.kernels.aot.binary import Binary
 from mrs.kernels.aot.cases import cases
 from mrs.kernels.aot.machine_code import MachineCode
 from mrs.kernels.aot.report import Figures, measure
+from mrs.kernels.threads import NOTICE
 
 
 def measure_all(pool: Executor, names: list[str], capability: int) -> list[Figures]:
     """Figures of the cases of these names, in their order."""
     by_name = {case.name: case for case in cases()}
     with _no_interrupt():
-        found = pool.map(_compile, names, [capability] * len(names))
-    return [Figures(by_name[name], *parts) for name, parts in zip(names, found, strict=True)]
+        found = [pool.submit(_compile, name, capability) for name in names]
+    try:
+        return [Figures(by_name[name], *_result(future)) for name, future in zip(names, found, strict=True)]
+    finally:
+        for future in found:
+            future.cancel()
+
+
+def _result(future: Future[tuple[Binary, MachineCode]]) -> tuple[Binary, MachineCode]:
+    # Without a timeout Ctrl-C just before it waits would not be seen.
+    while wait([future], NOTICE).not_done:
+        pass
+    return future.result()
 
 
 @contextmanager

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from queue import SimpleQueue
 from typing import TypeVar
 
+from mrs.kernels.threads import Bell, Hands, Task, end, wait
 from mrs.runtime.errors import MrsError
 from mrs.runtime.pool import Cancellation
 
@@ -15,8 +16,6 @@ T = TypeVar("T")
 # Of all pictures in hand together; each takes some ten bytes outside of the network, in tiles some twenty. One alone
 # may have more.
 PIXELS = 1 << 26
-# Seconds until an interrupt is noticed.
-NOTICE = 0.2
 
 
 def workers_that_fit(most: int, pixels: int, sizes: Sequence[tuple[int, int]], multiple: int, tile: int | None) -> int:
@@ -58,30 +57,26 @@ def in_order(
         for item in items:
             yield item, _outcome(lambda item=item: work(item, cancellation))  # type: ignore[misc]
         return
-    line: deque[tuple[T, Future[None]]] = deque()
-    with ThreadPoolExecutor(hands) as pool:
-        try:
-            for item in items:
-                while busy := [(other, future) for other, future in line if not future.done()]:
-                    if len(busy) < hands and cost(item) + sum(cost(other) for other, _ in busy) <= limit:
-                        break
-                    _wait_for_one([future for _, future in busy])
-                while line and line[0][1].done():
-                    first, future = line.popleft()
-                    yield first, _outcome(future.result)
-                line.append((item, pool.submit(work, item, cancellation)))
-            for item, future in line:
-                _wait_for_one([future])
-                yield item, _outcome(future.result)
-        finally:
-            cancellation.cancel()
-            pool.shutdown(cancel_futures=True)
-
-
-def _wait_for_one(futures: Sequence[Future[None]]) -> None:
-    # Without a timeout an interrupt just before a lock is taken, or on Windows any, is noticed when the work ends.
-    while not wait(futures, timeout=NOTICE, return_when=FIRST_COMPLETED).done:
-        pass
+    line: deque[tuple[T, Task[None]]] = deque()
+    threads = Hands(hands)
+    one_ended: Bell = SimpleQueue()
+    try:
+        for item in items:
+            while busy := [other for other, task in line if not task.done]:
+                if len(busy) < hands and cost(item) + sum(map(cost, busy)) <= limit:
+                    break
+                wait(one_ended)
+            while line and line[0][1].done:
+                first, task = line.popleft()
+                yield first, _outcome(task.result)
+            line.append((item, Task(work, item, cancellation, bell=one_ended)))
+            threads.give(line[-1][1])
+        for item, task in line:
+            task.wait()
+            yield item, _outcome(task.result)
+    finally:
+        cancellation.cancel()
+        end([task for _, task in line])
 
 
 def _outcome(end: Callable[[], None]) -> MrsError | None:

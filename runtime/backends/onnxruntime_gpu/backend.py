@@ -62,18 +62,17 @@ class OnnxRuntimeGpu:
         def session(stream: Any) -> Any:
             where = device.place.index or 0, device.handle(stream)
             given = provider_options(self._provider, precision, level, *where)
-            # It would otherwise print, and go on without the provider.
-            return onnxruntime.InferenceSession(
-                typed, session_options(onnxruntime), providers=[(self._provider, given)], enable_fallback=0
-            )
+            # Caught here, on the network's thread, where no signal's handler raises anything.
+            try:
+                # It would otherwise print, and go on without the provider.
+                return onnxruntime.InferenceSession(
+                    typed, session_options(onnxruntime), providers=[(self._provider, given)], enable_fallback=0
+                )
+            except Exception as error:
+                # ONNX Runtime's exceptions share no base class below Exception.
+                raise failed(f"{self.name} cannot compile the graph for {shape}", error, device) from error
 
-        try:
-            return OnnxRuntimeGpuNetwork(self.name, self._provider, session, device, modulation, shape)
-        except (BackendError, device.OutOfMemory):
-            raise
-        except Exception as error:
-            # ONNX Runtime's exceptions share no base class below Exception.
-            raise failed(f"{self.name} cannot compile the graph for {shape}", error, device) from error
+        return OnnxRuntimeGpuNetwork(self.name, self._provider, session, device, modulation, shape)
 
     def restore(
         self, engine: bytes, modulation: F32, shape: Shape, precision: str, threads: int

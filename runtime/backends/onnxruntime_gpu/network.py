@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
+from mrs.kernels.threads import Hands, Task, end
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.errors import BackendError
+
+T = TypeVar("T")
 
 # What ONNX Runtime calls a type: its number in ONNX, and torch's name.
 TYPES = {"tensor(float)": (1, "float32"), "tensor(float16)": (10, "float16"), "tensor(bfloat16)": (16, "bfloat16")}
@@ -52,8 +54,8 @@ class OnnxRuntimeGpuNetwork:
 
         self.name, self._device, self.stream = name, device, device.stream()
         # ONNX Runtime keeps a graph for each thread, and would capture another one wherever else it is called from.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._session = self._thread.submit(session, self.stream).result()
+        self._thread = Hands(1)
+        self._session = self._on_thread(session, self.stream)
         if self._session.get_providers()[0] != provider:
             raise BackendError(f"{name} is not used by onnxruntime: it has no {provider}", hint="see mrs-trt doctor")
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
@@ -95,13 +97,13 @@ class OnnxRuntimeGpuNetwork:
                 device.follow(self.stream, caller)
             with device.on(self.stream):
                 device.copy(self._row, row)
-            self._thread.submit(self._session.run_with_iobinding, self._binding, self._options).result()
-            if caller != self.stream:
-                device.follow(caller, self.stream)
-        except (BackendError, device.OutOfMemory):
+        except device.OutOfMemory:
             raise
-        except Exception as error:
+        except (IndexError, device.Failure) as error:
             raise failed(f"{self.name} failed at step {step}", error, device) from error
+        self._on_thread(self._run, step)
+        if caller != self.stream:
+            device.follow(caller, self.stream)
 
     def retime(self, modulation: F32) -> None:
         import torch
@@ -113,6 +115,24 @@ class OnnxRuntimeGpuNetwork:
 
     def export(self) -> bytes | None:
         return None
+
+    def _run(self, step: int) -> None:
+        # Caught here, on the network's thread, where no signal's handler raises anything.
+        try:
+            self._session.run_with_iobinding(self._binding, self._options)
+        except Exception as error:
+            # ONNX Runtime's exceptions share no base class below Exception.
+            raise failed(f"{self.name} failed at step {step}", error, self._device) from error
+
+    def _on_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        task = Task(function, *arguments)
+        try:
+            self._thread.give(task)
+            return task.result()
+        except BaseException:
+            # Nobody uses the buffers while the session still works on them.
+            end([task])
+            raise
 
 
 def failed(what: str, error: Exception, device: Any) -> Exception:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from mrs.kernels.threads import Hands, Task, end
 from mrs.runtime import machine
 from mrs.runtime.backends.engine_options import EngineOptions
 from mrs.runtime.backends.protocol import Shape
@@ -20,8 +19,9 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
 CANNOT = "tensorrt cannot build the engine"
-# Kernels are timed while an engine is built: two builds of one process would spoil each other's figures.
-_ONE = threading.Lock()
+# A thread of its own: Python hands Ctrl-C to the main thread, which would be busy in TensorRT. And a single one:
+# kernels are timed during a build, and two builds of one process would spoil each other's figures.
+_BUILDER = Hands(1)
 
 
 def build_engine(
@@ -34,7 +34,8 @@ def build_engine(
 ) -> bytes:
     """An engine for one shape, or for the options' range where that holds it.
 
-    Ctrl-C ends the build at its next step; a second one does not wait for that. Nothing is written then.
+    Ctrl-C, or whatever else a signal's handler raises, ends the build at its next step; a second one does not wait for
+    that, and the next build does. Nothing is written then.
 
     Args:
         graph: the plan's ONNX model, float32, or the one that was quantised for the precision.
@@ -49,28 +50,20 @@ def build_engine(
         DeviceMemoryError: where the GPU's memory does not suffice.
     """
     progress = Progress(report)
-    outcome: Future[bytes] = Future()
 
-    def work() -> None:
-        try:
-            # A thread begins on the first GPU and the default stream.
-            with device.on(device.stream()):
-                outcome.set_result(_built(graph, shape, precision, options, progress))
-        except BaseException as error:  # noqa: BLE001 (it is raised where the build was asked for)
-            outcome.set_exception(error)
+    def work() -> bytes:
+        # A thread begins on the first GPU and the default stream.
+        with device.on(device.stream()):
+            return _built(graph, shape, precision, options, progress)
 
-    # In a thread of its own: Python hands Ctrl-C to the main thread, which would be busy in TensorRT.
-    thread = threading.Thread(target=work, name="mrs-tensorrt-build", daemon=True)
-    with _ONE:
-        try:
-            thread.start()
-            return outcome.result()
-        except KeyboardInterrupt:
-            progress.cancelled.set()
-            # It may have come so early that there is no thread yet.
-            if thread.ident is not None:
-                thread.join()
-            raise
+    build = Task(work)
+    try:
+        _BUILDER.give(build)
+        return build.result()
+    except BaseException:
+        progress.cancelled = True
+        end([build])
+        raise
 
 
 def _built(graph: bytes, shape: Shape, precision: str, options: EngineOptions, progress: Progress) -> bytes:
@@ -106,10 +99,10 @@ def _built(graph: bytes, shape: Shape, precision: str, options: EngineOptions, p
     if progress.failure is not None:
         raise progress.failure
     if engine is None:
-        if progress.cancelled.is_set():
+        if progress.cancelled:
             raise BackendError(f"{CANNOT}: it was interrupted")
         raise messages.error(CANNOT)
-    if not progress.cancelled.is_set():
+    if not progress.cancelled:
         cache.keep(config)
     return bytes(engine)
 

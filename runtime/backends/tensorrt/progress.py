@@ -27,7 +27,7 @@ class Progress:
 
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
-        self.cancelled = threading.Event()
+        self.cancelled = False
         self.failure: Exception | None = None
         self._lock = threading.Lock()
         self._phases: dict[str, int] = {}
@@ -42,11 +42,11 @@ class Progress:
         """A step of a phase is done; whether to go on."""
         with self._lock:
             now = time.monotonic()
-            if now - self._last >= QUIET and not self.cancelled.is_set():
+            if now - self._last >= QUIET and not self.cancelled:
                 self._last = now
                 steps = self._phases.get(phase, 0)
                 self._tell(f"tensorrt: {phase}" + (f", {step + 1} of {steps}" if steps > 1 else ""))
-        return not self.cancelled.is_set()
+        return not self.cancelled
 
     def end(self, phase: str) -> None:
         """A phase has ended."""
@@ -58,7 +58,7 @@ class Progress:
             self._report(line)
         except Exception as error:  # noqa: BLE001 (TensorRT cannot be told of it; it is raised when the build has ended)
             self.failure = error
-            self.cancelled.set()
+            self.cancelled = True
 
 
 def monitor(progress: Progress) -> trt.IProgressMonitor:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mrs.kernels.threads import NOTICE
 from mrs.runtime.atomic import replacing
 from mrs.runtime.errors import InputError
 from mrs.runtime.user_cache import NO_FOLDER, user_cache
@@ -26,6 +28,8 @@ log = logging.getLogger("mrs")
 
 MAGIC = b"mrs-trt timing cache 1\n"
 DIGEST = hashlib.sha256().digest_size
+# Seconds to wait for another build that writes the file; it takes some milliseconds.
+PATIENCE = 10.0
 
 
 class TimingCache:
@@ -115,5 +119,13 @@ def _locked(path: Path) -> Iterator[None]:
         yield
         return
     with path.open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise InputError(f"{path} is locked by another process, for {PATIENCE:g} s already") from None
+                time.sleep(NOTICE)
         yield

@@ -6,7 +6,9 @@ import gc
 import os
 import sys
 import threading
+import time
 import weakref
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,8 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 real = pytest.importorskip("onnxruntime")
 
-from mrs.runtime.backends.onnxruntime import OnnxRuntime  # noqa: E402 (needs the libraries above)
+from mrs.kernels import threads  # noqa: E402 (needs the libraries above)
+from mrs.runtime.backends.onnxruntime import OnnxRuntime  # noqa: E402
 from mrs.runtime.backends.onnxruntime_gpu import OnnxRuntimeGpu, backend, installation  # noqa: E402
 from mrs.runtime.backends.torch import Torch  # noqa: E402
 from mrs.runtime.errors import BackendError, DeviceMemoryError  # noqa: E402
@@ -143,14 +146,47 @@ def test_a_retimed_network_is_one_compiled_for_these_times(engine, gpu, runtime,
 
 
 def test_a_network_that_is_dropped_lets_go_of_its_session_and_thread(engine, tiny) -> None:
-    before = threading.active_count()
     network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
-    session, (thread,) = weakref.ref(network._session), network._thread._threads
+    # The thread ends with the second: see tests/kernels/test_threads.py.
+    known = weakref.ref(network._session), weakref.ref(network._thread)
     del network
     gc.collect()
-    thread.join(5)
-    assert session() is None
-    assert threading.active_count() == before
+    end = time.monotonic() + 20
+    while any(each() is not None for each in known):
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, TimeoutError])
+def test_who_is_interrupted_gets_that_very_error_when_the_session_has_ended(
+    engine, tiny, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """Such as a handler of a signal raises; an `Exception` among them is no failure of the engine."""
+    network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    running, leave, done, raised = threading.Event(), threading.Event(), [], []
+
+    def run(*_: object) -> None:
+        running.set()
+        assert leave.wait(20)
+        done.append(1)
+
+    real_wait = threads.wait
+
+    def wait(*arguments: Any) -> None:
+        assert running.wait(20)
+        if raised:
+            leave.set()
+            return real_wait(*arguments)
+        raised.append(error())
+        raise raised[0]
+
+    monkeypatch.setattr(network, "_session", SimpleNamespace(run_with_iobinding=run))
+    monkeypatch.setattr(threads, "wait", wait)
+    with pytest.raises(error) as caught:
+        network.evaluate(0)
+    assert caught.value is raised[0]
+    # Its buffers are nobody else's as long as it runs.
+    assert done == [1]
 
 
 def test_the_options_that_reach_the_provider(engine, gpu, runtime, tiny) -> None:

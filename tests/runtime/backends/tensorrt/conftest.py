@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from mrs.kernels import threads
 from mrs.runtime import machine
 from tests.runtime.backends.tensorrt.facts import VERSIONS
 
@@ -87,6 +89,37 @@ def make_backend(world: TensorRtDouble, precisions: tuple[str, ...]) -> Callable
 @pytest.fixture
 def backend(make_backend: Callable[[], Any]) -> Any:
     return make_backend()
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Callable[[int], None]]:
+    """(error, when) -> a `during` that raises the error where the build is waited for, as a signal's handler does.
+
+    At the step for which `when` is true; the builder goes on when it was told to end. Real signals have a process of
+    their own, in tests/test_signals.py.
+    """
+    real = threads.wait
+
+    def make(error: type[BaseException], when: Callable[[int], bool]) -> Callable[[int], None]:
+        pressed, raised, told = threading.Event(), [], threading.Event()
+
+        def wait(*arguments: Any) -> None:
+            if pressed.is_set() and not raised:
+                raised.append(error)
+                raise error
+            if raised:
+                told.set()
+            real(*arguments)
+
+        def during(step: int) -> None:
+            if when(step) and not raised:
+                pressed.set()
+                assert told.wait(60)
+
+        monkeypatch.setattr(threads, "wait", wait)
+        return during
+
+    return make
 
 
 @pytest.fixture

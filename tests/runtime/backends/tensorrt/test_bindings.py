@@ -109,7 +109,7 @@ def test_what_python_classes_derive_from_can_be_derived_from(bindings: Path) -> 
         "said = Messages(); made = logger(said); made.log(t.ILogger.ERROR, 'a'); made.log(t.ILogger.INFO, 'b')\n"
         "done = Progress(print); seen = monitor(done); seen.phase_start('p', None, 2)\n"
         "print(said.taken(), isinstance(made, t.ILogger), isinstance(seen, t.IProgressMonitor))\n"
-        "print(seen.step_complete('p', 0)); done.cancelled.set(); print(seen.step_complete('p', 1))\n"
+        "print(seen.step_complete('p', 0)); done.cancelled = True; print(seen.step_complete('p', 1))\n"
         "for make in (t.Builder, t.Runtime):\n"
         "    try: make(made)\n"
         "    except TypeError as error: print(error)\n"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
+import fcntl
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +11,6 @@ import pytest
 
 from mrs.runtime import machine
 from mrs.runtime.backends.engine_options import EngineOptions, building
-from mrs.runtime.backends.tensorrt.progress import Progress
 from mrs.runtime.errors import BackendError, DeviceMemoryError
 from tests.runtime.backends.tensorrt import facts
 
@@ -130,39 +127,36 @@ def contents(cache: Any) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in cache.iterdir()} if cache.exists() else {}
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, TimeoutError])
 @pytest.mark.parametrize("step", [0, 1, 2])
 def test_ctrl_c_ends_a_build_and_leaves_the_caches_as_they_were(
-    world, compile_it, cache, monkeypatch: pytest.MonkeyPatch, step: int
+    world, compile_it, cache, interrupted, step: int, error: type[BaseException]
 ) -> None:
+    """Or another error that the handler of a signal raises, such as that of a time limit."""
     compile_it("fp32")
     before = contents(cache)
-    told = threading.Event()
-
-    def interrupt(done: int) -> None:
-        if done == step:
-            os.kill(os.getpid(), signal.SIGINT)
-            # The builder goes on until it asks whether it shall.
-            assert told.wait(10)
-
-    class Told(threading.Event):
-        def set(self) -> None:
-            super().set()
-            told.set()
-
-    class Watched(Progress):
-        def __init__(self, report: Any) -> None:
-            super().__init__(report)
-            self.cancelled = Told()
-
-    monkeypatch.setattr("mrs.runtime.backends.tensorrt.builder.Progress", Watched)
-    world.during = interrupt
-    with pytest.raises(KeyboardInterrupt):
+    world.during = interrupted(error, lambda done: done == step)
+    with pytest.raises(error):
         compile_it("fp16")
     assert contents(cache) == before
-    assert not [thread for thread in threading.enumerate() if thread.name == "mrs-tensorrt-build"]
     # Nothing is left behind that keeps the next from building.
     world.during = lambda done: None
     compile_it("fp16")
+    assert len(world.builds) == 2
+
+
+def test_a_lock_that_another_process_keeps_costs_the_timings_alone(
+    world, compile_it, cache, caplog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mrs.runtime.backends.tensorrt.timing_cache.PATIENCE", 0.0)
+    compile_it("fp32")
+    (lock,) = cache.rglob("*.lock")
+    before = contents(cache)
+    with lock.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        compile_it("fp16")
+    assert f"{lock} is locked by another process" in caplog.text
+    assert contents(cache) == before
     assert len(world.builds) == 2
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -287,27 +286,9 @@ def test_a_full_disk(world, build, tmp_path, cache, capsys, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_a_build_that_is_interrupted(world, build, tmp_path, cache, capsys, number: int) -> None:
-    heard: list[int] = []
-
-    def handler(*_: object) -> None:
-        heard.append(1)
-        raise KeyboardInterrupt
-
-    def interrupt(step: int) -> None:
-        if len(world.builds) == number and step == 1:
-            os.kill(os.getpid(), signal.SIGINT)
-            # As long as the main thread needs to hear of it.
-            while not heard:
-                pass
-
-    before = signal.getsignal(signal.SIGINT)
-    world.during = interrupt
-    signal.signal(signal.SIGINT, handler)
-    try:
-        assert build("-q", "--precision", "fp16") == 130
-    finally:
-        signal.signal(signal.SIGINT, before)
+def test_a_build_that_is_interrupted(world, build, interrupted, tmp_path, cache, capsys, number: int) -> None:
+    world.during = interrupted(KeyboardInterrupt, lambda step: len(world.builds) == number and step == 1)
+    assert build("-q", "--precision", "fp16") == 130
     assert capsys.readouterr().err.splitlines()[-1] == "interrupted"
     assert left(tmp_path) == []
     assert not list(cache.rglob("*.part"))
