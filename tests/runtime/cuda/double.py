@@ -348,7 +348,7 @@ class _InTurn(_Plain):
         self.device = device
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if self.device.capturing is None and not _is_view(func):
+        if self.device.capturing is None and (not _may_be_view(func) or _may_copy(func)):
             self.device.catch_up(self.device.current())
         return func(*args, **(kwargs or {}))
 
@@ -365,8 +365,10 @@ class _Recorder(_Plain):
         name = func._schema.name
         if name in WAITING:
             raise FailureError(f"{CAPTURING}: {name}")
-        if _is_view(func):
-            return func(*args, **kwargs)
+        if _may_be_view(func):
+            result = func(*args, **kwargs)
+            if not _may_copy(func) or _is_of(result, args):
+                return result
         self.device.check_captured(name)
         if func._schema.is_mutable:
             # What is written keeps its values until the first replay.
@@ -384,9 +386,20 @@ class _Recorder(_Plain):
         return result
 
 
-def _is_view(func: Any) -> bool:
+def _may_be_view(func: Any) -> bool:
     schema = func._schema
     return not schema.is_mutable and any(alias.alias_info is not None for alias in schema.returns)
+
+
+def _may_copy(func: Any) -> bool:
+    """Whether an operation is a view where it can be one, and a copy otherwise, such as `reshape`."""
+    return bool(func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd))
+
+
+def _is_of(result: Any, given: Any) -> bool:
+    """Whether a result is memory of what was given."""
+    addresses = {tensor.untyped_storage().data_ptr() for tensor in _tensors(list(given))}
+    return all(tensor.untyped_storage().data_ptr() in addresses for tensor in _tensors(result))
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:

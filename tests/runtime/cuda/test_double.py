@@ -87,6 +87,25 @@ def test_a_pinned_source_is_read_when_its_turn_comes_and_any_other_of_the_host_a
 # Capture
 
 
+@pytest.mark.parametrize("inference", [True, False])
+@pytest.mark.parametrize(
+    "operation",
+    [lambda x: x.t().reshape(-1), lambda x: x.t().contiguous(), lambda x: x.t().flatten(), lambda x: x.double(),
+     lambda x: x.reshape(-1), lambda x: x.contiguous(), lambda x: x.flatten(), lambda x: x.float()],
+    ids=["reshape", "contiguous", "flatten", "to", "plain reshape", "plain contiguous", "plain flatten", "plain to"],
+)  # fmt: skip
+def test_what_copies_only_sometimes_is_replayed_where_it_does(device: Double, operation: Any, inference: bool) -> None:
+    stream, source, out = device.stream(), torch.zeros(2, 3), torch.zeros(6, dtype=torch.float64)
+    with torch.inference_mode(inference):
+        graph = device.capture(stream, lambda: out.view(-1).copy_(operation(source).view(-1)))
+        for number in (1, 2):
+            source.copy_(number + torch.arange(6.0).view(2, 3))
+            with device.on(stream):
+                graph.replay()
+            device.wait(stream)
+            assert torch.equal(out, operation(source).reshape(-1).double())
+
+
 def test_what_is_captured_is_done_by_replays_alone(device: Double) -> None:
     stream, source, target = device.stream(), torch.tensor([1.0]), torch.zeros(1)
 
