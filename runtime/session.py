@@ -107,7 +107,7 @@ class Restorer:
             Worker(plan, self._backend, self.precision, each, self._pixels, self._device, graphs)
             for _ in range(workers)
         ]
-        self._pool = Pool(self._workers, queue, Worker.clear)
+        self._pool = Pool(self._workers, queue, Worker.forget)
         if self._device is not None:
             self._capture_ahead(tuple(plan.manifest["shape"]))
 

@@ -23,6 +23,8 @@ log = logging.getLogger("mrs")
 # Compiled sizes kept at once; the least recently used one goes first.
 CHAINS_KEPT = 4
 Size = tuple[int, int, int]
+# Chains of a process that this one was forked from, see `Worker.forget`.
+_FORGOTTEN: list[object] = []
 
 
 class Worker:
@@ -118,6 +120,14 @@ class Worker:
             # One that failed for good has nothing to give back, and the error that was raised counts.
             with suppress(self.device.Failure):
                 self.device.release()
+
+    def forget(self) -> None:
+        """Let go of all chains without a word to engine or device: for a process that was forked while they worked.
+
+        They are not even freed, for that would wait for threads that this process does not have.
+        """
+        _FORGOTTEN.append(self._chains)
+        self._chains, self._late = OrderedDict(), None
 
     def _drop(self, key: tuple[Any, ...]) -> None:
         chain = self._chains.pop(key)

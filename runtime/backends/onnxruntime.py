@@ -9,10 +9,13 @@ import numpy as np
 
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.errors import BackendError
+from mrs.runtime.forks import Library
 from mrs.runtime.libraries import first_line, installed_version
 
 # The GPU build installs the same module under another distribution name.
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
+
+_LIBRARY = Library()
 
 
 class OnnxRuntimeNetwork:
@@ -87,7 +90,7 @@ class OnnxRuntime:
             options.add_free_dimension_override_by_name(name, value)
         try:
             session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-            return OnnxRuntimeNetwork(session, modulation, shape)
+            return _LIBRARY.kept(OnnxRuntimeNetwork(session, modulation, shape))
         except Exception as error:
             # Its exceptions share no base class below Exception.
             raise BackendError(f"onnxruntime cannot compile the graph: {first_line(error)}") from error

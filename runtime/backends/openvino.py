@@ -13,9 +13,12 @@ import numpy as np
 from mrs.runtime import machine
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.errors import BackendError
+from mrs.runtime.forks import Library
 from mrs.runtime.libraries import first_line, installed_version
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+
+_LIBRARY = Library()
 
 
 class OpenVinoNetwork:
@@ -85,24 +88,30 @@ class OpenVino:
         return ("fp32", "bf16") if "BF16" in native else ("fp32",)
 
     def compile(self, graph: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> OpenVinoNetwork:
-        self._check(precision)
+        self._check(precision, threads)
         try:
             model = _core().read_model(graph)
             model.reshape({"packed": list(shape), "modulation": [1, modulation.shape[1], 1, 1]})
             compiled = _core().compile_model(model, "CPU", _settings(precision, threads))
-            return OpenVinoNetwork(compiled, modulation, shape)
+            return _LIBRARY.kept(OpenVinoNetwork(compiled, modulation, shape), threads)
         except RuntimeError as error:
             raise BackendError(f"openvino cannot compile the graph for {shape}: {first_line(error)}") from error
 
     def restore(self, engine: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> OpenVinoNetwork:
-        self._check(precision)
+        self._check(precision, threads)
         try:
             compiled = _core().import_model(io.BytesIO(engine), "CPU", _settings(precision, threads))
-            return OpenVinoNetwork(compiled, modulation, shape)
+            return _LIBRARY.kept(OpenVinoNetwork(compiled, modulation, shape), threads)
         except RuntimeError as error:
             raise BackendError(f"openvino cannot load its engine for {shape}: {first_line(error)}") from error
 
-    def _check(self, precision: str) -> None:
+    def _check(self, precision: str, threads: int) -> None:
+        # It would compile on the threads of a network that was let go of, and wait for them for ever.
+        if _LIBRARY.lost(threads):
+            raise BackendError(
+                "openvino can compile nothing here: this process was forked from one that let go of networks",
+                hint="begin processes with spawn, not fork, or use backend onnxruntime",
+            )
         # OpenVINO itself would emulate what the processor lacks, or fall back without a word.
         if precision not in self.precisions():
             raise BackendError(f"openvino runs no {precision} on this processor", hint="use precision fp32")
@@ -110,7 +119,7 @@ class OpenVino:
 
 @cache
 def _core() -> Any:
-    return _import_silently().Core()
+    return _LIBRARY.kept(_import_silently().Core())
 
 
 def _import_silently() -> Any:
