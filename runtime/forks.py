@@ -1,9 +1,15 @@
-"""What a fork leaves of this process: one thread, and libraries that believe their threads are still there."""
+"""What a fork leaves of this process: one thread, and libraries that believe their own threads are still there."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
+import weakref
+from collections.abc import Hashable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class _Forks:
@@ -12,13 +18,19 @@ class _Forks:
     Attributes:
         count: how many forks lie between the first process and this one.
         survivor: the thread that is left of the process before, by its `get_ident`.
+        libraries: every `Library`.
     """
 
     count = 0
     survivor = 0
 
+    def __init__(self) -> None:
+        self.libraries: list[Library] = []
+
     def happened(self) -> None:
         self.count, self.survivor = self.count + 1, threading.get_ident()
+        for library in self.libraries:
+            library.forked()
 
 
 _FORKS = _Forks()
@@ -36,3 +48,37 @@ class Origin:
     def here(self) -> bool:
         """Whether that thread may be one of this process: of a process that forked, only the one that did is left."""
         return self._count == _FORKS.count or self.thread == _FORKS.survivor
+
+
+class Library:
+    """What a library with threads of its own has made.
+
+    In a forked process none of it is ever freed, not even when that ends: it would wait for threads that are not there.
+    """
+
+    def __init__(self) -> None:
+        self._alive: dict[Hashable, list[weakref.ref[Any]]] = {}
+        self._most: dict[Hashable, int] = {}
+        self._lost: set[Hashable] = set()
+        _FORKS.libraries.append(self)
+
+    def kept(self, thing: T, kind: Hashable = None) -> T:
+        """Know of a thing that has threads; `kind` tells apart those that do not use each other's."""
+        alive = self._alive.setdefault(kind, [])
+        alive.append(weakref.ref(thing, alive.remove))
+        self._most[kind] = max(self._most.get(kind, 0), len(alive))
+        return thing
+
+    def lost(self, kind: Hashable) -> bool:
+        """Whether the library may give a new thing the threads of one that was freed before this process was forked."""
+        return kind in self._lost
+
+    def forked(self) -> None:
+        """In the child: keep all for ever, and note what threads nobody has."""
+        for kind, alive in self._alive.items():
+            if len(alive) < self._most[kind]:
+                self._lost.add(kind)
+            for reference in alive:
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(reference()))
+            self._most[kind] = 0
+            alive.clear()

@@ -10,11 +10,14 @@ import numpy as np
 
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.errors import BackendError
+from mrs.runtime.forks import Library
 from mrs.runtime.libraries import CPLUSPLUS, first_line, installed_version, telling
 
 # The GPU build installs the same module under another distribution name.
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 OTHERWISE = "use backend openvino"
+
+_LIBRARY = Library()
 
 
 class OnnxRuntimeNetwork:
@@ -87,7 +90,7 @@ class OnnxRuntime:
             options.add_free_dimension_override_by_name(name, value)
         with telling(f"onnxruntime cannot compile the graph for {shape}", OTHERWISE, _kinds()):
             session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-            return OnnxRuntimeNetwork(session, modulation, shape)
+            return _LIBRARY.kept(OnnxRuntimeNetwork(session, modulation, shape))
 
     def restore(self, engine: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> OnnxRuntimeNetwork:
         raise BackendError("onnxruntime has no compiled engines on a CPU")
