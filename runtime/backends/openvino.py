@@ -10,15 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from mrs.runtime import machine
+from mrs.runtime import forks, machine
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.errors import BackendError
-from mrs.runtime.forks import Library
 from mrs.runtime.libraries import first_line, installed_version
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
-
-_LIBRARY = Library()
 
 
 class OpenVinoNetwork:
@@ -32,6 +29,7 @@ class OpenVinoNetwork:
         self._compiled = compiled
         self._request = compiled.create_infer_request()
         self._bind()
+        _LIBRARY.kept(self, compiled.get_property("INFERENCE_NUM_THREADS"))
 
     def share(self, other: Any) -> None:
         """Work on the buffers of another network of the same shape."""
@@ -88,26 +86,26 @@ class OpenVino:
         return ("fp32", "bf16") if "BF16" in native else ("fp32",)
 
     def compile(self, graph: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> OpenVinoNetwork:
-        self._check(precision, threads)
+        self._check(precision)
         try:
             model = _core().read_model(graph)
             model.reshape({"packed": list(shape), "modulation": [1, modulation.shape[1], 1, 1]})
             compiled = _core().compile_model(model, "CPU", _settings(precision, threads))
-            return _LIBRARY.kept(OpenVinoNetwork(compiled, modulation, shape), threads)
+            return OpenVinoNetwork(compiled, modulation, shape)
         except RuntimeError as error:
             raise BackendError(f"openvino cannot compile the graph for {shape}: {first_line(error)}") from error
 
     def restore(self, engine: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> OpenVinoNetwork:
-        self._check(precision, threads)
+        self._check(precision)
         try:
             compiled = _core().import_model(io.BytesIO(engine), "CPU", _settings(precision, threads))
-            return _LIBRARY.kept(OpenVinoNetwork(compiled, modulation, shape), threads)
+            return OpenVinoNetwork(compiled, modulation, shape)
         except RuntimeError as error:
             raise BackendError(f"openvino cannot load its engine for {shape}: {first_line(error)}") from error
 
-    def _check(self, precision: str, threads: int) -> None:
+    def _check(self, precision: str) -> None:
         # It would compile on the threads of a network that was let go of, and wait for them for ever.
-        if _LIBRARY.lost(threads):
+        if _LIBRARY.lost:
             raise BackendError(
                 "openvino can compile nothing here: this process was forked from one that let go of networks",
                 hint="begin processes with spawn, not fork, or use backend onnxruntime",
@@ -117,9 +115,12 @@ class OpenVino:
             raise BackendError(f"openvino runs no {precision} on this processor", hint="use precision fp32")
 
 
+_LIBRARY = forks.Library()
+
+
 @cache
 def _core() -> Any:
-    return _LIBRARY.kept(_import_silently().Core())
+    return _LIBRARY.kept(_import_silently().Core(), "core")
 
 
 def _import_silently() -> Any:
