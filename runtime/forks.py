@@ -54,30 +54,29 @@ class Library:
     """What a library with threads of its own has made.
 
     In a forked process none of it is ever freed, not even when that ends: it would wait for threads that are not there.
+
+    Attributes:
+        lost: whether the library may give a new thing the threads of one that was freed before this process was forked.
     """
 
     def __init__(self) -> None:
         self._alive: dict[Hashable, list[weakref.ref[Any]]] = {}
         self._most: dict[Hashable, int] = {}
-        self._lost: set[Hashable] = set()
+        self.lost = False
         _FORKS.libraries.append(self)
 
     def kept(self, thing: T, kind: Hashable = None) -> T:
-        """Know of a thing that has threads; `kind` tells apart those that do not use each other's."""
+        """Know of a thing that has threads; `kind` tells apart those that never get each other's."""
         alive = self._alive.setdefault(kind, [])
         alive.append(weakref.ref(thing, alive.remove))
         self._most[kind] = max(self._most.get(kind, 0), len(alive))
         return thing
 
-    def lost(self, kind: Hashable) -> bool:
-        """Whether the library may give a new thing the threads of one that was freed before this process was forked."""
-        return kind in self._lost
-
     def forked(self) -> None:
         """In the child: keep all for ever, and note what threads nobody has."""
         for kind, alive in self._alive.items():
             if len(alive) < self._most[kind]:
-                self._lost.add(kind)
+                self.lost = True
             for reference in alive:
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(reference()))
             self._most[kind] = 0

@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from mrs.runtime import forks
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.errors import BackendError
-from mrs.runtime.forks import Library
 from mrs.runtime.libraries import CPLUSPLUS, first_line, installed_version, telling
 
 # The GPU build installs the same module under another distribution name.
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 OTHERWISE = "use backend openvino"
-
-_LIBRARY = Library()
 
 
 class OnnxRuntimeNetwork:
@@ -29,6 +27,7 @@ class OnnxRuntimeNetwork:
         self.output = np.empty((count, halves // 2, height, width), np.float32)
         self._session = session
         self.retime(modulation)
+        _LIBRARY.kept(self)
 
     def retime(self, modulation: F32) -> None:
         self._rows = np.ascontiguousarray(modulation[:, None, :, None, None])
@@ -49,6 +48,9 @@ class OnnxRuntimeNetwork:
 
     def export(self) -> bytes | None:
         return None
+
+
+_LIBRARY = forks.Library()
 
 
 class OnnxRuntime:
@@ -90,7 +92,7 @@ class OnnxRuntime:
             options.add_free_dimension_override_by_name(name, value)
         with telling(f"onnxruntime cannot compile the graph for {shape}", OTHERWISE, _kinds()):
             session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-            return _LIBRARY.kept(OnnxRuntimeNetwork(session, modulation, shape))
+            return OnnxRuntimeNetwork(session, modulation, shape)
 
     def restore(self, engine: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> OnnxRuntimeNetwork:
         raise BackendError("onnxruntime has no compiled engines on a CPU")

@@ -11,18 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from mrs.runtime import machine
+from mrs.runtime import forks, machine
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.errors import BackendError
-from mrs.runtime.forks import Library
 from mrs.runtime.libraries import CPLUSPLUS, first_line, installed_version, telling
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 # Variables that let oneDNN, on which OpenVINO rests, use fewer instructions than there are.
 LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 OTHERWISE = "use backend onnxruntime"
-
-_LIBRARY = Library()
 
 
 class OpenVinoNetwork:
@@ -36,6 +33,7 @@ class OpenVinoNetwork:
         self._compiled = compiled
         self._request = compiled.create_infer_request()
         self._bind()
+        _LIBRARY.kept(self, compiled.get_property("INFERENCE_NUM_THREADS"))
 
     def share(self, other: Any) -> None:
         """Work on the buffers of another network of the same shape."""
@@ -93,7 +91,7 @@ class OpenVino:
         return ("fp32", "bf16") if "BF16" in native else ("fp32",)
 
     def compile(self, graph: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> OpenVinoNetwork:
-        self._check(precision, threads)
+        self._check(precision)
         with telling(f"openvino cannot compile the graph for {shape}", hint=_hint(precision)):
             model = _core().read_model(graph)
             model.reshape({"packed": list(shape), "modulation": [1, modulation.shape[1], 1, 1]})
@@ -102,17 +100,17 @@ class OpenVino:
             # Asked for bfloat16 it falls back without a word.
             if precision == "bf16" and made == PRECISIONS["fp32"]:
                 raise BackendError("openvino computes in float32 here where bf16 is asked for", hint=_hint(precision))
-            return _LIBRARY.kept(OpenVinoNetwork(compiled, modulation, shape), threads)
+            return OpenVinoNetwork(compiled, modulation, shape)
 
     def restore(self, engine: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> OpenVinoNetwork:
-        self._check(precision, threads)
+        self._check(precision)
         with telling(f"openvino cannot load its engine for {shape}", hint="build the plan again"):
             compiled = _core().import_model(io.BytesIO(engine), "CPU", _settings(precision, threads))
-            return _LIBRARY.kept(OpenVinoNetwork(compiled, modulation, shape), threads)
+            return OpenVinoNetwork(compiled, modulation, shape)
 
-    def _check(self, precision: str, threads: int) -> None:
+    def _check(self, precision: str) -> None:
         # It would compile on the threads of a network that was let go of, and wait for them for ever.
-        if _LIBRARY.lost(threads):
+        if _LIBRARY.lost:
             raise BackendError(
                 "openvino can compile nothing here: this process was forked from one that let go of networks",
                 hint="begin processes with spawn, not fork, or use backend onnxruntime",
@@ -130,9 +128,12 @@ def _hint(precision: str) -> str:
     return OTHERWISE if precision == "fp32" else "use precision fp32"
 
 
+_LIBRARY = forks.Library()
+
+
 @cache
 def _core() -> Any:
-    return _LIBRARY.kept(_import_silently().Core())
+    return _LIBRARY.kept(_import_silently().Core(), "core")
 
 
 def _import_silently() -> Any:
