@@ -537,7 +537,11 @@ def test_no_backend_at_all(fake, fake_plan: Plan, monkeypatch: pytest.MonkeyPatc
 def test_a_modulation_that_does_not_fit_the_graph(tiny, picture, tmp_path: Path, name: str) -> None:
     plan = tiny.plan(name)
     Plan(plan.manifest, plan.graph, plan.modulation[:, :-4]).save(tmp_path / "a.mrsplan")
-    with load(tmp_path / "a.mrsplan", threads=1) as restorer, pytest.raises(BackendError, match=name) as caught:
+    with pytest.raises(PlanError, match=r"modulation.npy does not fit network.onnx"):
+        load(tmp_path / "a.mrsplan", threads=1)
+    # A plan that was not read from a file.
+    made = Plan(plan.manifest, plan.graph, plan.modulation[:, :-4])
+    with Restorer(made, threads=1) as restorer, pytest.raises(BackendError, match=name) as caught:
         restorer.restore(picture)
     assert "\n" not in str(caught.value)
 
