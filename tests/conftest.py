@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.leftovers import nothing_is_left_behind  # noqa: F401
 from tests.order import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401
 from tests.time_limit import pytest_addoption, pytest_timeout_cancel_timer, pytest_timeout_set_timer  # noqa: F401
 

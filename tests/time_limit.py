@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.leftovers import end_descendants
+
 LOOKS = 0.5  # seconds between two looks at the clock
 
 
@@ -61,6 +63,7 @@ def _end(item: pytest.Item, seconds: float) -> None:
         sys.__stderr__.write(f"\n{item.nodeid} has not ended within {seconds:g} s; its threads:\n")
         sys.__stderr__.flush()
         faulthandler.dump_traceback(sys.__stderr__)
+        end_descendants()
     finally:
         os._exit(1)
 
