@@ -149,6 +149,39 @@ def test_a_storm_of_signals_costs_no_worker(workers: int, threads: int, rounds: 
     assert told(program) == ["here: [None, None, None]", f"closed: {workers}"]
 
 
+def test_a_storm_of_signals_breaks_no_restorer() -> None:
+    program = """
+import numpy as np
+from mrs.runtime import backends, machine
+from mrs.runtime.plan import Plan
+from mrs.runtime.session import Restorer
+from mrs.schedule import Schedule
+from mrs.solver import Solver
+from mrs.table import tableau
+from tests.runtime.conftest import FakeBackend, manifest_of
+
+backends.BACKENDS["fake"] = FakeBackend()
+table = tableau(Schedule(), Solver(steps=3), "data")
+manifest = manifest_of(table, "fake", machine.fingerprint("fake", "1.0"))
+restorer = Restorer(Plan(manifest, b"graph", np.zeros((3, 8), np.float32), None), threads=1)
+picture = np.full((1, 1, 3), 100, np.uint8)
+expected = restorer.restore(picture, seed=3).tolist()
+
+
+def once():
+    assert restorer.restore(picture, seed=3).tolist() == expected
+    with restorer.lend(picture, 3) as lent:
+        assert lent.tolist() == expected
+
+
+for _ in range(500):
+    interrupted(once)
+print(elsewhere(lambda: restorer.restore(picture, seed=3).tolist() == expected))
+print(elsewhere(restorer.close))
+"""
+    assert told(program) == ["True", "None"]
+
+
 def test_a_signal_just_before_a_wait_is_noticed() -> None:
     program = """
 from mrs.kernels.threads import Hands, Task, end
