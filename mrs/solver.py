@@ -19,8 +19,8 @@ OUTPUTS = ("noise", "data", "velocity")
 SPACINGS = ("linspace", "leading", "trailing", "karras-n", "karras-t", "linear-lambda", "custom")
 LAST_STEPS = ("published", "lower-order", "full")
 CLAMPS = ("none", "unit", "threshold")
-# Ten times what any published sampler takes. A row and the network's vectors for its time are held for each.
-MOST_STEPS = 1000
+# Twenty times what any published sampler takes. A row and the network's vectors for its time are held for each.
+MOST_STEPS = 2000
 # The kernels' rows hold as many.
 MOST_PREDICTIONS = 4
 
@@ -33,7 +33,7 @@ class Solver:
         method: a name of `mrs.methods.METHODS`; docs/solvers.md has each one's formula, source and use.
         order: of the method: how many predictions a step uses. `docs/solvers.md` has the measured orders.
         prediction: what is extrapolated between steps: `data` (x0) or `noise` (eps).
-        steps: network evaluations, 1 to 1000.
+        steps: network evaluations, 1 to 2000.
         spacing: time grid, see `mrs.grids`; `custom` visits `times`.
         lambda_min: start times whose half log-SNR is below this are dropped; a custom grid keeps them.
         denoise_last: replace the last step by the data prediction itself.

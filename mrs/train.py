@@ -301,7 +301,7 @@ def _save(
 ) -> None:
     described = asdict(recipe)
     metadata = {"schedule": described.pop("schedule"), "output": "noise", "recipe": described, "iterations": done}
-    # The state first: where the weights' name has been taken meanwhile, the work is not lost.
+    checkpoint.save(output, average, metadata, overwrite)
     with replacing(state_path, overwrite) as file:
         torch.save(
             {
@@ -313,7 +313,6 @@ def _save(
             },
             file,
         )
-    checkpoint.save(output, average, metadata, overwrite)
 
 
 def _without_length(recipe: str) -> str:

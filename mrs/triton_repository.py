@@ -187,7 +187,11 @@ def add_version(make: Callable[[Path], Plan], repository: Path, name: str, *, ov
         _write(stage / "1" / SCRIPT, SCRIPT_TEXT.format(version=_version.__version__, plan=PLAN))
         _write(stage / CONFIG, config)
         if model.exists() and not kept:
-            publish(stage / CONFIG, model / CONFIG, overwrite)
+            try:
+                publish(stage / CONFIG, model / CONFIG, overwrite)
+            except InputError:
+                # Another's, which came meanwhile.
+                kept = True
         return ModelVersion(model, _publish(stage, model), kept, advice)
     except OSError as error:
         raise InputError(f"cannot write {model}: {error.strerror or error}", hint="choose another folder") from None

@@ -57,12 +57,10 @@ def test_one_file_for_any_engine(run, golden, tmp_path, appear) -> None:
 
 @pytest.mark.usefixtures("one_thread")
 def test_trained_weights(run, pictures, tmp_path, appear) -> None:
-    """The state is kept, from which the run can go on."""
     out = tmp_path / "out.safetensors"
     appear("mrs.train._batch", out)
     tiny = ["--width", 4, "--enc", 1, "--dec", 1, "--patch", 8, "--no-bf16", "--iterations", 1, "--batch", 1]
     refused(run("train", pictures, "-o", out, *tiny), out)
-    assert (tmp_path / "out.safetensors.state").exists()
 
 
 def test_a_state_of_training_that_is_there(refuse, pictures, tmp_path) -> None:

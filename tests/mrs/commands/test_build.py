@@ -277,7 +277,7 @@ def test_wrong_size(refuse_build, size) -> None:
         (["--schedule", "sigmoid"], "invalid choice: 'sigmoid'"),
         (["--max-sigma", "0"], "max_sigma 0.0 is outside [1, 255]"),
         (["--max-sigma", "0.04"], ("max_sigma 0.04 is below 1, which published code", "give 10.2")),
-        (["--steps", "999999999"], ("steps 999999999 are more than 1000", "published samplers take 100")),
+        (["--steps", "999999999"], ("steps 999999999 are more than 2000", "published samplers take 100")),
         (["--T", "999999999"], "T 999999999 is not a whole number from 2"),
         (["--max-sigma", "nan"], "max_sigma nan is outside [1, 255]"),
         (["--eps", "1"], "eps 1.0 is outside (0, 1)"),

@@ -175,7 +175,7 @@ def test_a_full_disk(run, pictures, out) -> None:
     assert result.code == 2
     progress, error = result.err.splitlines()
     assert progress.startswith("2/2 ")
-    assert error.startswith(f"error: cannot write {out}.state: No space left on device")
+    assert error.startswith(f"error: cannot write {out}: No space left on device")
     assert list(out.parent.glob("*out*")) == []
 
 
