@@ -46,11 +46,11 @@ class TorchNetwork:
         self._rows: Any = None
         self.retime(modulation)
         # What does not fit together is found now, before it is compiled.
-        self._into = _into(structure)
+        self._into = _into(structure, compiled=False)
         self.evaluate(0)
         self.output.zero_()
         if compiled:
-            self._into = compiled_once((structure, shape, precision, device), lambda: _into(structure))
+            self._into = compiled_once((structure, shape, precision, device), lambda: _into(structure, compiled=True))
 
     def evaluate(self, step: int) -> None:
         import torch
@@ -137,9 +137,9 @@ class Torch:
         raise BackendError(f"{self.name} has no compiled engines")
 
 
-def _into(structure: bytes) -> Into:
-    """A function that writes the output of a graph; it holds nothing of a single network."""
-    program = torch_graph.program_of(structure)
+def _into(structure: bytes, compiled: bool) -> Into:
+    """A function that writes the output of a graph, see `program_of`; it holds nothing of a single network."""
+    program = torch_graph.program_of(structure, compiled)
 
     def into(packed: Tensor, vectors: Tensor, out: Tensor, weights: Sequence[Tensor]) -> None:
         out.copy_(program(packed, vectors, weights))
