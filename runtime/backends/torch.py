@@ -66,12 +66,14 @@ class TorchNetwork:
     def retime(self, modulation: F32) -> None:
         import torch
 
-        # One array, a row per step: choosing a step copies nothing. Captured graphs keep the addresses.
-        rows = torch.from_numpy(modulation[:, None, :, None, None].copy())
-        if self._rows is not None and self._rows.shape == rows.shape:
-            self._rows.copy_(rows)
-        else:
-            self._rows = rows.to(self.packed.device)
+        # Whatever mode of torch the caller is in, they may be written in all.
+        with torch.inference_mode(False):
+            # One array, a row per step: choosing a step copies nothing. Captured graphs keep the addresses.
+            rows = torch.from_numpy(modulation[:, None, :, None, None].copy())
+            if self._rows is not None and self._rows.shape == rows.shape:
+                self._rows.copy_(rows)
+            else:
+                self._rows = rows.to(self.packed.device)
 
     def export(self) -> bytes | None:
         return None
@@ -127,7 +129,8 @@ class Torch:
         if precision not in self.precisions():
             raise BackendError(f"{self.name} runs no {precision} on this GPU", hint="use precision fp32")
         try:
-            return TorchNetwork(graph, modulation, shape, precision, self._place, self._compiled)
+            with torch.inference_mode(False):
+                return TorchNetwork(graph, modulation, shape, precision, self._place, self._compiled)
         except (BackendError, torch.OutOfMemoryError):
             raise
         except RuntimeError as error:
