@@ -46,11 +46,11 @@ class TorchNetwork:
         self._rows: Any = None
         self.retime(modulation)
         # What does not fit together is found now, before it is compiled.
-        self._into = _into(structure)
+        self._into = _into(structure, compiled=False)
         self.evaluate(0)
         self.output.zero_()
         if compiled:
-            self._into = compiled_once((structure, shape, precision, device), lambda: _into(structure))
+            self._into = compiled_once((structure, shape, precision, device), lambda: _into(structure, compiled=True))
 
     def evaluate(self, step: int) -> None:
         import torch
@@ -66,12 +66,14 @@ class TorchNetwork:
     def retime(self, modulation: F32) -> None:
         import torch
 
-        # One array, a row per step: choosing a step copies nothing. Captured graphs keep the addresses.
-        rows = torch.from_numpy(modulation[:, None, :, None, None].copy())
-        if self._rows is not None and self._rows.shape == rows.shape:
-            self._rows.copy_(rows)
-        else:
-            self._rows = rows.to(self.packed.device)
+        # Whatever mode of torch the caller is in, they may be written in all.
+        with torch.inference_mode(False):
+            # One array, a row per step: choosing a step copies nothing. Captured graphs keep the addresses.
+            rows = torch.from_numpy(modulation[:, None, :, None, None].copy())
+            if self._rows is not None and self._rows.shape == rows.shape:
+                self._rows.copy_(rows)
+            else:
+                self._rows = rows.to(self.packed.device)
 
     def export(self) -> bytes | None:
         return None
@@ -127,7 +129,8 @@ class Torch:
         if precision not in self.precisions():
             raise BackendError(f"{self.name} runs no {precision} on this GPU", hint="use precision fp32")
         try:
-            return TorchNetwork(graph, modulation, shape, precision, self._place, self._compiled)
+            with torch.inference_mode(False):
+                return TorchNetwork(graph, modulation, shape, precision, self._place, self._compiled)
         except (BackendError, torch.OutOfMemoryError):
             raise
         except RuntimeError as error:
@@ -137,9 +140,9 @@ class Torch:
         raise BackendError(f"{self.name} has no compiled engines")
 
 
-def _into(structure: bytes) -> Into:
-    """A function that writes the output of a graph; it holds nothing of a single network."""
-    program = torch_graph.program_of(structure)
+def _into(structure: bytes, compiled: bool) -> Into:
+    """A function that writes the output of a graph, see `program_of`; it holds nothing of a single network."""
+    program = torch_graph.program_of(structure, compiled)
 
     def into(packed: Tensor, vectors: Tensor, out: Tensor, weights: Sequence[Tensor]) -> None:
         out.copy_(program(packed, vectors, weights))

@@ -91,8 +91,13 @@ def weights_of(structure: bytes, arrays: Arrays, dtype: Any, device: str) -> lis
     return tensors
 
 
-def program_of(structure: bytes) -> Program:
+def program_of(structure: bytes, compiled: bool) -> Program:
     """A function of `packed`, `modulation` and weights, (N, 2C, H, W) to (N, C, H, W), for all graphs of a structure.
+
+    Args:
+        structure: from `read`.
+        compiled: whether it goes through a compiler. Otherwise residuals are float32, so that no norm needs a copy in
+            float32; a compiler reads half of that into the norm's own kernel, and moves fewer bytes.
 
     Raises:
         BackendError: for an operation that is none of export/graph.py's.
@@ -123,11 +128,15 @@ def program_of(structure: bytes) -> Program:
         )
         for each in graph.node
     ]
+    uses = Counter(name for node in nodes for name in node.inputs)
     steps: list[tuple[Operation, tuple[str, ...], tuple[str, ...]]] = []
-    for node in _fused(nodes, ones):
+    for node in _fused(nodes, uses, ones):
         if node.kind not in OPERATIONS:
             raise BackendError(f"torch does not know the graph's operation {node.kind}", hint="build the plan again")
-        steps.append((OPERATIONS[node.kind](node.attributes), node.inputs, node.outputs))
+        operation = OPERATIONS[node.kind]({**node.attributes, "compiled": compiled})
+        # A level's residuals begin with a convolution; sums have the wider type of their terms, so they go on like it.
+        begins = node.kind == "Conv" and uses[node.outputs[0]] > 1
+        steps.append((_widened(operation) if begins and not compiled else operation, node.inputs, node.outputs))
     # What a step no longer needs is let go: a network's skips alone fill memory enough.
     last = {name: number for number, (_, inputs, _) in enumerate(steps) for name in inputs}
     kept = {*names, *constants}
@@ -146,14 +155,14 @@ def program_of(structure: bytes) -> Program:
     return run
 
 
-def _fused(nodes: Sequence[Node], ones: set[str]) -> Iterator[Node]:
+def _fused(nodes: Sequence[Node], uses: Mapping[str, int], ones: set[str]) -> Iterator[Node]:
     """The same nodes, norms as one each.
 
     Args:
         nodes: in their order.
+        uses: how often each value is an input.
         ones: names of gains that are one everywhere.
     """
-    uses = Counter(name for node in nodes for name in node.inputs)
     makers = {name: node for node in nodes for name in node.outputs}
 
     def behind(node: Node, *kinds: str) -> list[Node]:
@@ -183,11 +192,16 @@ def _fused(nodes: Sequence[Node], ones: set[str]) -> Iterator[Node]:
             yield norms.get(node.outputs[0], node)
 
 
+def _widened(operation: Operation) -> Operation:
+    return lambda *given: operation(*given).float()
+
+
 def _conv(attributes: Attributes) -> Operation:
     import torch
     import torch.nn.functional as F
 
     stride, pad, groups = attributes["strides"], attributes["pads"][:2], attributes["group"]
+    compiled = attributes["compiled"]
 
     def conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.conv2d(x.to(weight.dtype), weight, bias, stride, pad, 1, groups)
@@ -196,7 +210,13 @@ def _conv(attributes: Attributes) -> Operation:
         count, channels, height, width = x.shape
         rows = x.to(weight.dtype).permute(0, 2, 3, 1).reshape(-1, channels)
         matrix = weight.flatten(1).t()
-        made = rows @ matrix if bias is None else torch.addmm(bias, rows, matrix)
+        if bias is None:
+            made = rows @ matrix
+        elif compiled and len(rows) == 1:
+            # One kernel of the compiler's; torch's own product of one row first copies the bias.
+            made = ((rows.t().float() * matrix.float()).sum(0, keepdim=True) + bias.float()).to(bias.dtype)
+        else:
+            made = torch.addmm(bias, rows, matrix)
         return made.reshape(count, height, width, -1).permute(0, 3, 1, 2)
 
     single = {*attributes["kernel_shape"], *stride, groups} == {1} and not any(pad)
@@ -247,7 +267,7 @@ def _pool(attributes: Attributes) -> Operation:
 
     def pool(x: Tensor) -> Tensor:
         # A GPU sums in float32 whatever the type, and rounds once.
-        dtype = None if x.is_cuda else torch.float32
+        dtype = torch.float32 if x.device.type == "cpu" else None
         return x.mean((2, 3), keepdim=True, dtype=dtype).to(x.dtype)
 
     return pool

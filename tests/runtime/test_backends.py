@@ -405,6 +405,21 @@ def test_rows_of_torch_stay_where_a_graph_has_captured_them(tiny, monkeypatch: p
     assert seen[0] == seen[1]
 
 
+def test_torchs_rows_may_change_in_any_mode_of_torch(tiny, packed, longer) -> None:
+    """What is made in inference mode may otherwise not be written outside of it."""
+    import torch
+
+    with torch.inference_mode():
+        network = TORCH.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+        plain = outputs(network, packed, 3)
+    network.retime(tiny.modulation)
+    with torch.inference_mode():
+        network.retime(longer)
+    network.retime(longer)
+    network.retime(tiny.modulation)
+    assert outputs(network, packed, 3) == plain
+
+
 def test_torchs_lack_of_memory_is_told_as_it_is(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """The chain knows for which size, and tells."""
     import torch
