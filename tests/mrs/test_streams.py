@@ -68,10 +68,7 @@ def run(folder: Path, redirected: str, *command: object) -> tuple[int, str, str]
         ("<&-", NOTES),
         ("2>&-", ""),
         (ALL_CLOSED, ""),
-        (">/dev/full", NOTES),
         ("2>/dev/full", ""),
-        (">/dev/full 2>/dev/full", ""),
-        ("unread", NOTES),
         ("2 unread", ""),
     ],
 )
@@ -84,7 +81,6 @@ def test_without_a_result_the_streams_do_not_matter(tmp_path: Path, redirected: 
 @pytest.mark.parametrize(
     ("redirected", "code", "out", "err"),
     [
-        ("", 0, "a result\n", ""),
         ("<&-", 0, "a result\n", ""),
         ("2>&-", 0, "a result\n", ""),
         ("2>/dev/full", 0, "a result\n", ""),
@@ -104,7 +100,7 @@ def test_a_result_must_arrive(tmp_path: Path, redirected: str, code: int, out: s
     assert (tmp_path / "made").exists()
 
 
-@pytest.mark.parametrize("redirected", ["", ">&-", "2>&-", ALL_CLOSED, "2>/dev/full", "2 unread"])
+@pytest.mark.parametrize("redirected", ["", ">&-", ALL_CLOSED, "2>/dev/full"])
 def test_a_wrong_input_stays_one(tmp_path: Path, redirected: str) -> None:
     code, _, err = run(tmp_path, redirected, "-c", COMMAND, "wrong")
     assert code == 2
@@ -112,8 +108,7 @@ def test_a_wrong_input_stays_one(tmp_path: Path, redirected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("redirected", "code"),
-    [("", 0), (">&-", 1), (">/dev/full", 1), ("unread", cli.BROKEN_PIPE), (ALL_CLOSED, 1), ("2>&-", 0)],
+    ("redirected", "code"), [(">&-", 1), (">/dev/full", 1), ("unread", cli.BROKEN_PIPE), ("2>&-", 0)]
 )
 @pytest.mark.parametrize(
     "arguments",
@@ -127,7 +122,7 @@ def test_what_argparse_prints_is_a_result(tmp_path: Path, redirected: str, code:
     assert bool(got[1]) == (code == 0)
 
 
-@pytest.mark.parametrize("redirected", [">&-", "2>&-", ALL_CLOSED, "2>/dev/full", ">/dev/full"])
+@pytest.mark.parametrize("redirected", ["2>&-", ALL_CLOSED, "2>/dev/full"])
 def test_pictures_are_restored_all_the_same(tmp_path: Path, plan: Path, pictures: Path, redirected: str) -> None:
     """And one that cannot be is counted in the code."""
     (pictures / "broken.png").write_bytes(b"no picture")
