@@ -68,11 +68,11 @@ def test_every_file_is_run_and_judged(tmp_path: Path) -> None:
 
 
 def test_what_does_not_end_is_stopped_and_the_rest_not_started(tmp_path: Path) -> None:
-    slow = "import time\n\ndef test_slow():\n    print('begun', flush=True)\n    time.sleep(60)\n"
+    slow = "import time\n\ndef test_slow():\n    print('begun', flush=True)\n    time.sleep(1000)\n"
     root = tree(tmp_path, {f"tests/kernels/gpu/test_{name}.py": slow for name in "ab"})
     begin = time.monotonic()
     outcomes = suite.run(3, root, at_once=1)
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 240
     assert [outcome.trouble for outcome in outcomes] == ["stopped, no time left", "not started, no time left"]
 
 

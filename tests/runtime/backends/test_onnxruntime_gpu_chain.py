@@ -148,7 +148,7 @@ def test_a_network_that_is_dropped_lets_go_of_its_session_and_thread(engine, tin
     session, (thread,) = weakref.ref(network._session), network._thread._threads
     del network
     gc.collect()
-    thread.join(5)
+    thread.join(120)
     assert session() is None
     assert threading.active_count() == before
 

@@ -142,7 +142,7 @@ def test_ctrl_c_ends_a_build_and_leaves_the_caches_as_they_were(
         if done == step:
             os.kill(os.getpid(), signal.SIGINT)
             # The builder goes on until it asks whether it shall.
-            assert told.wait(10)
+            assert told.wait(120)
 
     class Told(threading.Event):
         def set(self) -> None:
