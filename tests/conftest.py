@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -26,6 +27,10 @@ else:
     # The same examples in every run: a test that starts to fail does so because of a change.
     settings.register_profile("project", derandomize=True, database=None, deadline=None)
     settings.load_profile("project")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell has programs in the background ignore Ctrl-C, which some tests send themselves.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import thread as executors
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,7 +45,12 @@ def nothing_is_left_behind() -> Iterator[None]:
     """A thread that keeps its process from ending, or a process of its own, would hang or outlive the session."""
     before = set(threading.enumerate()), set(descendants(os.getpid()))
     yield
-    threads = [thread for thread in threading.enumerate() if thread not in before[0] and not thread.daemon]
+    # Python itself ends the threads of executors, such as those that libraries keep.
+    threads = [
+        thread
+        for thread in threading.enumerate()
+        if not (thread in before[0] or thread.daemon or thread in executors._threads_queues)
+    ]
     for thread in threads:
         thread.join(PATIENCE / len(threads))
     commands = [_command(process) for process in descendants(os.getpid()) if process not in before[1]]

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.mrs.conftest import hurry
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -19,7 +21,9 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from mrs import Solver, build
 
     path = tmp_path_factory.mktemp("plan") / "rain.mrsplan"
-    build("rain", path, size=(64, 64), solver=Solver(steps=2), backend="onnxruntime", precision="fp32", threads=1)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        hurry(monkeypatch)
+        build("rain", path, size=(64, 64), solver=Solver(steps=2), backend="onnxruntime", precision="fp32", threads=1)
     return path
 
 
@@ -31,8 +35,9 @@ def test_the_example_restores_pictures_and_reports_what_it_cannot(plan: Path, tm
     for path in paths:
         Image.fromarray(random.integers(0, 256, (40, 48, 3), np.uint8)).save(path)
     ended = subprocess.run(
-        [sys.executable, "-c", program, plan, *paths], capture_output=True, text=True, check=False, cwd=tmp_path
-    )
+        [sys.executable, "-c", program, plan, *paths],
+        capture_output=True, text=True, check=False, cwd=tmp_path, timeout=240,
+    )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.splitlines() == [f"{path}: restored" for path in paths]
     for path in paths:

@@ -38,6 +38,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = Architecture(width=4, enc_blocks=(1, 1), mid_blocks=1, dec_blocks=(1, 1))
+# For OpenVINO, which compiles each step anew: as many levels, all kinds of nodes, one block.
+ONE_BLOCK = Architecture(width=4, enc_blocks=(0, 0), mid_blocks=1, dec_blocks=(0, 0))
 SEED = 5
 SOLVERS = {
     "ode-1": Solver(order=1, steps=3),
@@ -129,8 +131,9 @@ ENGINES: dict[str, Callable[..., NDArray[Any]]] = {"onnxruntime": on_onnxruntime
 def test_restores_what_the_loop_restores(name: str, engine: str) -> None:
     table, picture = table_of(SOLVERS[name]), picture_of(2, 9, 14)
     feeds = {"picture": picture, "noise": noise_of(table, picture)}
-    restored = ENGINES[engine](sampler(network(), table, result="float32"), feeds)
-    expected = by_chain(network(), table, picture, np.float32)
+    net = network(ONE_BLOCK)
+    restored = ENGINES[engine](sampler(net, table, result="float32"), feeds)
+    expected = by_chain(net, table, picture, np.float32)
     np.testing.assert_allclose(restored, expected, rtol=0, atol=2e-5)
     # Neither all black nor all white: then everything would be equal.
     assert expected.std() > 0.05
@@ -160,9 +163,9 @@ def test_every_method_is_the_reference_loop(method: str, order: int) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("size", [(1, 8, 12), (1, 1, 1), (3, 7, 9), (1, 13, 4)], ids=str)
 def test_levels_of_any_size_and_batch(size: tuple[int, int, int], engine: str) -> None:
-    table, picture = table_of(SOLVERS["sde-2"]), picture_of(*size)
-    restored = ENGINES[engine](sampler(network(), table), {"picture": picture, "noise": noise_of(table, picture)})
-    expected = by_chain(network(), table, picture, np.uint8)
+    table, picture, net = table_of(SOLVERS["sde-2"]), picture_of(*size), network(ONE_BLOCK)
+    restored = ENGINES[engine](sampler(net, table), {"picture": picture, "noise": noise_of(table, picture)})
+    expected = by_chain(net, table, picture, np.uint8)
     assert (restored.dtype, restored.shape) == (np.uint8, picture.shape)
     # Round-off may move a value over the middle between two levels.
     difference = np.abs(restored.astype(int) - expected)
@@ -363,7 +366,7 @@ def test_the_python_program_needs_onnx_runtime_alone(rain: Path, tmp_path: Path)
     Image.fromarray(picture[0]).save(tmp_path / "in.png")
     ended = subprocess.run(
         [sys.executable, "-c", text, rain, tmp_path / "in.png", tmp_path / "out.png"],
-        capture_output=True, text=True, check=False, cwd=tmp_path,
+        capture_output=True, text=True, check=False, cwd=tmp_path, timeout=240,
     )  # fmt: skip
     assert (ended.returncode, ended.stderr) == (0, "")
     noise = np.random.default_rng(0).standard_normal((RECOMMENDED.steps, 1, 3, 21, 34), np.float32)
@@ -419,7 +422,7 @@ def test_the_javascript_program(rain: Path, tmp_path: Path) -> None:
         encoding="utf-8",
     )
     ended = subprocess.run(
-        ["node", "main.mjs"], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120
+        ["node", "main.mjs"], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=240
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     width, height, length, darkest, brightest, alpha = map(int, ended.stdout.split())

@@ -352,8 +352,11 @@ def test_evaluations_that_leave_nothing_to_search(T: int, evaluations: int) -> N
 
 
 @pytest.mark.parametrize("evaluations", [2, 50])
-def test_the_fewest_and_the_most_evaluations(evaluations: int) -> None:
-    found = search(evaluations, candidates=CANDIDATES[:1], seconds=0.1)
+def test_the_fewest_and_the_most_evaluations(evaluations: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the time of some runs after those of the plain grids."""
+    trial = FakeTrial(two_values(SCHEDULE))
+    monkeypatch.setattr(tuning.time, "monotonic", lambda: float(len(trial.ran)))
+    found = search(evaluations, trial, candidates=CANDIDATES[:1], seconds=len(POWERS) + 20)
     assert len(found.best.solver.times) == evaluations + 1
 
 

@@ -14,7 +14,7 @@ from mrs.runtime.errors import BusyError, CancelledError, DeadlineError, InputEr
 from mrs.runtime.pool import Cancellation, Pool, Request
 
 # Longer than anything here takes: what waits as long has failed.
-LIMIT = 10.0
+LIMIT = 120.0
 
 
 class Asking(Request):

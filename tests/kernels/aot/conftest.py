@@ -37,6 +37,8 @@ REST = (
     "finish_planes_u8_fp32",
     "audit_values_fp16_any",
 )
+# Processes that compile at a time, where as many others run tests.
+JOBS = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 HEAD = ["kernel", "registers", "spilled", "shared", "loads x bytes", "stores x bytes", "bytes/element", "minimum"]
 
 
@@ -125,17 +127,17 @@ def report(
 @pytest.fixture(scope="session")
 def wide(report: Callable[..., Report]) -> Report:
     """Every kernel with nothing but wide accesses, for one target."""
-    return report("--wide", "--target", "sm_90")
+    return report("--wide", "--target", "sm_90", f"--jobs={JOBS}")
 
 
 @pytest.fixture(scope="session")
 def half(report: Callable[..., Report]) -> Report:
     """Kernels of half precision, for the other targets."""
     others = [f"--target={target}" for target in TARGETS if target != "sm_90"]
-    return report("--wide", *others, *(f"--kernel={part}" for part in HALF))
+    return report("--wide", *others, f"--jobs={JOBS}", *(f"--kernel={part}" for part in HALF))
 
 
 @pytest.fixture(scope="session")
 def rest(report: Callable[..., Report]) -> Report:
     """Some of the other kernels, for one target."""
-    return report("--target", "sm_90", *(f"--kernel={part}" for part in REST))
+    return report("--target", "sm_90", "--jobs=2", *(f"--kernel={part}" for part in REST))

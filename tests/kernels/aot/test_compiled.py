@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+# Compiling takes a minute or two, and several times that where other programs keep the cores busy.
+pytestmark = pytest.mark.timeout(1200)
+
 
 def rows_of(report: Any) -> dict[tuple[str, str], dict[str, str]]:
     return {(target, name): row for target, rows in report.tables.items() for name, row in rows.items()}

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+# Compiling takes a minute or two, and several times that where other programs keep the cores busy.
+pytestmark = pytest.mark.timeout(1200)
+
 PRINT = """
 #include <stdio.h>
 #include "mrs_kernels.h"

@@ -66,7 +66,9 @@ def inputs() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 def run(model: onnx.ModelProto, precision: str, look: Any = None) -> np.ndarray[Any, Any]:
     packed, vectors = (torch.from_numpy(each) for each in inputs())
     with torch.no_grad():
-        return reference.evaluate(model, packed.to(DTYPES[precision]), vectors, look).float().numpy()
+        return (
+            reference.evaluate(reference.Program.of(model), packed.to(DTYPES[precision]), vectors, look).float().numpy()
+        )
 
 
 @functools.cache

@@ -133,7 +133,7 @@ def test_each_worker_has_its_own_stream_network_and_graph(gpu, pictures) -> None
         with restorer.lend(given, 3) as view:
             thread = threading.Thread(target=lambda: elsewhere.append(restorer.restore(given, 4)))
             thread.start()
-            thread.join(30)
+            thread.join(120)
             expected = view.copy()
         assert on_stream(gpu.device.taken_log(), "replay") == ["stream 1", "stream 2"]
         np.testing.assert_array_equal(restorer.restore(given, 3), expected)
@@ -152,7 +152,7 @@ def test_threads_get_the_pictures_that_one_alone_would_get(gpu, pictures, worker
         together = threading.Barrier(4)
 
         def work(number: int) -> list[Any]:
-            together.wait(30)
+            together.wait(120)
             if not tensors:
                 return [restorer.restore(given[number], seed) for seed in range(5)]
             stream = gpu.device.stream()
@@ -174,17 +174,17 @@ def test_a_thread_captures_while_another_restores(gpu, pictures) -> None:
     def pause(network: Any, step: int) -> None:
         if network.device.capturing and network.packed.shape[2] == 8:
             inside.set()
-            assert go_on.wait(30)
+            assert go_on.wait(120)
 
     gpu.backend.trouble = pause
     given = pictures((16, 16))
     with gpu.load(workers=2) as restorer:
         thread = threading.Thread(target=restorer.restore, args=(pictures((8, 8)),))
         thread.start()
-        assert inside.wait(30)
+        assert inside.wait(120)
         first = restorer.restore(given, 3)
         go_on.set()
-        thread.join(30)
+        thread.join(120)
         np.testing.assert_array_equal(restorer.restore(given, 3), first)
     assert gpu.device.captures == 3
 
@@ -318,7 +318,7 @@ def test_warming_up_captures_ahead_on_every_worker(gpu, pictures, kind: str) -> 
         with restorer.lend(given):
             thread = threading.Thread(target=restorer.restore, args=(given.numpy(),))
             thread.start()
-            thread.join(30)
+            thread.join(120)
         assert gpu.device.captures == 2 * 3
 
 
@@ -381,7 +381,7 @@ def test_closing_waits_for_what_another_thread_restores(gpu, pictures) -> None:
     def hold() -> None:
         with restorer.lend(pictures((16, 16))) as view:
             lent.set()
-            assert go_on.wait(30)
+            assert go_on.wait(120)
             results.append((closed.is_set(), view.std()))
 
     def close() -> None:
@@ -390,14 +390,14 @@ def test_closing_waits_for_what_another_thread_restores(gpu, pictures) -> None:
 
     threads = [threading.Thread(target=hold), threading.Thread(target=close)]
     threads[0].start()
-    assert lent.wait(30)
+    assert lent.wait(120)
     threads[1].start()
     # Once it is closing, calls are refused at once and no longer too late.
     while "closed" not in str(refusal(restorer, pictures((16, 16)))):
         assert not closed.is_set()
     go_on.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert closed.is_set()
     assert results[0][0] is False
     assert results[0][1] > 1

@@ -54,9 +54,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Choosing measures as little as it can."""
+    """Choosing measures as little as it can, and the solution to compare with has few steps: the double is slow."""
     monkeypatch.setattr("mrs.export.timing.SECONDS", 0.0)
+    monkeypatch.setattr("mrs.export.timing.ROUNDS", (1, 1))
     monkeypatch.setattr("mrs.export.forms.SECONDS", 0.0)
+    monkeypatch.setattr("mrs.export.forms.ROUNDS", (1, 1))
+    monkeypatch.setattr("mrs.builder.REFERENCE_STEPS", 10)
 
 
 @pytest.fixture(params=VERSIONS)

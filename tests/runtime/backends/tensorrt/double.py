@@ -441,15 +441,16 @@ class Runtime:
             line = f"IRuntime::deserializeCudaEngine: Error Code 6: API Usage Error ({reason})"
             self.logger_kept().log(world.module.ILogger.Severity.ERROR, line)
             return None
-        return _new(
-            world, "ICudaEngine", runtime=self, head=head, model=onnx.load_from_string(model), logger=self.logger_kept
-        )
+        read = onnx.load_from_string(model)
+        program = reference.Program.of(read)
+        return _new(world, "ICudaEngine", runtime=self, head=head, model=read, program=program, logger=self.logger_kept)
 
 
 class ICudaEngine:
     _world: TensorRtDouble
     head: dict[str, Any]
     model: Any
+    program: reference.Program
     logger: Any
 
     def read_num_io_tensors(self) -> int:
@@ -534,7 +535,7 @@ class IExecutionContext:
 
     def _work(self) -> Callable[[], None]:
         """An evaluation with the addresses as they are now."""
-        model, device = self.engine_kept.model, self._world.device
+        model, device, program = self.engine_kept.model, self._world.device, self.engine_kept.program
         count, halves, height, width = self.shape
         vectors = tuple(self.engine_kept.get_tensor_shape("modulation"))
         shapes = {"packed": tuple(self.shape), "modulation": vectors, "output": (count, halves // 2, height, width)}
@@ -551,7 +552,7 @@ class IExecutionContext:
             return torch.from_numpy(np.ctypeslib.as_array(content)).view(kinds[name]).view(shapes[name])
 
         def work() -> None:
-            at("output").copy_(reference.evaluate(model, at("packed"), at("modulation")))
+            at("output").copy_(reference.evaluate(program, at("packed"), at("modulation")))
 
         return work
 

@@ -6,6 +6,7 @@ It is what the double of TensorRT computes. Convolutions accumulate in float32, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import onnx
@@ -23,19 +24,43 @@ TYPES = {
 LARGEST = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
 
 
+@dataclass(frozen=True)
+class Program:
+    """A typed graph, read once for all evaluations.
+
+    Attributes:
+        model: the graph.
+        constants: its initializers by name.
+        nodes: each with its attributes.
+    """
+
+    model: onnx.ModelProto
+    constants: dict[str, Tensor]
+    nodes: list[tuple[onnx.NodeProto, dict[str, Any]]]
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto) -> Program:
+        """Read it."""
+        constants = {tensor.name: _constant(tensor) for tensor in model.graph.initializer}
+        read = onnx.helper.get_attribute_value
+        return cls(
+            model, constants, [(node, {each.name: read(each) for each in node.attribute}) for node in model.graph.node]
+        )
+
+
 def evaluate(
-    model: onnx.ModelProto,
+    program: Program,
     packed: Tensor,
     modulation: Tensor,
     look: Callable[[onnx.NodeProto, Tensor], None] | None = None,
 ) -> Tensor:
     """The output of a typed graph, for inputs of its types; `look` sees every node with its first output."""
-    known: dict[str, Any] = {tensor.name: _constant(tensor) for tensor in model.graph.initializer}
-    for value, given in zip(model.graph.input, (packed, modulation), strict=True):
+    known: dict[str, Any] = dict(program.constants)
+    graph = program.model.graph
+    for value, given in zip(graph.input, (packed, modulation), strict=True):
         assert given.dtype == TYPES[value.type.tensor_type.elem_type], value.name
         known[value.name] = given
-    for node in model.graph.node:
-        attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+    for node, attributes in program.nodes:
         inputs = [known[name] for name in node.input]
         floats = {each.dtype for each in inputs if isinstance(each, Tensor) and each.dtype in TYPES.values()}
         assert len(floats) == 1, f"{node.op_type} {node.name} mixes {floats}"
@@ -44,7 +69,7 @@ def evaluate(
         if look is not None:
             look(node, known[node.output[0]])
     output: Tensor = known["output"]
-    assert output.dtype == TYPES[model.graph.output[0].type.tensor_type.elem_type]
+    assert output.dtype == TYPES[graph.output[0].type.tensor_type.elem_type]
     return output
 
 

@@ -78,7 +78,7 @@ def run(bindings: Path, *command: str) -> str:
     """What Python prints with the bindings on its path; each version has a process, for both are one module."""
     environment = {**os.environ, "LD_LIBRARY_PATH": str(bindings), "PYTHONPATH": str(bindings)}
     done = subprocess.run(
-        [sys.executable, *command], env=environment, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, *command], env=environment, capture_output=True, text=True, check=False, timeout=240
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -74,10 +74,35 @@ def build(golden: Any, tmp_path: Path) -> Callable[..., int]:
 
 
 @pytest.fixture
-def made(build: Callable[..., int], modelopt: ModelOpt, tmp_path: Path) -> Callable[[str], Plan]:
+def make(build: Callable[..., int], modelopt: ModelOpt, tmp_path: Path) -> Callable[[str], Plan]:
+    """Build a plan of that precision."""
+
     def call(precision: str) -> Plan:
         assert build("--steps", "3", "--precision", precision) == 0
         return read_plan(tmp_path / "made.mrsplan")
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def kept() -> dict[tuple[str, str], bytes]:
+    """Plans by version and precision."""
+    return {}
+
+
+@pytest.fixture
+def made(
+    make: Callable[[str], Plan], world: Any, kept: dict[tuple[str, str], bytes], tmp_path: Path
+) -> Callable[[str], Plan]:
+    """As `make`, but a plan that another test has built is read again."""
+
+    def call(precision: str) -> Plan:
+        key, path = (world.version, precision), tmp_path / "made.mrsplan"
+        if key not in kept:
+            make(precision)
+            kept[key] = path.read_bytes()
+        path.write_bytes(kept[key])
+        return read_plan(path)
 
     return call
 
@@ -144,18 +169,18 @@ def test_all_are_measured_and_judged(made: Any, modelopt: ModelOpt) -> None:
     assert (plan.quantised is not None) == (plan.manifest["precision"] in QUANTISED)
 
 
-def test_what_is_remembered_is_quantised_again(made: Any, modelopt: ModelOpt) -> None:
-    first, count = made("int8"), len(modelopt.calls)
-    again = made("int8")
+def test_what_is_remembered_is_quantised_again(make: Any, modelopt: ModelOpt) -> None:
+    first, count = make("int8"), len(modelopt.calls)
+    again = make("int8")
     assert again.manifest["selection"]["measured_at"] == first.manifest["selection"]["measured_at"]
     assert again.quantised == first.quantised
     # The one form that was chosen.
     assert len(modelopt.calls) == count + 1
 
 
-def test_a_type_that_cannot_be_made_is_one_candidate_less(made: Any, modelopt: ModelOpt) -> None:
+def test_a_type_that_cannot_be_made_is_one_candidate_less(make: Any, modelopt: ModelOpt) -> None:
     modelopt.fails = RuntimeError("no rule")
-    candidates = made("auto").manifest["selection"]["candidates"]
+    candidates = make("auto").manifest["selection"]["candidates"]
     reasons = {each["precision"]: each["reason"] for each in candidates if not each["passed"]}
     assert all(reasons[one] == f"ModelOpt cannot quantise for {one}: no rule" for one in QUANTISED)
 

@@ -97,7 +97,7 @@ def test_a_writer_waits_for_another_process(world, config, cache) -> None:
         assert writer.is_alive()
         assert not list(cache.glob("*.timing"))
         other.communicate()
-    writer.join(10)
+    writer.join(120)
     assert entries(cache) == ["a"]
 
 
