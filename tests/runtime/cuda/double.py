@@ -358,7 +358,10 @@ class _Recorder(TorchDispatchMode):
         if name in WAITING:
             raise FailureError(f"{CAPTURING}: {name}")
         if _is_view(func):
-            return func(*args, **kwargs)
+            seen = func(*args, **kwargs)
+            # Some make a copy where no view will do.
+            if _share_memory(seen, args):
+                return seen
         self.device.check_captured(name)
         if func._schema.is_mutable:
             # What is written keeps its values until the first replay.
@@ -379,6 +382,11 @@ class _Recorder(TorchDispatchMode):
 def _is_view(func: Any) -> bool:
     schema = func._schema
     return not schema.is_mutable and any(alias.alias_info is not None for alias in schema.returns)
+
+
+def _share_memory(made: Any, given: Any) -> bool:
+    memory = {each.untyped_storage().data_ptr() for each in _tensors(given)}
+    return all(each.untyped_storage().data_ptr() in memory for each in _tensors(made))
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:
