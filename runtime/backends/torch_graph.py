@@ -274,14 +274,17 @@ def _pool(attributes: Attributes) -> Operation:
 
 
 def _pixel_shuffle(attributes: Attributes) -> Operation:
+    import torch
+
     side = attributes["blocksize"]
 
     def shuffle(x: Tensor) -> Tensor:
         count, channels, height, width = x.shape
         channels //= side * side
-        pixels = x.permute(0, 2, 3, 1).reshape(count, height, width, channels, side, side)
-        pixels = pixels.permute(0, 1, 4, 2, 5, 3).reshape(count, side * height, side * width, channels)
-        return pixels.permute(0, 3, 1, 2)
+        pixels = x.permute(0, 2, 3, 1).reshape(count, height, width, channels, side, side).permute(0, 1, 4, 2, 5, 3)
+        # The only copy; torch's own shuffle leaves planes on a GPU.
+        turned = pixels.clone(memory_format=torch.contiguous_format)
+        return turned.view(count, side * height, side * width, channels).permute(0, 3, 1, 2)
 
     return shuffle
 

@@ -17,7 +17,7 @@ from mrs.export.graph import GATES, NORMS, GraphShape, build_graph
 from mrs.export.modulation import modulation_table
 from mrs.export.nafnet import Architecture, ConditionalNAFNet
 from mrs.export.quantisation import quantised
-from mrs.runtime.backends.torch import graph_function
+from mrs.runtime.backends.torch_graph import program_of, read, weights_of
 from mrs.runtime.backends.typed_graph import typed_graph
 from mrs.runtime.errors import BackendError
 from tests.export.modelopt_double import install
@@ -75,8 +75,10 @@ def run(model: onnx.ModelProto, precision: str, look: Any = None) -> np.ndarray[
 def exact(*form: Any) -> np.ndarray[Any, Any]:
     """In float32 by torch's backend."""
     packed, vectors = (torch.from_numpy(each) for each in inputs())
+    structure, arrays = read(graph(*form))
     with torch.no_grad():
-        return graph_function(graph(*form), torch.float32, "cpu")(packed, vectors).numpy()
+        weights = weights_of(structure, arrays, torch.float32, "cpu")
+        return program_of(structure, compiled=False)(packed, vectors, weights).numpy()
 
 
 def error(made: np.ndarray[Any, Any], *form: Any) -> float:
