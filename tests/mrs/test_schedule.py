@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mrs.runtime.errors import InputError
@@ -124,6 +124,8 @@ def test_times_between_are_on_the_line(schedule: Schedule, data: st.DataObject) 
         assert float(schedule.half_log_snr(t)) == pytest.approx(expected, rel=1e-9, abs=1e-12)
     elif part:
         # A line from infinity says nothing: there lam is that of a and s.
+        # Times of a denormal have a standard deviation without digits, or none.
+        assume(part > 1e-300)
         expected = math.log(float(schedule.alpha(t)) / float(schedule.sigma(t)))
         assert float(schedule.half_log_snr(t)) == pytest.approx(expected, rel=1e-9, abs=1e-12)
 

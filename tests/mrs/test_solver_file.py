@@ -78,7 +78,7 @@ def test_what_is_written_is_read(path: Path, solver: Solver, schedule: Schedule)
     st.lists(st.floats(1e-6, 100), min_size=1, max_size=12, unique=True),
     st.floats(0, 5),
     st.floats(-50, 50),
-    st.floats(1e-3, 255),
+    st.floats(1, 255),
 )
 def test_numbers_keep_all_their_digits(
     tmp_path_factory: pytest.TempPathFactory, times: list[float], tau: float, lowest: float, sigma: float

@@ -144,7 +144,7 @@ def test_a_folder_of_another_user_is_not_used(folder: Path, monkeypatch: pytest.
 
 
 def test_a_link_to_a_folder_is_not_used(folder: Path, tmp_path: Path) -> None:
-    folder.parent.mkdir()
+    folder.parent.mkdir(parents=True)
     folder.symlink_to(tmp_path)
     NetworkCache().write(key(1), b"an engine")
     assert files(tmp_path) == []
@@ -156,7 +156,7 @@ def test_a_link_to_a_folder_is_not_used(folder: Path, tmp_path: Path) -> None:
 
 def test_without_a_place_nothing_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for make in (
-        lambda: folder.parent.write_text("a file"),
+        lambda: (folder.parent.parent.mkdir(parents=True), folder.parent.write_text("a file")),
         lambda: monkeypatch.setattr(network_cache, "user_cache", lambda: None),
     ):
         make()

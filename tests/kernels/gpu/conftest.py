@@ -18,15 +18,13 @@ import pytest
 
 from mrs.kernels.noise import normal
 from mrs.kernels.row import Row
+from tests import interpreter
 
 MISSING = [name for name in ("torch", "triton") if find_spec(name) is None]
 if not MISSING:
     import torch
 
-    if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
-        if "triton" in sys.modules:
-            raise pytest.UsageError("triton was loaded before its interpreter could be chosen; set TRITON_INTERPRET=1")
-        os.environ["TRITON_INTERPRET"] = "1"
+    interpreter.choose()
 
 TOLERANCE = 1e-6  # where noise was drawn, relative to the absolute terms of a row
 GUARD = 64  # elements before and after each array, which no launch may touch

@@ -264,7 +264,7 @@ def test_the_graph_for_cuda_is_the_same_function_to_the_last_bit(tiny, packed) -
 
 def by_torch(graph: bytes, packed: np.ndarray[Any, Any], modulation: Any) -> Any:
     """The graph node by node, with its casts."""
-    from mrs.runtime.backends import torch as calls
+    from mrs.runtime.backends import torch_graph as calls
 
     dtypes = {onnx.TensorProto.FLOAT: torch.float32, onnx.TensorProto.BFLOAT16: torch.bfloat16}
     model = onnx.load_from_string(graph)
@@ -275,18 +275,22 @@ def by_torch(graph: bytes, packed: np.ndarray[Any, Any], modulation: Any) -> Any
         model.graph.initializer.append(onnx.numpy_helper.from_array(sizes, "sizes"))
         cut = onnx.helper.make_node("Split", ["modulation", "sizes"], [part.name for part in parts], axis=1)
         model.graph.node.insert(0, cut)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.BFLOAT16:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(_as_float32(tensor), tensor.name))
+    structure, arrays = calls.read(model.SerializeToString())
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(calls.OPERATIONS, "Cast", lambda attributes: lambda x: x.to(dtypes[attributes["to"]]))
-        patch.setattr(onnx.numpy_helper, "to_array", _as_float32)
-        function = calls.graph_function(model.SerializeToString(), torch.bfloat16, "cpu")
+        patch.setattr(calls, "_fused", lambda nodes, uses, ones: iter(nodes))
+        program = calls.program_of(structure, compiled=True)
     row = torch.from_numpy(modulation[0][None, :, None, None].copy())
-    return function(torch.from_numpy(packed).bfloat16(), row)
+    weights = calls.weights_of(structure, arrays, torch.bfloat16, "cpu")
+    with torch.inference_mode():
+        return program(torch.from_numpy(packed).bfloat16(), row, weights)
 
 
 def _as_float32(tensor: Any) -> Any:
     """Weights that torch converts back without a loss."""
-    if tensor.data_type != onnx.TensorProto.BFLOAT16:
-        return TO_ARRAY(tensor)
     bits = np.frombuffer(tensor.raw_data, "<u2").astype(np.uint32) << 16
     return bits.view(np.float32).reshape(tuple(tensor.dims))
 

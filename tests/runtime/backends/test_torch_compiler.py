@@ -140,7 +140,7 @@ class CompilationError(Exception):
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (CompilationError("at 3:4:\nx = y"), "CompilationError: at 3:4:"),
+        (CompilationError("at 3:4:\nx = y"), "CompilationError: x = y"),
         (Nested(CompilationError("no such type")), "CompilationError: no such type"),
         (AssertionError(), "AssertionError"),
         (Nested(Nested(OSError(28, "No space left on device"))), "OSError: [Errno 28] No space left on device"),

@@ -5,8 +5,6 @@ Where there is no GPU some kernels run through Triton's interpreter, which must 
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -22,15 +20,13 @@ from mrs.runtime.plan import Plan
 from mrs.schedule import Schedule
 from mrs.solver import Solver
 from mrs.table import Table, tableau
+from tests import interpreter
 
 MISSING = [name for name in ("torch", "triton", "onnx") if find_spec(name) is None]
 if not MISSING:
     import torch
 
-    if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
-        if "triton" in sys.modules:
-            raise pytest.UsageError("triton was loaded before its interpreter could be chosen; set TRITON_INTERPRET=1")
-        os.environ["TRITON_INTERPRET"] = "1"
+    interpreter.choose()
     from tests.runtime.cuda.double import Double
 
 SHAPE = (1, 16, 16)
