@@ -11,6 +11,9 @@ from pathlib import Path
 
 from mrs.runtime.errors import InputError
 
+# Variables that let oneDNN, on which engines rest, use fewer instructions than there are: other code is compiled then.
+INSTRUCTION_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+
 
 @cache
 def processor() -> str:

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mrs")
 
-# Variables that change what OpenVINO compiles.
-ENVIRONMENT = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
-
 
 class Networks:
     """Compiled networks of a plan on one backend, for workers that may ask at the same time.
@@ -147,5 +144,5 @@ class Networks:
             processors=machine.threads(),
             machine=self._here(),
             options=self._options.to_dict(),
-            environment={name: os.environ.get(name, "") for name in ENVIRONMENT},
+            environment={name: os.environ.get(name, "") for name in machine.INSTRUCTION_LIMITS},
         )

@@ -17,8 +17,6 @@ from mrs.runtime.errors import BackendError
 from mrs.runtime.libraries import CPLUSPLUS, first_line, installed_version, telling
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
-# Variables that let oneDNN, on which OpenVINO rests, use fewer instructions than there are.
-LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 OTHERWISE = "use backend onnxruntime"
 
 
@@ -122,7 +120,7 @@ class OpenVino:
 
 def _hint(precision: str) -> str:
     """What to do where a graph cannot be compiled."""
-    limit = next((name for name in LIMITS if os.environ.get(name)), None)
+    limit = next((name for name in machine.INSTRUCTION_LIMITS if os.environ.get(name)), None)
     if limit is not None:
         return f"unset {limit}, which hides instructions of this processor"
     return OTHERWISE if precision == "fp32" else "use precision fp32"

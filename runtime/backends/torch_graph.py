@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mrs.runtime.backends import onnx_graph
 from mrs.runtime.backends.protocol import MEANS
 from mrs.runtime.errors import BackendError
-from mrs.runtime.libraries import first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,15 +53,9 @@ def read(graph: bytes) -> tuple[bytes, Arrays]:
         BackendError: for a graph that cannot be read.
     """
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnx import numpy_helper
 
-    try:
-        model = onnx.load_from_string(graph)
-    except DecodeError as error:
-        raise BackendError(f"the graph cannot be read: {first_line(error)}") from None
-    if not model.graph.node:
-        raise BackendError("the graph is empty", hint="build the plan again")
+    model = onnx_graph.parse(graph)
     own = {name for node in model.graph.node if node.op_type == "Conv" for name in node.input[1:]}
     arrays = {}
     for tensor in model.graph.initializer:

@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from mrs.runtime.backends import onnx_graph
 from mrs.runtime.backends.protocol import MEANS, QUANTISED
 from mrs.runtime.errors import BackendError
 
@@ -51,14 +52,8 @@ def typed_graph(graph: bytes, precision: str, sides: Sequence[int | None]) -> by
             precision cannot hold, or a graph that is not quantised for the precision.
     """
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    try:
-        model = onnx.load_from_string(graph)
-    except DecodeError as error:
-        raise BackendError(f"the graph cannot be read: {' '.join(str(error).split())}") from None
-    if not model.graph.node:
-        raise BackendError("the graph is empty", hint="build the plan again")
+    model = onnx_graph.parse(graph)
     for value in (model.graph.input[0], model.graph.output[0]):
         for place, side in zip((0, 2, 3), sides, strict=True):
             dimension = value.type.tensor_type.shape.dim[place]

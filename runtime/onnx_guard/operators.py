@@ -56,7 +56,7 @@ class Value(NamedTuple):
 
     Attributes:
         type: of its elements.
-        sides: as `graph.Sides` writes those that are not fixed.
+        sides: those that a graph leaves open as `graph.OPEN` has them.
         fixed: whether it is a weight, or made of weights alone.
         numbers: its elements, where it is a weight of whole numbers.
     """

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import scripts
+
 pytest.importorskip("torch")
-ROOT = Path(__file__).resolve().parents[3]
 FIGURES = {
     "kernel_us", "kernel_q1_us", "kernel_q3_us", "samples", "launches", "read_bytes", "written_bytes", "gb_per_s",
     "percent_of_copy", "copy_us", "copy_q1_us", "copy_q3_us", "percent_of_copy_of_as_many_bytes", "empty_us",
@@ -25,18 +23,8 @@ WARM = {"warm_us", "warm_q1_us", "warm_q3_us", "warm_above_empty_us", "warm_abov
 @pytest.fixture(scope="module")
 def rehearsal() -> dict[str, Any]:
     pytest.importorskip("triton")
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     script = Path(__file__).with_name("rehearsal.py")
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
+    done = scripts.run(script, 600, TRITON_INTERPRET="1", CUDA_VISIBLE_DEVICES="")
     return {**json.loads(done.stdout), "stderr": done.stderr}
 
 

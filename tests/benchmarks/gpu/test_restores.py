@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests import scripts
+
 pytest.importorskip("torch")
-ROOT = Path(__file__).resolve().parents[3]
 ENGINES = ["onnxruntime-cuda", "torch", "torch-eager"]
 RIVALS = ["eager fp32", "eager bf16", "compile bf16", "torch-eager"]
 FORMS = ["eager_fp32", "eager_bf16", "compile_bf16"]
@@ -23,18 +21,8 @@ FORMS = ["eager_fp32", "eager_bf16", "compile_bf16"]
 def rehearsal() -> dict[str, Any]:
     for name in ("triton", "onnxruntime"):
         pytest.importorskip(name)
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     script = Path(__file__).with_name("rehearsal_restores.py")
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
+    done = scripts.run(script, 600, TRITON_INTERPRET="1", CUDA_VISIBLE_DEVICES="")
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

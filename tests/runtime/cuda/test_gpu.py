@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,9 +16,9 @@ from mrs.runtime.errors import BackendError, DeviceMemoryError
 from mrs.schedule import Schedule
 from mrs.solver import Solver
 from mrs.table import Table, tableau
+from tests import scripts
 
 pytestmark = pytest.mark.gpu
-ROOT = Path(__file__).resolve().parents[3]
 SIDE = 64
 ARCH = Architecture(width=8, enc_blocks=(1, 1), mid_blocks=1, dec_blocks=(1, 1))
 
@@ -182,17 +179,7 @@ def test_replays_take_no_memory(load, picture) -> None:
 def test_a_capture_that_fails_leaves_the_device_as_it_was() -> None:
     """In a process of its own: where it does not, what comes afterwards would fail without a fault."""
     script = Path(__file__).with_name("failed_capture.py")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=80,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    scripts.run(script, 80)
 
 
 def test_infinities_name_their_step(load, picture) -> None:

@@ -1,0 +1,29 @@
+"""A plan's ONNX graph as an object, for backends that do not take it as it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mrs.runtime.errors import BackendError
+from mrs.runtime.libraries import first_line
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def parse(graph: bytes) -> onnx.ModelProto:
+    """The model that is serialised as `graph`.
+
+    Raises:
+        BackendError: where it cannot be read, or has no node.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        model = onnx.load_from_string(graph)
+    except DecodeError as error:
+        raise BackendError(f"the graph cannot be read: {first_line(error)}") from None
+    if not model.graph.node:
+        raise BackendError("the graph is empty", hint="build the plan again")
+    return model
