@@ -18,6 +18,7 @@ from benchmarks.gpu import gate, kernels, report
 from benchmarks.gpu.budget import Budget
 from benchmarks.gpu.cases import Case
 from mrs.kernels.gpu import reference
+from tests import interpreter
 from tests.benchmarks.gpu.virtual import Memory
 
 ABOUT = {"device": "CPU", "driver": "", "commit": "", "versions": {"cuda": "none", "torch": "any", "triton": "any"}}
@@ -80,6 +81,7 @@ def run(
 
 
 def main() -> None:
+    interpreter.hasten()
     torch.set_num_threads(1)
     # The interpreter takes a second for each draw of noise on larger ones.
     gate.small = lambda case: case

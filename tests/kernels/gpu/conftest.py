@@ -58,6 +58,11 @@ def _one_thread(one_thread: None) -> None:
     """The arrays are tiny."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _hastened() -> None:
+    interpreter.hasten()
+
+
 @pytest.fixture(autouse=True)
 def _silent() -> Iterator[None]:
     """The interpreter is NumPy, which warns where a GPU computes with infinities and NaN without a word."""

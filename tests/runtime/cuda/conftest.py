@@ -49,6 +49,11 @@ def _one_thread(one_thread: None) -> None:
     """The arrays are tiny."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _hastened() -> None:
+    interpreter.hasten()
+
+
 class PixelNetwork:
     """A network on the double that sees one pixel at a time, as `FakeNetwork` does, and gives the same numbers.
 
