@@ -64,7 +64,7 @@ def read(binary: Binary) -> MachineCode:
     """
     with _file(binary.cubin) as path:
         usage = _run("cuobjdump", "--dump-resource-usage", path)
-        code = _run("nvdisasm", "--print-code", path)
+        code = _run("nvdisasm", "--print-code", "--no-dataflow", path)
     found = RESOURCES.search(usage)
     if found is None:
         raise RuntimeError(f"no resource usage of {binary.symbol}: {usage.strip()[:200]}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -38,7 +39,9 @@ REST = (
     "audit_values_fp16_any",
 )
 # Processes that compile at a time, where as many others run tests.
-JOBS = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+JOBS = max(2, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+# Bytes of compiled kernels kept between runs; a run leaves a hundred million.
+MOST_KEPT = 500_000_000
 HEAD = ["kernel", "registers", "spilled", "shared", "loads x bytes", "stores x bytes", "bytes/element", "minimum"]
 
 
@@ -77,12 +80,24 @@ def _triton() -> None:
 
 
 @pytest.fixture(scope="session")
-def environment(_triton: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Of a process that compiles; what it compiles is kept for this session alone."""
+def environment(_triton: None, pytestconfig: pytest.Config) -> dict[str, str]:
+    """Of a process that compiles. Triton names what it compiles by source, target and version: kept for later runs."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TRITON_")}
-    cache = tmp_path_factory.mktemp("triton")
+    cache = _pruned(Path(pytestconfig.cache.mkdir("triton")))
     path = os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")]))
-    return {**kept, "PYTHONPATH": path, "PYTHONWARNINGS": "error", "TRITON_CACHE_DIR": str(cache)}
+    # Processes are what runs side by side here.
+    return {
+        **kept, "PYTHONPATH": path, "PYTHONWARNINGS": "error", "TRITON_CACHE_DIR": str(cache),
+        "MLIR_DISABLE_MULTITHREADING": "1",
+    }  # fmt: skip
+
+
+def _pruned(folder: Path) -> Path:
+    """The folder, emptied where what earlier kernels left in it has become too much."""
+    if sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) > MOST_KEPT:
+        shutil.rmtree(folder)
+        folder.mkdir()
+    return folder
 
 
 @pytest.fixture(scope="session")
