@@ -18,7 +18,7 @@ setup(
     package_dir={"mrs": "mrs", **{f"mrs.{layer}": layer for layer in LAYERS}},
     package_data={
         "mrs": ["py.typed", "weights/*.safetensors", "weights/*.md"],
-        "mrs.export": ["calibration/*.png", "calibration/*.jpg"],
+        "mrs.building": ["pictures/*.png", "pictures/*.jpg"],
         "mrs.kernels": ["*.c"],
     },
     ext_modules=[

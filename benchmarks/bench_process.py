@@ -15,8 +15,8 @@ from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import mrs
-from mrs.builder import WEIGHTS
-from mrs.solver import RECOMMENDED
+from mrs.building.source import WEIGHTS
+from mrs.numerics.solver import RECOMMENDED
 
 IMPORT = "import time; begin = time.perf_counter(); import mrs; print(time.perf_counter() - begin)"
 # Peak memory is the child's own, told by the system when it ends.

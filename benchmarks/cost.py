@@ -17,15 +17,16 @@ import torch
 from benchmarks import launches
 from benchmarks.networks import REFUSION
 from mrs.cli import Parser, guarded
-from mrs.export.graph import GraphShape, build_graph
+from mrs.export.graph import build_graph
+from mrs.export.graph_variant import GraphVariant
 from mrs.export.nafnet import Architecture, ConditionalNAFNet
 from mrs.kernels.gpu import traffic
 from mrs.kernels.row import Row
+from mrs.numerics.schedule import Schedule
+from mrs.numerics.solver import Solver
+from mrs.numerics.tableau import tableau
 from mrs.runtime.backends import get
 from mrs.runtime.errors import InputError
-from mrs.schedule import Schedule
-from mrs.solver import Solver
-from mrs.table import tableau
 
 # NVIDIA H200 SXM, its data sheet of 2024: 4.8 TB/s, 1979 TFLOP/s in bfloat16 with sparsity, which is twice the dense.
 BANDWIDTH, PEAK = 4.8e12, 1979e12 / 2
@@ -74,7 +75,7 @@ def graph_of(arch: Architecture) -> bytes:
     with torch.device("meta"):
         state = ConditionalNAFNet(arch).state_dict()
     zeros = {key: np.zeros(tuple(value.shape), np.float32) for key, value in state.items()}
-    return build_graph(zeros, arch, shape=GraphShape(*get("torch").forms[0])).SerializeToString()
+    return build_graph(zeros, arch, shape=GraphVariant(*get("torch").forms[0])).SerializeToString()
 
 
 def network_costs(graph: bytes, shape: tuple[int, int, int, int]) -> dict[str, Cost]:

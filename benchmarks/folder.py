@@ -23,10 +23,10 @@ import mrs
 from benchmarks import rows
 from mrs.commands import hands
 from mrs.commands.restore import WORKERS
+from mrs.numerics.solver import RECOMMENDED
 from mrs.runtime import backends
 from mrs.runtime.pictures import Picture, find_pictures, read_picture, write_picture
 from mrs.runtime.session import Restorer
-from mrs.solver import RECOMMENDED
 
 PRECISIONS = ("bf16", "fp32")
 Job = tuple[Path, Path]

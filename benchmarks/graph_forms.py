@@ -17,17 +17,19 @@ import torch
 
 from benchmarks import rows
 from benchmarks.networks import REFUSION, random_network
-from mrs.export.graph import GATES, NORMS, OPSET, GraphShape, build_graph
+from mrs.export.graph import OPSET, build_graph
+from mrs.export.graph_variant import GATES, NORMS, GraphVariant
 from mrs.export.modulation import modulation_table
 from mrs.export.nafnet import Architecture
 from mrs.runtime import backends, machine
 from mrs.runtime.backends import openvino
+from mrs.runtime.backends.settings import CompileSettings
 
 # Every form, and each of the other folds left out once.
 SHAPES = (
-    *(GraphShape(norm, gate) for norm, gate in product(NORMS, GATES)),
-    GraphShape("length", "weights", scales="apart"),
-    GraphShape("length", "weights", time="inside"),
+    *(GraphVariant(norm, gate) for norm, gate in product(NORMS, GATES)),
+    GraphVariant("length", "weights", scales="apart"),
+    GraphVariant("length", "weights", time="inside"),
 )
 NETWORKS = {"width 16": Architecture(16, (1, 1, 1, 4), 1, (1, 1, 1, 1)), "width 64": REFUSION}
 
@@ -120,7 +122,7 @@ def measure(name: str, arch: Architecture, size: int, rounds: int, engine: str, 
         graph = build_graph(state, arch, shape=shape).SerializeToString()
         table = modulation if shape.time == "table" else np.array([[37.0]], np.float32)
         for backend, precision in engines:
-            network = backend.compile(graph, table, (1, 6, size, size), precision, machine.threads())
+            network = backend.compile(graph, table, (1, 6, size, size), precision, CompileSettings(machine.threads()))
             network.packed[:] = np.concatenate([x - mu, mu], axis=1)
             network.evaluate(0)
             error = float(np.abs(network.output - expected).max() / np.abs(expected).max())

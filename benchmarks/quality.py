@@ -16,18 +16,19 @@ import numpy as np
 
 from benchmarks import rows
 from mrs import degradations
-from mrs.builder import WEIGHTS
+from mrs.building.source import WEIGHTS
 from mrs.export.checkpoint import read_checkpoint
-from mrs.export.forms import first
 from mrs.export.graph import build_graph
+from mrs.export.graph_variant import first_variant
 from mrs.export.modulation import modulation_table
+from mrs.numerics.schedule import Schedule
+from mrs.numerics.solver import RECOMMENDED, Solver
+from mrs.numerics.tableau import tableau
 from mrs.runtime import backends, machine
+from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.chain import Chain
 from mrs.runtime.pictures import find_pictures, read_picture
 from mrs.runtime.psnr import psnr
-from mrs.schedule import Schedule
-from mrs.solver import RECOMMENDED, Solver
-from mrs.table import tableau
 
 POSTERIOR = Solver(method="posterior", order=1, steps=100)
 SOLVERS = {
@@ -63,7 +64,7 @@ def measure(
     schedule = Schedule(**source.metadata["schedule"])
     engine = backends.available()[0]
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    graph = build_graph(state, net.arch, shape=first(engine)).SerializeToString()
+    graph = build_graph(state, net.arch, shape=first_variant(engine)).SerializeToString()
     degrade = degradations.get(degradation)
     pairs = []
     for index, path in enumerate(pictures):
@@ -82,7 +83,9 @@ def measure(
             size = clean.shape[0], clean.shape[1]
             if size not in chains:
                 padded = [-(-side // net.arch.multiple) * net.arch.multiple for side in size]
-                network = engine.compile(graph, modulation, (1, 6, padded[0], padded[1]), "fp32", machine.threads())
+                network = engine.compile(
+                    graph, modulation, (1, 6, padded[0], padded[1]), "fp32", CompileSettings(machine.threads())
+                )
                 chains[size] = Chain(network, table.rows, table.start, table.clamp, machine.threads())
             out = np.empty_like(degraded)
             chains[size].restore_into(degraded[None], out[None], seed=0)

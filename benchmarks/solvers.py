@@ -24,17 +24,17 @@ from skimage.metrics import structural_similarity
 
 from benchmarks import rows
 from mrs import degradations
-from mrs.builder import WEIGHTS
+from mrs.building.source import WEIGHTS
 from mrs.export.checkpoint import Checkpoint, read_checkpoint
-from mrs.export.trial import Trial, of_network
+from mrs.numerics.schedule import Schedule
+from mrs.numerics.solver import Solver
+from mrs.numerics.solver_file import read_solver
+from mrs.numerics.tableau import Table, tableau
 from mrs.runtime import machine
 from mrs.runtime.errors import InputError
 from mrs.runtime.pictures import find_pictures, read_picture
 from mrs.runtime.psnr import psnr
-from mrs.schedule import Schedule
-from mrs.solver import Solver
-from mrs.solver_file import read_solver
-from mrs.table import Table, tableau
+from mrs.tuning.trial import Trial, of_network
 
 CASE = "solvers"
 EVALUATIONS = (3, 4, 5, 6, 8, 10, 15, 20, 50, 100)
@@ -115,7 +115,7 @@ def main() -> None:
 
 
 def picture_parser(description: str | None) -> argparse.ArgumentParser:
-    """The options of weights and pictures, which `benchmarks.policies` has too."""
+    """The options of weights and pictures, which `benchmarks.experiments.policies` has too."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="clean pictures")
     parser.add_argument("--weights", type=Path, default=WEIGHTS / "rain.safetensors")

@@ -2,14 +2,12 @@
 
 Inputs: `packed` (N, 2C, H, W) float32, x - mu in the first C planes and mu in the others, H and W multiples of the
 network's; `modulation` (1, M, 1, 1) float32, the time-dependent vectors of one step (see modulation.py). Output:
-`output` (N, C, H, W) float32. What is folded is a `GraphShape`'s.
+`output` (N, C, H, W) float32. What is folded is a `GraphVariant`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from mrs.export.graph_variant import GraphVariant
 from mrs.export.modulation import block_names, modulation_size
 from mrs.export.nafnet import NORM_EPS, Architecture
 from mrs.export.time_nodes import time_vectors
@@ -30,62 +29,6 @@ OPSET = 18
 IR_VERSION = 9
 
 F32 = NDArray[np.float32]
-NORMS = ("layernorm", "moments", "length", "convolution", "raw")
-GATES = ("weights", "split")
-SCALES = ("folded", "apart")
-TIMES = ("table", "inside")
-
-
-@dataclass(frozen=True)
-class GraphShape:
-    """How the same function is written down; engines differ in what they run fastest.
-
-    Args:
-        norm: `layernorm` is one LayerNormalization node between two transpositions; `moments` spells mean and
-            variance out along the channels, without moving data; `length` has the variance from the length of the
-            centred vector, so that its squares are never written; `convolution` has mean and variance from a 1x1
-            convolution with weights 1/C, which engines make as fast as they can; `raw` has the mean from that and the
-            variance from the length of the vector as it is, so that nothing is written in between: exact in float32
-            unless the mean is thousands of deviations, but half precision cancels earlier, so that `cancels` is true.
-        gate: `weights` computes the two halves of a gate by two convolutions with half the weights each; `split`
-            cuts one convolution's output in two.
-        scales: `folded` puts each block's beta and gamma into the weights of the convolutions before them; `apart`
-            multiplies by them.
-        time: `table` takes all that depends on time as the input `modulation`; `inside` computes it, and
-            `modulation` is t itself, (1, 1, 1, 1).
-    """
-
-    norm: str = "layernorm"
-    gate: str = "weights"
-    scales: str = "folded"
-    time: str = "table"
-
-    def __str__(self) -> str:
-        """What differs from the folds that always pay is named at the end."""
-        rest = [f"-scales-{self.scales}"] * (self.scales != "folded") + [f"-time-{self.time}"] * (self.time != "table")
-        return f"{self.norm}-{self.gate}{''.join(rest)}"
-
-    @property
-    def cancels(self) -> bool:
-        """Whether a variance is a difference of two larger numbers: parity decides whether that is allowed."""
-        return self.norm == "raw"
-
-    @classmethod
-    def parse(cls, text: str) -> GraphShape:
-        """The shape whose text this is.
-
-        Raises:
-            InputError: where it is none's.
-        """
-        for fields in product(NORMS, GATES, SCALES, TIMES):
-            if str(cls(*fields)) == text:
-                return cls(*fields)
-        raise InputError(f"graph shape {text!r} is unknown")
-
-    def __post_init__(self) -> None:
-        for value, known in ((self.norm, NORMS), (self.gate, GATES), (self.scales, SCALES), (self.time, TIMES)):
-            if value not in known:
-                raise InputError(f"graph shape {self} is unknown", hint=f"use one of {', '.join(known)}, not {value!r}")
 
 
 def build_graph(
@@ -93,7 +36,7 @@ def build_graph(
     arch: Architecture,
     size: tuple[int, int] | None = None,
     batch: int | None = None,
-    shape: GraphShape | None = None,
+    shape: GraphVariant | None = None,
 ) -> onnx.ModelProto:
     """The network as a checked ONNX model.
 
@@ -109,7 +52,7 @@ def build_graph(
     """
     if size is not None and any(side <= 0 or side % arch.multiple for side in size):
         raise InputError(f"graph size {size[0]}x{size[1]} is not a multiple of {arch.multiple}")
-    emit = _Emitter(state, shape or GraphShape())
+    emit = _Emitter(state, shape or GraphVariant())
     sides: list[int | str] = list(size) if size else ["height", "width"]
     count: int | str = batch or "batch"
 
@@ -159,7 +102,7 @@ def build_graph(
 class _Emitter:
     """Collects nodes and weights; every method returns the name of the value that it made."""
 
-    def __init__(self, state: Mapping[str, F32], shape: GraphShape) -> None:
+    def __init__(self, state: Mapping[str, F32], shape: GraphVariant) -> None:
         self.state = state
         self.shape = shape
         self.nodes: list[onnx.NodeProto] = []

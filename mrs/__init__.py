@@ -12,32 +12,32 @@ from typing import TYPE_CHECKING, Any
 from mrs._version import __version__
 
 if TYPE_CHECKING:
-    from mrs.builder import build as build
+    from mrs.building.build import build as build
     from mrs.export.checkpoint import load_checkpoint as load_checkpoint
-    from mrs.reference import sample as sample
+    from mrs.numerics.reference import sample as sample
+    from mrs.numerics.schedule import Schedule as Schedule
+    from mrs.numerics.solver import Solver as Solver
+    from mrs.numerics.tableau import Table as Table
+    from mrs.numerics.tableau import tableau as tableau
     from mrs.runtime.errors import MrsError as MrsError
     from mrs.runtime.pool import Cancellation as Cancellation
     from mrs.runtime.session import Restorer as Restorer
     from mrs.runtime.session import load as load
-    from mrs.schedule import Schedule as Schedule
-    from mrs.solver import Solver as Solver
-    from mrs.table import Table as Table
-    from mrs.table import tableau as tableau
-    from mrs.tuning import tune as tune
+    from mrs.tuning.search import tune as tune
 
 _HOMES = {
     "Cancellation": "mrs.runtime.pool",
     "MrsError": "mrs.runtime.errors",
     "Restorer": "mrs.runtime.session",
-    "Schedule": "mrs.schedule",
-    "Solver": "mrs.solver",
-    "Table": "mrs.table",
-    "build": "mrs.builder",
+    "Schedule": "mrs.numerics.schedule",
+    "Solver": "mrs.numerics.solver",
+    "Table": "mrs.numerics.tableau",
+    "build": "mrs.building.build",
     "load": "mrs.runtime.session",
     "load_checkpoint": "mrs.export.checkpoint",
-    "sample": "mrs.reference",
-    "tableau": "mrs.table",
-    "tune": "mrs.tuning",
+    "sample": "mrs.numerics.reference",
+    "tableau": "mrs.numerics.tableau",
+    "tune": "mrs.tuning.search",
 }
 
 __all__ = ["__version__", *_HOMES]

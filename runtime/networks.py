@@ -9,7 +9,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mrs.runtime import machine
-from mrs.runtime.backends import Backend, Network, engine_options, mixed
+from mrs.runtime.backends import Backend, Network, mixed
+from mrs.runtime.backends.settings import CompileSettings, EngineOptions
 from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError
 from mrs.runtime.network_cache import key_of
 from mrs.runtime.plan import Plan
@@ -50,7 +51,8 @@ class Networks:
     ) -> None:
         self.plan, self.backend, self.precision, self.threads = plan, backend, precision, threads
         self._settled, self._engine, self._cache = settled, engine, cache
-        self._options = engine_options.EngineOptions.from_dict(plan.manifest.get("engine_options", {}))
+        self._options = EngineOptions.from_dict(plan.manifest.get("engine_options", {}))
+        self._settings = CompileSettings(threads, self._options)
         self._digests: dict[str, str] = {}
 
     def make(self, shape: Shape) -> Network:
@@ -82,7 +84,7 @@ class Networks:
         return network
 
     def _at(self, precision: str, shape: Shape) -> Network:
-        backend, arguments = self.backend, (self.plan.modulation, shape, precision, self.threads)
+        backend, arguments = self.backend, (self.plan.modulation, shape, precision, self._settings)
         engine = self._planned(precision, shape)
         if engine is not None:
             try:
@@ -113,8 +115,7 @@ class Networks:
         return network
 
     def _compiled(self, graph: bytes, precision: str, shape: Shape) -> Network:
-        with engine_options.building(self._options):
-            return mixed.compile_network(self.backend, graph, self.plan.modulation, shape, precision, self.threads)
+        return mixed.compile_network(self.backend, graph, self.plan.modulation, shape, precision, self._settings)
 
     def _planned(self, precision: str, shape: Shape) -> bytes | None:
         """The plan's engine that was compiled for this shape on such a machine."""

@@ -1,7 +1,7 @@
 """A plan served by NVIDIA Triton Inference Server, whose Python backend calls the class of a model's `model.py`.
 
-`mrs.triton_repository` writes that file; docs/serving.md describes inputs, outputs and errors. The server gives its
-module `triton_python_backend_utils` to nobody but the processes that it starts.
+`mrs.building.inference_server` writes that file; docs/serving.md describes inputs, outputs and errors. The server gives
+its module `triton_python_backend_utils` to nobody but the processes that it starts.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def test_describing_a_solver_loads_no_heavy_library(tmp_path: Path) -> None:
     """As a table, and in a file."""
     source = """
 import mrs
-from mrs.solver_file import read_solver, write_solver
+from mrs.numerics.solver_file import read_solver, write_solver
 solver = mrs.Solver("unipc-b2", 3, steps=5)
 write_solver("{0}", solver, mrs.Schedule(), {{}})
 print(read_solver("{0}")[0] == solver, len(mrs.tableau(mrs.Schedule(), solver).rows))

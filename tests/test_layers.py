@@ -143,7 +143,10 @@ def project(root: Path, file: str, source: str) -> Path:
         ("kernels/a.py", "from importlib import import_module\nimport_module('..export.onnx', __package__)"),
         ("runtime/a.py", "def f():\n    from mrs.export import nafnet"),
         ("runtime/a.py", "from mrs import *"),
-        ("runtime/a.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from mrs.schedule import Schedule"),
+        (
+            "runtime/a.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from mrs.numerics.schedule import Schedule",
+        ),
         ("runtime/backends/a.py", "from mrs import runtime, Schedule"),
         ("export/a.py", "from .. import Schedule"),
         ("export/a.py", "class A:\n    try:\n        from mrs import table\n    except ImportError:\n        pass"),

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from mrs.export.nafnet import ConditionalNAFNet
-from mrs.table import Table
+from mrs.numerics.tableau import Table
 
 Restore = Callable[[torch.Tensor], torch.Tensor]
 

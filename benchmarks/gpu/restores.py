@@ -20,8 +20,8 @@ from benchmarks.gpu.parts import COMPILED, ENGINE, FORMS
 from benchmarks.gpu.published import published
 from benchmarks.networks import REFUSION, random_network
 from mrs import Schedule, Solver, Table, tableau
-from mrs.export.forms import first
 from mrs.export.graph import build_graph
+from mrs.export.graph_variant import first_variant
 from mrs.export.modulation import modulation_table
 from mrs.export.nafnet import Architecture, ConditionalNAFNet
 from mrs.runtime import backends, machine
@@ -66,7 +66,7 @@ class Findings:
 def plan_of(net: ConditionalNAFNet, table: Table, side: int, backend: str, precision: str) -> Plan:
     """A plan in memory for square pictures."""
     engine = backends.get(backend)
-    graph = _graph(net, first(engine))
+    graph = _graph(net, first_variant(engine))
     manifest = {
         "backend": backend,
         "precision": precision,

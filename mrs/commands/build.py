@@ -13,8 +13,8 @@ from mrs.kernels.terminal import emit, note
 from mrs.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from mrs.schedule import Schedule
-    from mrs.solver import Solver
+    from mrs.numerics.schedule import Schedule
+    from mrs.numerics.solver import Solver
 
 SETTINGS = (
     "steps", "prediction", "spacing", "lambda_min", "last_step", "clamp", "stochasticity", "momentum", "start_time",
@@ -154,12 +154,13 @@ def run(options: argparse.Namespace) -> int:
     solver, made_for = _solver(options)
     arguments.require("build", "torch", "onnx", "safetensors")
     # Torch is loaded from here on, once the arguments are known to be right.
-    from mrs.builder import build, read_source
+    from mrs.building.build import build
+    from mrs.building.source import read_source
 
     changes = arguments.schedule_options(options)
     schedule = None
     if changes or made_for is not None:
-        schedule = replace(read_source(options.checkpoint)[2], **changes)
+        schedule = replace(read_source(options.checkpoint).schedule, **changes)
     if made_for is not None and schedule != made_for:
         raise InputError(
             f"{options.solver} was found for another schedule than {options.checkpoint} has",
@@ -167,7 +168,7 @@ def run(options: argparse.Namespace) -> int:
         )
     report = (lambda line: None) if options.quiet else _report
     if options.target == "onnx-sampler":
-        from mrs.sampler_file import export_sampler
+        from mrs.building.onnx_sampler import export_sampler
 
         made = export_sampler(
             options.checkpoint, options.output, solver=solver, schedule=schedule, output=options.network_output,
@@ -210,8 +211,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _is_plan(options: argparse.Namespace) -> bool:
     """Whether a repository's model is made from a plan; one that could not be added is refused."""
+    from mrs.building.inference_server import check_place
     from mrs.runtime.plan import is_plan
-    from mrs.triton_repository import check_place
 
     check_place(options.output, _name(options))
     found = is_plan(options.checkpoint)
@@ -225,7 +226,7 @@ def _is_plan(options: argparse.Namespace) -> bool:
 
 def _add_to_repository(options: argparse.Namespace, make: Any) -> int:
     """Add what `make` writes, or a plan that is there, to a repository, and print where it is."""
-    from mrs.triton_repository import add_version, copied
+    from mrs.building.inference_server import add_version, copied
 
     make = make or copied(Path(options.checkpoint))
     emit(add_version(make, options.output, _name(options), overwrite=options.overwrite).summary())
@@ -265,8 +266,8 @@ def _check_target(options: argparse.Namespace) -> None:
 
 def _solver(options: argparse.Namespace) -> tuple[Solver, Schedule | None]:
     """The solver that the options describe, and the schedule that it was found for, if it comes from a file."""
-    from mrs.solver import RECOMMENDED, Solver, parse_name
-    from mrs.solver_file import read_solver
+    from mrs.numerics.solver import RECOMMENDED, Solver, parse_name
+    from mrs.numerics.solver_file import read_solver
 
     changes = arguments.given(options, *SETTINGS)
     if options.solver is not None and options.solver.endswith(".json"):

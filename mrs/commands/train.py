@@ -53,8 +53,8 @@ def add_parser(commands: arguments.SubParsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, with a line of progress on stderr every hundred iterations."""
+    from mrs.numerics.schedule import Schedule
     from mrs.runtime.errors import InputError
-    from mrs.schedule import Schedule
 
     if len(options.enc) != len(options.dec):
         raise InputError(f"--enc has {len(options.enc)} levels, --dec {len(options.dec)}", hint="give equally many")
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     schedule = Schedule(**{"max_sigma": 10.0, "convention": "ir-sde", **arguments.schedule_options(options)})
     arguments.require("train", "torch", "safetensors")
     from mrs.export.nafnet import Architecture
-    from mrs.train import Recipe, train
+    from mrs.training.train import Recipe, train
 
     names = ("degradation", "iterations", "batch", "patch", "learning_rate", "ema", "seed", "bf16", "compile")
     arch = Architecture(options.width, options.enc, options.mid, options.dec)

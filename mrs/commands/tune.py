@@ -13,9 +13,9 @@ from mrs.kernels.terminal import emit, note
 from mrs.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from mrs.export.trial import TimedNetwork
-    from mrs.schedule import Schedule
-    from mrs.tuning import Attempt, Tuned
+    from mrs.numerics.schedule import Schedule
+    from mrs.tuning.search import Attempt, Tuned
+    from mrs.tuning.trial import TimedNetwork
 
 DESCRIPTION = """\
 Search the solver and the times that, with few network evaluations, come nearest
@@ -71,11 +71,11 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"{options.output} does not end with .json", hint=f"use {options.output.name}.json")
     arguments.check_output(options.output, options.overwrite)
     arguments.require("build", "torch", "onnx", "safetensors")
-    from mrs.calibration import tuning_pictures
-    from mrs.export.trial import Trial
+    from mrs.building.calibration import tuning_pictures
+    from mrs.numerics.solver_file import write_solver
     from mrs.runtime import machine
-    from mrs.solver_file import write_solver
-    from mrs.tuning import check_evaluations, tune
+    from mrs.tuning.search import check_evaluations, tune
+    from mrs.tuning.trial import Trial
 
     network, schedule, output, about = _network(options)
     check_evaluations(options.evaluations, schedule)
@@ -128,9 +128,9 @@ def _gain(found: Tuned) -> float:
 
 def _network(options: argparse.Namespace) -> tuple[TimedNetwork, Schedule, str, dict[str, Any]]:
     """The network, its schedule, what it predicts, and where it comes from."""
-    from mrs.export.trial import of_network, of_plan
+    from mrs.numerics.schedule import Schedule
     from mrs.runtime.plan import is_plan, read_plan
-    from mrs.schedule import Schedule
+    from mrs.tuning.trial import of_network, of_plan
 
     changes = arguments.schedule_options(options)
     if is_plan(options.network):
@@ -146,15 +146,15 @@ def _network(options: argparse.Namespace) -> tuple[TimedNetwork, Schedule, str, 
                 f"plan {options.network} does not say its schedule: {error}", hint="build it again"
             ) from None
         return of_plan(plan), schedule, output, about
-    from mrs.builder import check_process, read_source
+    from mrs.building.source import read_source
 
     override = options.override_checkpoint
-    source, path, schedule, output = read_source(options.network, None, options.network_output, override)
-    schedule = replace(schedule, **changes)
+    source = read_source(options.network, None, options.network_output, override)
+    source = replace(source, schedule=replace(source.schedule, **changes))
     if not override:
-        check_process(source, path, schedule, output)
-    about = {"checkpoint": {"name": path.name, "sha256": source.sha256}}
-    return of_network(source.network()), schedule, output, about
+        source.check_process()
+    about = {"checkpoint": {"name": source.path.name, "sha256": source.checkpoint.sha256}}
+    return of_network(source.network), source.schedule, source.output, about
 
 
 def _report(line: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mrs.runtime.backends.protocol import F32, Backend, Network, Shape
+from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError
 
 NAME = re.compile(r"(bf16|fp16)-after-([1-9]\d{0,2})")
@@ -67,24 +68,24 @@ def longer(precision: str, steps: int) -> str | None:
 
 
 def compile_network(
-    backend: Backend, graph: bytes, modulation: F32, shape: Shape, precision: str, threads: int
+    backend: Backend, graph: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings
 ) -> Network:
     """`Backend.compile`, for two precisions too."""
-    return _made(precision, lambda one: backend.compile(graph, modulation, shape, one, threads))
+    return _made(precision, lambda one: backend.compile(graph, modulation, shape, one, settings))
 
 
 def restore_network(
-    backend: Backend, engine: bytes, modulation: F32, shape: Shape, precision: str, threads: int
+    backend: Backend, engine: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings
 ) -> Network:
     """`Backend.restore`, for two precisions too."""
     if not split(precision)[1]:
-        return backend.restore(engine, modulation, shape, precision, threads)
+        return backend.restore(engine, modulation, shape, precision, settings)
     if len(engine) < LENGTH.size or LENGTH.unpack_from(engine)[0] > len(engine) - LENGTH.size:
         raise BackendError(f"the engine does not hold two networks for {precision}")
     middle = LENGTH.size + LENGTH.unpack_from(engine)[0]
     parts = {"fp32": engine[LENGTH.size : middle]}
     return _made(
-        precision, lambda one: backend.restore(parts.get(one, engine[middle:]), modulation, shape, one, threads)
+        precision, lambda one: backend.restore(parts.get(one, engine[middle:]), modulation, shape, one, settings)
     )
 
 

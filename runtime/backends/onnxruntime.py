@@ -10,6 +10,7 @@ import numpy as np
 
 from mrs.runtime import forks
 from mrs.runtime.backends.protocol import F32, Shape
+from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError
 from mrs.runtime.libraries import CPLUSPLUS, first_line, installed_version, telling
 
@@ -77,13 +78,15 @@ class OnnxRuntime:
     def precisions(self) -> tuple[str, ...]:
         return ("fp32",)
 
-    def compile(self, graph: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> OnnxRuntimeNetwork:
+    def compile(
+        self, graph: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings
+    ) -> OnnxRuntimeNetwork:
         import onnxruntime
 
         if precision != "fp32":
             raise BackendError(f"onnxruntime runs no {precision} on this processor", hint="use precision fp32")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = settings.threads
         # Otherwise it guesses from the bytes, and its own format is not what onnx_guard has looked at.
         options.add_session_config_entry("session.load_model_format", "ONNX")
         # Threads that spin between evaluations would starve the sampler's update.
@@ -94,7 +97,9 @@ class OnnxRuntime:
             session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
             return OnnxRuntimeNetwork(session, modulation, shape)
 
-    def restore(self, engine: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> OnnxRuntimeNetwork:
+    def restore(
+        self, engine: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings
+    ) -> OnnxRuntimeNetwork:
         raise BackendError("onnxruntime has no compiled engines on a CPU")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from mrs.runtime import forks, machine
 from mrs.runtime.backends.protocol import F32, Shape
+from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError
 from mrs.runtime.libraries import CPLUSPLUS, first_line, installed_version, telling
 
@@ -88,22 +89,26 @@ class OpenVino:
             native = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         return ("fp32", "bf16") if "BF16" in native else ("fp32",)
 
-    def compile(self, graph: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> OpenVinoNetwork:
+    def compile(
+        self, graph: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings
+    ) -> OpenVinoNetwork:
         self._check(precision)
         with telling(f"openvino cannot compile the graph for {shape}", hint=_hint(precision)):
             model = _core().read_model(graph)
             model.reshape({"packed": list(shape), "modulation": [1, modulation.shape[1], 1, 1]})
-            compiled = _core().compile_model(model, "CPU", _settings(precision, threads))
+            compiled = _core().compile_model(model, "CPU", _settings(precision, settings.threads))
             made = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
             # Asked for bfloat16 it falls back without a word.
             if precision == "bf16" and made == PRECISIONS["fp32"]:
                 raise BackendError("openvino computes in float32 here where bf16 is asked for", hint=_hint(precision))
             return OpenVinoNetwork(compiled, modulation, shape)
 
-    def restore(self, engine: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> OpenVinoNetwork:
+    def restore(
+        self, engine: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings
+    ) -> OpenVinoNetwork:
         self._check(precision)
         with telling(f"openvino cannot load its engine for {shape}", hint="build the plan again"):
-            compiled = _core().import_model(io.BytesIO(engine), "CPU", _settings(precision, threads))
+            compiled = _core().import_model(io.BytesIO(engine), "CPU", _settings(precision, settings.threads))
             return OpenVinoNetwork(compiled, modulation, shape)
 
     def _check(self, precision: str) -> None:

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mrs.runtime.backends.settings import CompileSettings
+
 F32 = NDArray[np.float32]
 Shape = tuple[int, int, int, int]
 # How names of the weights of convolutions begin that are a norm's means: these stay float32 in every precision.
@@ -54,7 +56,7 @@ class Backend(Protocol):
     Attributes:
         name: as in plans and options.
         device: `cpu`, or `cuda` for an NVIDIA GPU.
-        forms: the graph shapes that it may run fastest, (norm, gate) of mrs.export.graph.GraphShape each. A build
+        forms: the graph shapes that it may run fastest, (norm, gate) of mrs.export.graph.GraphVariant each. A build
             measures them all; the first is used where nothing is measured.
     """
 
@@ -71,7 +73,9 @@ class Backend(Protocol):
     def precisions(self) -> tuple[str, ...]:
         """Of `fp32`, `bf16`, `fp16`, `int8` and `fp8`, those that this device computes natively."""
 
-    def compile(self, graph: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> Network:
+    def compile(
+        self, graph: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings
+    ) -> Network:
         """Compile a graph for one shape.
 
         Args:
@@ -80,13 +84,15 @@ class Backend(Protocol):
             modulation: (steps, M) float32, a row per step.
             shape: (N, 2C, H, W) of `packed`.
             precision: one of `precisions()`.
-            threads: most threads to use.
+            settings: threads, and options of engines that are built ahead of time.
 
         Raises:
             BackendError: where the engine refuses the graph.
         """
 
-    def restore(self, engine: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> Network:
+    def restore(
+        self, engine: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings
+    ) -> Network:
         """A network from what `Network.export` gave.
 
         Raises:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mrs.runtime.backends import torch_graph
 from mrs.runtime.backends.protocol import F32, Shape
+from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.backends.torch_compiler import compiled as compiled_once
 from mrs.runtime.backends.torch_settings import exactly
 from mrs.runtime.driver import why_unseen
@@ -123,7 +124,9 @@ class Torch:
             return ("fp32", "bf16", "fp16")
         return ("fp32", "fp16")
 
-    def compile(self, graph: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> TorchNetwork:
+    def compile(
+        self, graph: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings
+    ) -> TorchNetwork:
         import torch
 
         if precision not in self.precisions():
@@ -136,7 +139,9 @@ class Torch:
         except RuntimeError as error:
             raise BackendError(f"{self.name} cannot run the graph for {shape}: {first_line(error)}") from error
 
-    def restore(self, engine: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> TorchNetwork:
+    def restore(
+        self, engine: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings
+    ) -> TorchNetwork:
         raise BackendError(f"{self.name} has no compiled engines")
 
 

@@ -12,10 +12,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mrs.export.graph import GATES, NORMS, OPSET, GraphShape, build_graph
+from mrs.export.graph import OPSET, build_graph
+from mrs.export.graph_variant import GATES, NORMS, GraphVariant
 from mrs.export.modulation import modulation_size, modulation_table
 from mrs.export.nafnet import Architecture, ConditionalNAFNet
 from mrs.runtime import backends
+from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import InputError
 from mrs.runtime.onnx_guard import check_network
 
@@ -23,10 +25,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = Architecture(width=4, enc_blocks=(1, 2), mid_blocks=1, dec_blocks=(1, 1))
 SHAPES = [
-    *(GraphShape(norm, gate) for norm in NORMS for gate in GATES),
-    GraphShape("length", "weights", scales="apart"),
-    GraphShape("length", "weights", time="inside"),
-    GraphShape("layernorm", "split", "apart", "inside"),
+    *(GraphVariant(norm, gate) for norm in NORMS for gate in GATES),
+    GraphVariant("length", "weights", scales="apart"),
+    GraphVariant("length", "weights", time="inside"),
+    GraphVariant("layernorm", "split", "apart", "inside"),
 ]
 TIMES = (90.0, 3.5)
 
@@ -57,7 +59,7 @@ def example(net: ConditionalNAFNet, count: int, height: int, width: int) -> tupl
 def run(engine: str, model: onnx.ModelProto, net: ConditionalNAFNet, packed: NDArray[Any]) -> NDArray[Any]:
     inside = model.graph.input[1].type.tensor_type.shape.dim[1].dim_value == 1
     table = np.array(TIMES, np.float32)[:, None] if inside else modulation_table(net, TIMES)
-    compiled = backends.get(engine).compile(model.SerializeToString(), table, packed.shape, "fp32", 1)
+    compiled = backends.get(engine).compile(model.SerializeToString(), table, packed.shape, "fp32", CompileSettings(1))
     compiled.packed[...] = packed
     compiled.evaluate(len(TIMES) - 1)
     return compiled.output
@@ -70,7 +72,7 @@ def assert_equal(output: NDArray[Any], expected: NDArray[Any]) -> None:
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("static", [False, True], ids=["dynamic", "static"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_every_form_is_the_torch_network(shape: GraphShape, static: bool, engine: str) -> None:
+def test_every_form_is_the_torch_network(shape: GraphVariant, static: bool, engine: str) -> None:
     net = network()
     packed, expected = example(net, 2, 8, 12)
     model = graph_of(net, shape=shape, **({"size": (8, 12), "batch": 2} if static else {}))
@@ -103,7 +105,7 @@ def test_the_blocks_matter() -> None:
     ids=["no middle", "middle only", "uneven", "no levels", "one channel", "four levels"],
 )
 @pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[-1]], ids=str)
-def test_other_architectures(arch: Architecture, shape: GraphShape) -> None:
+def test_other_architectures(arch: Architecture, shape: GraphVariant) -> None:
     net = network(arch)
     packed, expected = example(net, 1, 2 * arch.multiple, arch.multiple)
     assert_equal(run("onnxruntime", graph_of(net, shape=shape), net, packed), expected)
@@ -137,21 +139,21 @@ def test_inputs_and_outputs(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("gate", GATES)
 def test_one_layer_normalization_node_for_each_norm(gate: str) -> None:
-    nodes = graph_of(network(), shape=GraphShape("layernorm", gate)).graph.node
+    nodes = graph_of(network(), shape=GraphVariant("layernorm", gate)).graph.node
     norms = [node for node in nodes if node.op_type == "LayerNormalization"]
     assert len(norms) == 2 * 6
     for node in norms:
         epsilon = next(entry.f for entry in node.attribute if entry.name == "epsilon")
         assert epsilon == pytest.approx(1e-5)
     assert not any(node.op_type in ("ReduceMean", "Sqrt") for node in nodes)
-    plain = graph_of(network(), shape=GraphShape("moments", gate)).graph.node
+    plain = graph_of(network(), shape=GraphVariant("moments", gate)).graph.node
     assert not any(node.op_type == "LayerNormalization" for node in plain)
 
 
 @pytest.mark.parametrize("gate", GATES)
 def test_lengths_need_no_squares(gate: str) -> None:
     def counts(norm: str) -> Counter[str]:
-        return Counter(node.op_type for node in graph_of(network(), shape=GraphShape(norm, gate)).graph.node)
+        return Counter(node.op_type for node in graph_of(network(), shape=GraphVariant(norm, gate)).graph.node)
 
     length, moments = counts("length"), counts("moments")
     # Of each of the 12 norms a mean and a square of a whole tensor go; what comes works on one channel.
@@ -171,7 +173,7 @@ def test_the_norm_keeps_its_epsilon() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_the_model_holds_all_that_it_needs(shape: GraphShape) -> None:
+def test_the_model_holds_all_that_it_needs(shape: GraphVariant) -> None:
     model = graph_of(network(), shape=shape)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
     # LayerNormalization came with 17.
@@ -208,18 +210,18 @@ def test_a_size_that_is_no_multiple(size: tuple[int, int]) -> None:
 )
 def test_a_form_that_nobody_knows(given: tuple[str, ...], known: str) -> None:
     with pytest.raises(InputError, match=rf"is unknown .*use one of {known}"):
-        GraphShape(*given)
+        GraphVariant(*given)
 
 
 @pytest.mark.parametrize("text", ["", "length", "length-weights-scales", "length-weights-scales-folded", "a-b"])
 def test_a_text_that_names_no_form(text: str) -> None:
     with pytest.raises(InputError, match="is unknown"):
-        GraphShape.parse(text)
+        GraphVariant.parse(text)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_a_form_has_a_text(shape: GraphShape) -> None:
-    assert GraphShape.parse(str(shape)) == shape
+def test_a_form_has_a_text(shape: GraphVariant) -> None:
+    assert GraphVariant.parse(str(shape)) == shape
 
 
 def test_a_network_without_blocks_is_refused() -> None:

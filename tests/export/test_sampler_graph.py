@@ -19,20 +19,22 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from mrs.export.graph import GraphShape, build_graph
+from mrs.export.graph import build_graph
+from mrs.export.graph_variant import GraphVariant
 from mrs.export.modulation import modulation_table
 from mrs.export.nafnet import Architecture, ConditionalNAFNet
 from mrs.export.sampler_graph import build_sampler
 from mrs.kernels.noise import normal
-from mrs.methods import METHODS
-from mrs.reference import sample
+from mrs.numerics.methods import METHODS
+from mrs.numerics.reference import sample
+from mrs.numerics.schedule import Schedule
+from mrs.numerics.solver import RECOMMENDED, Solver
+from mrs.numerics.tableau import Table, tableau
 from mrs.runtime import backends
+from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.chain import Chain
 from mrs.runtime.chains import Loop
 from mrs.runtime.errors import InputError
-from mrs.schedule import Schedule
-from mrs.solver import RECOMMENDED, Solver
-from mrs.table import Table, tableau
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -70,7 +72,7 @@ def network(arch: Architecture = SMALL) -> ConditionalNAFNet:
 
 def graph_of(net: ConditionalNAFNet) -> onnx.ModelProto:
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    return build_graph(state, net.arch, shape=GraphShape("moments", "weights"))
+    return build_graph(state, net.arch, shape=GraphVariant("moments", "weights"))
 
 
 def table_of(solver: Solver) -> Table:
@@ -99,7 +101,7 @@ def by_chain(net: ConditionalNAFNet, table: Table, picture: NDArray[np.uint8], d
     sides = (-(-side // net.arch.multiple) * net.arch.multiple for side in (height, width))
     compiled = backends.get("onnxruntime").compile(
         graph_of(net).SerializeToString(), modulation_table(net, table.times[:-1]), (count, 2 * channels, *sides),
-        "fp32", 1,
+        "fp32", CompileSettings(1),
     )  # fmt: skip
     chain = Chain(compiled, table.rows, table.start, table.clamp, 1)
     return chain.restore_into(picture, np.empty(picture.shape, dtype), SEED)
@@ -347,7 +349,7 @@ def test_what_nobody_knows(clamp: str, result: str) -> None:
 @pytest.fixture
 def rain(tmp_path: Path) -> Path:
     """The shipped weights with the recommended solver."""
-    from mrs.sampler_file import export_sampler
+    from mrs.building.onnx_sampler import export_sampler
 
     return export_sampler("rain", tmp_path / "restore.onnx").path
 

@@ -14,10 +14,10 @@ import pytest
 
 from mrs.kernels import cpu, noise, update
 from mrs.kernels.row import Row
-from mrs.methods import METHODS
-from mrs.schedule import Schedule
-from mrs.solver import CLAMPS, OUTPUTS, PREDICTIONS, Solver
-from mrs.table import tableau
+from mrs.numerics.methods import METHODS
+from mrs.numerics.schedule import Schedule
+from mrs.numerics.solver import CLAMPS, OUTPUTS, PREDICTIONS, Solver
+from mrs.numerics.tableau import tableau
 
 compiled_only = pytest.mark.skipif(not cpu.compiled(), reason="there was no compiler")
 SOLVERS = [(method, order) for method, facts in METHODS.items() for order in facts.orders]

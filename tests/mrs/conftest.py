@@ -47,12 +47,12 @@ def quick(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
 
 
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mrs.export.timing.SECONDS", 0.0)
-    monkeypatch.setattr("mrs.export.timing.ROUNDS", (1, 1))
-    monkeypatch.setattr("mrs.export.forms.SECONDS", 0.0)
-    monkeypatch.setattr("mrs.export.forms.ROUNDS", (1, 1))
-    monkeypatch.setattr("mrs.builder.REFERENCE_STEPS", 6)
-    monkeypatch.setattr("mrs.calibration.LARGEST", 32)
+    monkeypatch.setattr("mrs.export.autotune.timing.SECONDS", 0.0)
+    monkeypatch.setattr("mrs.export.autotune.timing.ROUNDS", (1, 1))
+    monkeypatch.setattr("mrs.export.autotune.variants.SECONDS", 0.0)
+    monkeypatch.setattr("mrs.export.autotune.variants.ROUNDS", (1, 1))
+    monkeypatch.setattr("mrs.building.loops.REFERENCE_STEPS", 6)
+    monkeypatch.setattr("mrs.building.calibration.LARGEST", 32)
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +62,7 @@ def plan(golden, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as monkeypatch:
         hurry(monkeypatch)
         # Random weights restore nothing, and every restore would say so.
-        monkeypatch.setattr("mrs.export.verdict.Verdict.warnings", lambda *arguments: [])
+        monkeypatch.setattr("mrs.export.autotune.verdict.Verdict.warnings", lambda *arguments: [])
         solver = mrs.Solver(steps=2, last_step="lower-order")
         mrs.build(golden.weights, path, size=(32, 32), solver=solver, backend="onnxruntime", threads=1)
     return path

@@ -17,18 +17,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import mrs
-from mrs import _version, builder
-from mrs.builder import build
+from mrs import _version
+from mrs.building import loops, source
+from mrs.building.assemble import timetable
+from mrs.building.build import build
 from mrs.commands import inspect
-from mrs.export import forms
+from mrs.export.autotune import variants as forms
 from mrs.export.checkpoint import load_checkpoint, save
 from mrs.export.nafnet import Architecture, ConditionalNAFNet
+from mrs.numerics.schedule import Schedule
+from mrs.numerics.solver import RECOMMENDED, Solver
+from mrs.numerics.tableau import tableau
 from mrs.runtime import backends, machine
 from mrs.runtime.errors import BackendError, CheckpointError, InputError
 from mrs.runtime.plan import Plan, read_plan
-from mrs.schedule import Schedule
-from mrs.solver import RECOMMENDED, Solver
-from mrs.table import tableau
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -161,7 +163,7 @@ def test_what_the_manifest_says(weights: Path, path: Path) -> None:
 def test_an_equal_build_measures_nothing_again(weights: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = quickly(weights, path)
     lines: list[str] = []
-    monkeypatch.setattr(builder, "select", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr("mrs.building.build.autotune", lambda *_, **__: pytest.fail("measured again"))
     again = quickly(weights, path, report=lines.append)
     assert f"measured here before, at {first.manifest['selection']['measured_at']}" in lines
     assert again.manifest["selection"] == first.manifest["selection"]
@@ -223,7 +225,7 @@ def test_a_plan_holds_its_network_at_every_whole_time(weights: Path, path: Path)
 
 @pytest.mark.parametrize(("T", "rows"), [(200, 201), (201, None)])
 def test_a_long_timetable_is_left_out(weights: Path, T: int, rows: int | None) -> None:
-    table = builder._timetable(load_checkpoint(weights), T)
+    table = timetable(load_checkpoint(weights), T)
     assert (None if table is None else len(table)) == rows
 
 
@@ -280,39 +282,44 @@ def test_an_unknown_recipe_is_no_ground_truth(tmp_path: Path, path: Path, recipe
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "karras-n", "karras-t", "linear-lambda"])
 def test_every_time_grid_has_a_reference(monkeypatch: pytest.MonkeyPatch, spacing: str) -> None:
     solver = replace(SOLVER, spacing=spacing)
-    monkeypatch.setattr(builder, "REFERENCE_STEPS", 100)
-    table = builder._reference(Schedule(), solver, "noise")
+    monkeypatch.setattr(loops, "REFERENCE_STEPS", 100)
+    table = loops.reference_table(Schedule(), solver, "noise")
     assert len(table.rows) == 100
 
 
 def test_the_reference_of_times_of_its_own_is_the_same_method_in_equal_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(builder, "REFERENCE_STEPS", 30)
+    monkeypatch.setattr(loops, "REFERENCE_STEPS", 30)
     solver = Solver("deis", 3, steps=2, spacing="custom", times=(90.0, 33.0, 0.0), last_step="full")
-    table = builder._reference(Schedule(), solver, "noise")
+    table = loops.reference_table(Schedule(), solver, "noise")
     assert table == tableau(Schedule(), Solver("deis", 3, steps=30, last_step="full"))
 
 
 def test_the_reference_of_a_later_start_starts_there_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(builder, "REFERENCE_STEPS", 100)
-    table = builder._reference(Schedule(), replace(SOLVER, start_time=40.0), "noise")
+    monkeypatch.setattr(loops, "REFERENCE_STEPS", 100)
+    table = loops.reference_table(Schedule(), replace(SOLVER, start_time=40.0), "noise")
     assert (table.times[0], len(table.rows)) == (40.0, 100)
     assert table.start == float(Schedule().sigma(40))
 
 
 def test_a_grid_without_that_many_times_is_built(weights: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(builder, "REFERENCE_STEPS", 60)
+    monkeypatch.setattr(loops, "REFERENCE_STEPS", 60)
     assert quickly(weights, path, solver=replace(SOLVER, spacing="leading")).manifest["solver"]["spacing"] == "leading"
 
 
 # What holds for a checkpoint
 
 
+def process(*given: Any, **more: Any) -> tuple[Schedule, str]:
+    read = source.read_source(*given, **more)
+    return read.schedule, read.output
+
+
 def test_what_is_given_goes_before_what_the_checkpoint_says(weights: Path, golden) -> None:
-    source, path, schedule, output = builder.read_source(weights)
-    assert (source.arch, path, schedule, output) == (ARCH, weights, SCHEDULE, "data")
-    assert builder.read_source(weights, Schedule(), "velocity", override=True)[2:] == (Schedule(), "velocity")
+    read = source.read_source(weights)
+    assert (read.arch, read.path, read.schedule, read.output) == (ARCH, weights, SCHEDULE, "data")
+    assert process(weights, Schedule(), "velocity", override=True) == (Schedule(), "velocity")
     # A published checkpoint says nothing.
-    assert builder.read_source(str(golden.weights))[1:] == (golden.weights, Schedule(), "noise")
+    assert process(golden.weights) == (Schedule(), "noise")
 
 
 @pytest.mark.parametrize(
@@ -332,12 +339,12 @@ def test_a_checkpoint_is_contradicted_only_when_said_twice(
     assert caught.value.message == f"{weights} says {says}"
     assert "--override-checkpoint" in caught.value.hint
     assert not path.exists()
-    assert builder.read_source(weights, given, output, override=True)[2:] == (given, output or "data")
+    assert process(weights, given, output, override=True) == (given, output or "data")
 
 
 def test_what_is_no_part_of_the_training_is_free(weights: Path) -> None:
     given = replace(SCHEDULE, interpolation="exact", convention="ir-sde")
-    assert builder.read_source(weights, given, "data")[2:] == (given, "data")
+    assert process(weights, given, "data") == (given, "data")
 
 
 def test_a_plan_that_does_not_restore_says_so(weights: Path, path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -359,7 +366,7 @@ def test_a_plan_that_does_not_restore_says_so(weights: Path, path: Path, caplog:
 
 
 def test_a_plan_that_restores_says_nothing(weights: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mrs.export.verdict.Verdict.warnings", lambda *arguments: [])
+    monkeypatch.setattr("mrs.export.autotune.verdict.Verdict.warnings", lambda *arguments: [])
     plan = quickly(weights, path)
     assert plan.warnings == []
     assert "warning" not in inspect.summary(plan.manifest)
@@ -385,7 +392,7 @@ def test_weights_that_ship_are_known_by_name(
     shipped = tmp_path / "shipped"
     shipped.mkdir()
     (shipped / "drizzle.safetensors").write_bytes(weights.read_bytes())
-    monkeypatch.setattr(builder, "WEIGHTS", shipped)
+    monkeypatch.setattr(source, "WEIGHTS", shipped)
     monkeypatch.chdir(tmp_path)
     assert quickly("drizzle", path).manifest["checkpoint"]["name"] == "drizzle.safetensors"
     for other in ("none", "./drizzle", "shipped/../drizzle"):
@@ -431,7 +438,7 @@ def test_a_precision_that_the_backend_lacks(weights: Path, path: Path) -> None:
 
 
 def test_a_folder_that_does_not_exist_is_told_before_the_work(weights: Path, path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(builder, "read_checkpoint", lambda path: pytest.fail("read"))
+    monkeypatch.setattr(source, "read_checkpoint", lambda path: pytest.fail("read"))
     with pytest.raises(InputError, match=r"folder .* of the plan does not exist"):
         quickly(weights, path.parent / "none" / "a.mrsplan")
 
@@ -494,12 +501,12 @@ def test_a_network_that_overflows(tmp_path: Path, path: Path) -> None:
 def test_a_graph_that_is_another_function(
     weights: Path, path: Path, monkeypatch: pytest.MonkeyPatch, key: str, backend: str
 ) -> None:
-    right: Callable[..., Any] = builder.build_graph
+    right: Callable[..., Any] = source.build_graph
 
     def wrong(weights: dict[str, NDArray[np.float32]], *rest: Any, **options: Any) -> Any:
         return right({**weights, key: weights[key] + np.float32(0.3)}, *rest, **options)
 
-    monkeypatch.setattr(builder, "build_graph", wrong)
+    monkeypatch.setattr(source, "build_graph", wrong)
     with pytest.raises(BackendError, match=r"differs from torch by .* of the largest output"):
         quickly(weights, path, backend=backend)
     assert not path.exists()
@@ -513,7 +520,7 @@ def test_a_time_chooses_the_evaluations(weights: Path, path: Path) -> None:
     latency = read_plan(path).manifest["latency"]
     assert latency["max_ms"] == 1e4
     fits = latency["evaluations"]
-    assert {fit["steps"] for fit in fits} == set(builder.LADDER)
+    assert {fit["steps"] for fit in fits} == set(loops.LADDER)
     best = max(fits, key=lambda fit: (fit["quality_db"], -fit["steps"]))
     assert made.manifest["solver"]["steps"] == len(made.rows) == best["steps"]
     assert made.modulation.shape[0] == best["steps"]

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from mrs import calibration, degradations
-from mrs.calibration import calibration_pairs, tuning_pictures
+from mrs import degradations
+from mrs.building import calibration
+from mrs.building.calibration import calibration_pairs, tuning_pictures
 from mrs.runtime.errors import InputError, PictureError
 from mrs.runtime.psnr import psnr
 

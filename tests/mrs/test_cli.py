@@ -134,8 +134,9 @@ def test_a_bug_in_a_command_is_not_swallowed(run, plan, picture, tmp_path, monke
 @pytest.mark.parametrize("command", ["build", "inspect", "tune", "train"])
 def test_ctrl_c_in_a_command(run, golden, plan, pictures, tmp_path, monkeypatch, quick, command) -> None:
     where = {
-        "build": "mrs.builder.select", "inspect": "mrs.runtime.plan.read_plan", "train": "mrs.train._batch",
-        "tune": "mrs.export.trial.Trial.run",
+        "build": "mrs.building.build.autotune", "inspect": "mrs.runtime.plan.read_plan",
+        "train": "mrs.training.train._batch",
+        "tune": "mrs.tuning.trial.Trial.run",
     }  # fmt: skip
     monkeypatch.setattr(where[command], lambda *arguments, **options: raising(KeyboardInterrupt())())
     output = tmp_path / "out.safetensors"

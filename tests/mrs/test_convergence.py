@@ -1,6 +1,6 @@
 """Errors fall with the order that each method declares, measured against exact solutions.
 
-The problem is Gaussian (`mrs.gaussian`), on a `constant` schedule with exact interpolation, where a, s and lam are
+The problem is Gaussian (`tests.gaussian`), on a `constant` schedule with exact interpolation, where a, s and lam are
 known and smooth at every t. Steps are equal in lam and end at t = 1: towards t = 0 lam has no bound, and a step that
 crosses it does not become short however many there are.
 """
@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrs.gaussian import GaussianProblem
-from mrs.methods import METHODS
-from mrs.reference import sample
-from mrs.schedule import CONVENTIONS, Schedule
-from mrs.solver import PREDICTIONS, Solver
-from mrs.table import Table, tableau
+from mrs.numerics.methods import METHODS
+from mrs.numerics.reference import sample
+from mrs.numerics.schedule import CONVENTIONS, Schedule
+from mrs.numerics.solver import PREDICTIONS, Solver
+from mrs.numerics.tableau import Table, tableau
+from tests.gaussian import GaussianProblem
 
 each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
 each_convention = pytest.mark.parametrize("convention", CONVENTIONS)

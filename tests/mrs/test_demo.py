@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import mrs
-from mrs import cli, demo
+from mrs import cli
+from mrs.demo import demonstration as demo
 from mrs.runtime import backends, machine
 from mrs.runtime.pictures import read_picture
 from mrs.runtime.plan import Plan, read_plan
@@ -87,7 +88,7 @@ def test_the_second_run_reuses_the_plan_and_rewrites_the_pictures(show, tmp_path
     before = plan.stat()
     for picture in plan.parent.glob("*.png"):
         picture.write_bytes(b"stale")
-    monkeypatch.setattr("mrs.builder.select", lambda *arguments: pytest.fail("built again"))
+    monkeypatch.setattr("mrs.building.build.autotune", lambda *arguments: pytest.fail("built again"))
     said = show()
     assert said["plan"] == f"{plan}, reused"
     assert said["progress"] == ""

@@ -15,16 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mrs import fitting
 from mrs.export.checkpoint import load_checkpoint
-from mrs.export.trial import Trial, of_network
-from mrs.fitting import fit, own_weights
-from mrs.gaussian import GaussianProblem
-from mrs.methods import METHODS
-from mrs.reference import Denoiser, sample
-from mrs.schedule import CONVENTIONS, Schedule
-from mrs.solver import OUTPUTS, PREDICTIONS, Solver
-from mrs.table import Table, tableau
+from mrs.numerics.methods import METHODS
+from mrs.numerics.reference import Denoiser, sample
+from mrs.numerics.schedule import CONVENTIONS, Schedule
+from mrs.numerics.solver import OUTPUTS, PREDICTIONS, Solver
+from mrs.numerics.tableau import Table, tableau
+from mrs.tuning import fitting
+from mrs.tuning.fitting import fit, own_weights
+from mrs.tuning.trial import Trial, of_network
+from tests.gaussian import GaussianProblem
 
 Array = NDArray[Any]
 SCHEDULE = Schedule()

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mrs.fitting import can_be_fitted, fit, own_weights
-from mrs.gaussian import GaussianProblem
 from mrs.kernels.row import Row
-from mrs.reference import Denoiser, sample
+from mrs.numerics.reference import Denoiser, sample
+from mrs.numerics.schedule import Schedule
+from mrs.numerics.solver import Solver
+from mrs.numerics.tableau import Table, tableau
 from mrs.runtime.errors import BackendError, InputError
-from mrs.schedule import Schedule
-from mrs.solver import Solver
-from mrs.table import Table, tableau
-from mrs.tuning import tune
+from mrs.tuning.fitting import can_be_fitted, fit, own_weights
+from mrs.tuning.search import tune
+from tests.gaussian import GaussianProblem
 
 Array = NDArray[Any]
 SCHEDULE = Schedule()

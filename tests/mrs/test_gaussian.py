@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrs.gaussian import GaussianProblem
+from mrs.numerics.schedule import CONVENTIONS, Schedule
+from mrs.numerics.solver import OUTPUTS
 from mrs.runtime.errors import InputError
-from mrs.schedule import CONVENTIONS, Schedule
-from mrs.solver import OUTPUTS
+from tests.gaussian import GaussianProblem
 
 each_convention = pytest.mark.parametrize("convention", CONVENTIONS)
 MEANS, SPREADS = np.array([0.3, -0.2, 0.1, 0.0]), np.array([0.05, 0.1, 0.3, 0.5])

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrs.reference import sample
-from mrs.schedule import Schedule
-from mrs.solver import Solver
-from mrs.table import Table, tableau
+from mrs.numerics.reference import sample
+from mrs.numerics.schedule import Schedule
+from mrs.numerics.solver import Solver
+from mrs.numerics.tableau import Table, tableau
 
 CASES = range(10)
 

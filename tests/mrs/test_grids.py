@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrs.grids import GRIDS, time_grid
+from mrs.numerics.grids import GRIDS, time_grid
+from mrs.numerics.schedule import CONVENTIONS, INTERPOLATIONS, KINDS, Schedule
+from mrs.numerics.solver import SPACINGS
 from mrs.runtime.errors import InputError
-from mrs.schedule import CONVENTIONS, INTERPOLATIONS, KINDS, Schedule
-from mrs.solver import SPACINGS
 
 # `custom` is no formula.
 PLAIN = tuple(GRIDS)

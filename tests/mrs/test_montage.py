@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrs.montage import ENLARGED, GAP, LABEL, montage
+from mrs.demo.montage import ENLARGED, GAP, LABEL, montage
 
 
 @pytest.fixture

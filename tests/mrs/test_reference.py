@@ -10,11 +10,11 @@ import pytest
 from mrs.kernels import update
 from mrs.kernels.noise import normal
 from mrs.kernels.row import Row
-from mrs.reference import sample
+from mrs.numerics.reference import sample
+from mrs.numerics.schedule import Schedule
+from mrs.numerics.solver import CLAMPS, Solver
+from mrs.numerics.tableau import Table, tableau
 from mrs.runtime.errors import InputError
-from mrs.schedule import Schedule
-from mrs.solver import CLAMPS, Solver
-from mrs.table import Table, tableau
 
 SHAPE = (2, 3, 5, 7)
 METHODS = (

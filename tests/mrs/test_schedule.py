@@ -12,8 +12,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from mrs.numerics.schedule import CONVENTIONS, INTERPOLATIONS, KINDS, Schedule
 from mrs.runtime.errors import InputError
-from mrs.schedule import CONVENTIONS, INTERPOLATIONS, KINDS, Schedule
 
 schedules = st.builds(
     Schedule,

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import mrs
-from mrs.triton_repository import add_version, copied
+from mrs.building.inference_server import add_version, copied
 from tests.runtime.triton_double import InferenceRequest, Tensor, serving
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrs.methods import METHODS
-from mrs.runtime.errors import InputError
-from mrs.schedule import Schedule
-from mrs.solver import (
+from mrs.numerics.methods import METHODS
+from mrs.numerics.schedule import Schedule
+from mrs.numerics.solver import (
     CLAMPS,
     LAST_STEPS,
     PREDICTIONS,
@@ -22,7 +21,8 @@ from mrs.solver import (
     grid_intervals,
     parse_name,
 )
-from mrs.table import tableau
+from mrs.numerics.tableau import tableau
+from mrs.runtime.errors import InputError
 
 FIVE = (100.0, 60.0, 30.0, 10.0, 2.0, 0.0)
 

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrs import solver_file
+from mrs.numerics import solver_file
+from mrs.numerics.schedule import Schedule
+from mrs.numerics.solver import Solver
+from mrs.numerics.solver_file import HINT, read_solver, write_solver
 from mrs.runtime.errors import InputError
-from mrs.schedule import Schedule
-from mrs.solver import Solver
-from mrs.solver_file import HINT, read_solver, write_solver
 
 SOLVER = Solver("unipc-b2", 3, "noise", 3, "custom", times=(100.0, 41.0, 7.0, 0.0))
 SCHEDULE = Schedule(max_sigma=30.0, convention="ir-sde")

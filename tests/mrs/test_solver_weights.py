@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrs.fitting import own_weights
-from mrs.methods import METHODS
-from mrs.reference import sample
+from mrs.numerics.methods import METHODS
+from mrs.numerics.reference import sample
+from mrs.numerics.schedule import CONVENTIONS, Schedule
+from mrs.numerics.solver import CLAMPS, LAST_STEPS, MOST_PREDICTIONS, OUTPUTS, PREDICTIONS, Solver
+from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import InputError
-from mrs.schedule import CONVENTIONS, Schedule
-from mrs.solver import CLAMPS, LAST_STEPS, MOST_PREDICTIONS, OUTPUTS, PREDICTIONS, Solver
-from mrs.table import tableau
+from mrs.tuning.fitting import own_weights
 
 SIX = (100.0, 70.0, 45.0, 25.0, 11.0, 3.0, 0.0)
 TWO: dict[str, Any] = {"method": "dpm++", "order": 2, "steps": 2, "spacing": "custom", "times": (100, 40, 0)}

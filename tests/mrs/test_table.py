@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from mrs.kernels.row import Row
-from mrs.methods import METHODS
-from mrs.reference import sample
+from mrs.numerics.methods import METHODS
+from mrs.numerics.reference import sample
+from mrs.numerics.schedule import CONVENTIONS, INTERPOLATIONS, Schedule
+from mrs.numerics.solver import CLAMPS, OUTPUTS, PREDICTIONS, Solver
+from mrs.numerics.tableau import Table, step_order, tableau
 from mrs.runtime.errors import InputError
-from mrs.schedule import CONVENTIONS, INTERPOLATIONS, Schedule
-from mrs.solver import CLAMPS, OUTPUTS, PREDICTIONS, Solver
-from mrs.table import Table, step_order, tableau
 
 ORDERS = [(method, order) for method, facts in METHODS.items() for order in facts.orders]
 each_order = pytest.mark.parametrize(("method", "order"), ORDERS)

@@ -14,13 +14,14 @@ import torch
 from PIL import Image
 from skimage import data
 
-from mrs import degradations, train
+from mrs import degradations
 from mrs.export import checkpoint
 from mrs.export.checkpoint import load_checkpoint, read_checkpoint
 from mrs.export.nafnet import Architecture
+from mrs.numerics.schedule import CONVENTIONS, KINDS, Schedule
 from mrs.runtime.errors import InputError
-from mrs.schedule import CONVENTIONS, KINDS, Schedule
-from mrs.train import Recipe, load_pictures
+from mrs.training import train
+from mrs.training.train import Recipe, load_pictures
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -16,11 +16,11 @@ import pytest
 from google.protobuf import json_format, text_format
 
 import mrs
-from mrs import triton_repository
+from mrs.building import inference_server as triton_repository
+from mrs.building.inference_server import add_version, config_text, copied
 from mrs.runtime import machine, session
 from mrs.runtime.errors import BackendError, InputError, PlanError
 from mrs.runtime.plan_server import threads_of
-from mrs.triton_repository import add_version, config_text, copied
 from tests.runtime.triton_double import Code, InferenceRequest, Logger, Tensor, TritonModelException, serving
 
 FILES = {"config.pbtxt", "1/model.py", "1/model.mrsplan"}

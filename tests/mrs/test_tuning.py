@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mrs import tuning
-from mrs.gaussian import GaussianProblem
 from mrs.kernels.noise import normal
 from mrs.kernels.row import Row
-from mrs.reference import Denoiser, sample
+from mrs.numerics.reference import Denoiser, sample
+from mrs.numerics.schedule import Schedule
+from mrs.numerics.solver import Solver
+from mrs.numerics.tableau import Table, tableau
 from mrs.runtime.errors import BackendError, InputError
-from mrs.schedule import Schedule
-from mrs.solver import Solver
-from mrs.table import Table, tableau
-from mrs.tuning import CANDIDATES, POWERS, Attempt, Tuned, tune, whole_times
+from mrs.tuning import search as tuning
+from mrs.tuning.search import CANDIDATES, POWERS, Attempt, Tuned, tune, whole_times
+from tests.gaussian import GaussianProblem
 
 Array = NDArray[Any]
 SCHEDULE = Schedule()

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from mrs.schedule import Schedule
-from mrs.solver import Solver
-from mrs.table import tableau
-from mrs.tuning import POWERS, at_whole_times, whole_times
+from mrs.numerics.schedule import Schedule
+from mrs.numerics.solver import Solver
+from mrs.numerics.tableau import tableau
+from mrs.tuning.search import POWERS, at_whole_times, whole_times
 
 SCHEDULE = Schedule()
 

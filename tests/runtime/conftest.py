@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mrs.numerics.schedule import Schedule
+from mrs.numerics.solver import Solver
+from mrs.numerics.tableau import Table, tableau
 from mrs.runtime import backends, machine
+from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError
 from mrs.runtime.plan import Plan
-from mrs.schedule import Schedule
-from mrs.solver import Solver
-from mrs.table import Table, tableau
 
 F32 = NDArray[np.float32]
 SHAPE = (1, 16, 24)
@@ -72,7 +73,8 @@ def manifest_of(table: Table, backend: str, fingerprint: dict[str, str], precisi
 def tiny() -> Tiny:
     import torch
 
-    from mrs.export.graph import GraphShape, build_graph
+    from mrs.export.graph import build_graph
+    from mrs.export.graph_variant import GraphVariant
     from mrs.export.modulation import modulation_table
     from mrs.export.nafnet import Architecture, ConditionalNAFNet
 
@@ -88,7 +90,7 @@ def tiny() -> Tiny:
         net.ending.weight.mul_(0.1)
     table = tableau(Schedule(), Solver(steps=3), "data")
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    graph = build_graph(state, net.arch, shape=GraphShape("moments", "weights")).SerializeToString()
+    graph = build_graph(state, net.arch, shape=GraphVariant("moments", "weights")).SerializeToString()
     return Tiny(net, table, graph, modulation_table(net, table.times[:-1]))
 
 
@@ -156,12 +158,16 @@ class FakeBackend:
     def precisions(self) -> tuple[str, ...]:
         return self.native
 
-    def compile(self, graph: bytes, modulation: F32, shape: Any, precision: str, threads: int) -> FakeNetwork:
+    def compile(
+        self, graph: bytes, modulation: F32, shape: Any, precision: str, settings: CompileSettings
+    ) -> FakeNetwork:
         self.compiled.append(shape)
         self.networks.append(self.make(shape))
         return self.networks[-1]
 
-    def restore(self, engine: bytes, modulation: F32, shape: Any, precision: str, threads: int) -> FakeNetwork:
+    def restore(
+        self, engine: bytes, modulation: F32, shape: Any, precision: str, settings: CompileSettings
+    ) -> FakeNetwork:
         self.restored.append(shape)
         if self.refuses:
             raise BackendError("fake refuses its engine")

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrs.export.graph import NORMS
+from mrs.export.graph_variant import NORMS
 from mrs.runtime import backends
 from mrs.runtime.backends import Backend, Torch, openvino
+from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError, InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -81,7 +82,7 @@ def refused(call: Any, match: str) -> None:
 
 
 def test_every_step_has_its_own_modulation(backend: Backend, tiny, packed) -> None:
-    network = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    network = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     # Back and forth, and twice the same.
     for step in (2, 0, 0, 1, 2):
         wanted = expected(tiny, packed, step)
@@ -91,7 +92,7 @@ def test_every_step_has_its_own_modulation(backend: Backend, tiny, packed) -> No
 
 
 def test_the_buffers_stay_where_they_are(backend: Backend, tiny, packed) -> None:
-    network = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    network = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     buffers = network.packed, network.output
     addresses = [address(buffer) for buffer in buffers]
     assert not read(network.packed).any()
@@ -108,7 +109,7 @@ def test_the_buffers_stay_where_they_are(backend: Backend, tiny, packed) -> None
 
 def test_arrays_of_the_host_are_dense_planes(tiny) -> None:
     for backend in CPU.values():
-        network = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+        network = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
         assert network.packed.flags.c_contiguous
         assert network.output.flags.c_contiguous
 
@@ -129,8 +130,8 @@ def longer(tiny) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("count", [5, 3, 1], ids=["more rows", "as many", "fewer"])
 def test_a_retimed_network_is_one_compiled_for_these_times(backend: Backend, tiny, packed, longer, count: int) -> None:
     times = longer[-count:]
-    fresh = backend.compile(tiny.graph, times, SHAPE, "fp32", 1)
-    retimed = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    fresh = backend.compile(tiny.graph, times, SHAPE, "fp32", CompileSettings(1))
+    retimed = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     before = outputs(retimed, packed, 3)
     retimed.retime(times)
     assert outputs(retimed, packed, count) == outputs(fresh, packed, count)
@@ -146,7 +147,7 @@ def test_a_retimed_network_is_one_compiled_for_these_times(backend: Backend, tin
 def test_retiming_leaves_the_buffers_and_compiles_nothing(
     backend: Backend, tiny, packed, longer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    network = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     buffers = network.packed, network.output
     fill(network, packed)
     monkeypatch.setattr(type(backend), "compile", lambda *_: pytest.fail("compiled"))
@@ -157,7 +158,7 @@ def test_retiming_leaves_the_buffers_and_compiles_nothing(
 
 
 def test_rows_in_another_order_of_memory_are_the_same_rows(backend: Backend, tiny, packed, longer) -> None:
-    network = backend.compile(tiny.graph, longer, SHAPE, "fp32", 1)
+    network = backend.compile(tiny.graph, longer, SHAPE, "fp32", CompileSettings(1))
     plain = outputs(network, packed, 5)
     wide = np.zeros((10, 2 * longer.shape[1]), np.float32)
     wide[::2, ::2] = longer
@@ -168,18 +169,18 @@ def test_rows_in_another_order_of_memory_are_the_same_rows(backend: Backend, tin
 
 def test_rows_outlive_the_array_they_came_from(backend: Backend, tiny, packed, longer) -> None:
     """Engines hold addresses; the network must hold the memory."""
-    network = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    network = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     network.retime(longer.copy())
     gc.collect()
     # Would be given the memory that was freed.
     others = [np.full(longer.shape, np.nan, np.float32) for _ in range(20)]
-    fresh = backend.compile(tiny.graph, longer, SHAPE, "fp32", 1)
+    fresh = backend.compile(tiny.graph, longer, SHAPE, "fp32", CompileSettings(1))
     assert outputs(network, packed, 5) == outputs(fresh, packed, 5)
     assert len(others) == 20
 
 
 def test_two_networks_share_nothing(backend: Backend, tiny, packed) -> None:
-    one, other = (backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1) for _ in range(2))
+    one, other = (backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1)) for _ in range(2))
     before = output(one, packed, 0)
     # Its own input is still empty.
     other.evaluate(0)
@@ -200,10 +201,10 @@ def test_it_says_what_it_is(backend: Backend, monkeypatch: pytest.MonkeyPatch) -
 
 def test_openvino_restores_what_it_exported(tiny, packed) -> None:
     backend = backends.get("openvino")
-    first = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    first = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     engine = first.export()
     assert engine
-    again = backend.restore(engine, tiny.modulation, SHAPE, "fp32", 1)
+    again = backend.restore(engine, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     for network in (first, again):
         network.packed[...] = packed
         network.evaluate(2)
@@ -212,15 +213,17 @@ def test_openvino_restores_what_it_exported(tiny, packed) -> None:
 
 def test_onnxruntime_has_no_engines(tiny) -> None:
     backend = backends.get("onnxruntime")
-    assert backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1).export() is None
-    refused(lambda: backend.restore(b"engine", tiny.modulation, SHAPE, "fp32", 1), "no compiled engines")
+    assert backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1)).export() is None
+    refused(
+        lambda: backend.restore(b"engine", tiny.modulation, SHAPE, "fp32", CompileSettings(1)), "no compiled engines"
+    )
 
 
 def test_bf16_is_near_float32_where_the_processor_has_it(tiny, packed) -> None:
     backend = backends.get("openvino")
     if "bf16" not in backend.precisions():
         pytest.skip("this processor has no bf16")
-    network = backend.compile(tiny.graph, tiny.modulation, SHAPE, "bf16", 1)
+    network = backend.compile(tiny.graph, tiny.modulation, SHAPE, "bf16", CompileSettings(1))
     network.packed[...] = packed
     network.evaluate(0)
     wanted = expected(tiny, packed, 0)
@@ -236,10 +239,11 @@ SHAPES = [(norm, gate) for norm in NORMS for gate in ("weights", "split")]
 
 
 def graph_of(net: Any, norm: str, gate: str) -> bytes:
-    from mrs.export.graph import GraphShape, build_graph
+    from mrs.export.graph import build_graph
+    from mrs.export.graph_variant import GraphVariant
 
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    return build_graph(state, net.arch, shape=GraphShape(norm, gate)).SerializeToString()
+    return build_graph(state, net.arch, shape=GraphVariant(norm, gate)).SerializeToString()
 
 
 def scaled(tiny, scale: float) -> Any:
@@ -255,7 +259,7 @@ def scaled(tiny, scale: float) -> Any:
 
 
 def by_torch(graph: bytes, tiny, packed: np.ndarray[Any, Any], precision: str, step: int = 0) -> Any:
-    return output(TORCH.compile(graph, tiny.modulation, SHAPE, precision, 1), packed, step)
+    return output(TORCH.compile(graph, tiny.modulation, SHAPE, precision, CompileSettings(1)), packed, step)
 
 
 @pytest.mark.parametrize(("norm", "gate"), SHAPES)
@@ -296,7 +300,9 @@ def test_half_precision_is_that_of_buffers_and_convolutions(
 
     for name in seen:
         watch(name)
-    network = TORCH.compile(graph_of(tiny.net, "layernorm", "split"), tiny.modulation, SHAPE, precision, 1)
+    network = TORCH.compile(
+        graph_of(tiny.net, "layernorm", "split"), tiny.modulation, SHAPE, precision, CompileSettings(1)
+    )
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     assert seen == {"conv2d": {dtype}, "layer_norm": {torch.float32}}
     assert (network.packed.dtype, network.output.dtype) == (dtype, dtype)
@@ -348,7 +354,7 @@ def test_torch_is_compiled_whole_and_for_one_shape(tiny, packed, monkeypatch: py
         return lambda *given: (ran.append(len(given)), function(*given))[1]
 
     monkeypatch.setattr(torch, "compile", compiled)
-    arguments = (tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    arguments = (tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     plain = outputs(Torch("torch-eager", compiled=False, place="cpu").compile(*arguments), packed, 3)
     assert (asked, ran) == ([], [])
     network = Torch("torch", compiled=True, place="cpu").compile(*arguments)
@@ -362,7 +368,7 @@ def test_torch_computes_exactly_whatever_its_process_has_set(tiny, packed, monke
     import torch
 
     settings: Any = torch.backends
-    network: Any = TORCH.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    network: Any = TORCH.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     plain = output(network, packed, 1)
     into, seen = network._into, []
 
@@ -389,14 +395,14 @@ def test_torchs_buffers_have_their_channels_last(tiny) -> None:
     import torch
 
     for precision in ("fp32", *ERRORS):
-        network = TORCH.compile(tiny.graph, tiny.modulation, SHAPE, precision, 1)
+        network = TORCH.compile(tiny.graph, tiny.modulation, SHAPE, precision, CompileSettings(1))
         for buffer in (network.packed, network.output):
             assert buffer.is_contiguous(memory_format=torch.channels_last)
             assert not buffer.any()
 
 
 def test_rows_of_torch_stay_where_a_graph_has_captured_them(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    network: Any = TORCH.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    network: Any = TORCH.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     seen: list[int] = []
     monkeypatch.setattr(network, "_into", lambda packed, vectors, *others: seen.append(vectors.data_ptr()))
     network.evaluate(2)
@@ -410,7 +416,7 @@ def test_torchs_rows_may_change_in_any_mode_of_torch(tiny, packed, longer) -> No
     import torch
 
     with torch.inference_mode():
-        network = TORCH.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+        network = TORCH.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
         plain = outputs(network, packed, 3)
     network.retime(tiny.modulation)
     with torch.inference_mode():
@@ -427,18 +433,21 @@ def test_torchs_lack_of_memory_is_told_as_it_is(tiny, monkeypatch: pytest.Monkey
     def fail(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    network: Any = TORCH.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    network: Any = TORCH.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     monkeypatch.setattr(network, "_into", fail)
     with pytest.raises(torch.OutOfMemoryError):
         network.evaluate(0)
     monkeypatch.setattr("mrs.runtime.backends.torch_graph.weights_of", fail)
     with pytest.raises(torch.OutOfMemoryError):
-        TORCH.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+        TORCH.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
 
 
 def test_torch_has_no_engines(tiny) -> None:
-    assert TORCH.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1).export() is None
-    refused(lambda: TORCH.restore(b"engine", tiny.modulation, SHAPE, "fp32", 1), "torch-eager has no compiled engines")
+    assert TORCH.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1)).export() is None
+    refused(
+        lambda: TORCH.restore(b"engine", tiny.modulation, SHAPE, "fp32", CompileSettings(1)),
+        "torch-eager has no compiled engines",
+    )
 
 
 def test_an_operation_that_torch_does_not_know(tiny) -> None:
@@ -447,7 +456,10 @@ def test_an_operation_that_torch_does_not_know(tiny) -> None:
     model = onnx.load_from_string(tiny.graph)
     next(node for node in model.graph.node if node.op_type == "Mul").op_type = "Gelu"
     graph = model.SerializeToString()
-    refused(lambda: TORCH.compile(graph, tiny.modulation, SHAPE, "fp32", 1), "does not know the graph's operation Gelu")
+    refused(
+        lambda: TORCH.compile(graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1)),
+        "does not know the graph's operation Gelu",
+    )
 
 
 # What does not
@@ -455,19 +467,22 @@ def test_an_operation_that_torch_does_not_know(tiny) -> None:
 
 @pytest.mark.parametrize("precision", ["fp64", "int8", "", "float32"])
 def test_a_precision_that_it_does_not_run(backend: Backend, tiny, precision: str) -> None:
-    refused(lambda: backend.compile(tiny.graph, tiny.modulation, SHAPE, precision, 1), f"runs no {precision}")
+    refused(
+        lambda: backend.compile(tiny.graph, tiny.modulation, SHAPE, precision, CompileSettings(1)),
+        f"runs no {precision}",
+    )
 
 
 def test_no_cpu_runs_fp16(tiny) -> None:
     for backend in CPU.values():
-        refused(lambda: backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp16", 1), "runs no fp16")  # noqa: B023
+        refused(lambda: backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp16", CompileSettings(1)), "runs no fp16")  # noqa: B023
 
 
 def test_bf16_is_refused_where_the_processor_lacks_it(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = backends.get("openvino")
     monkeypatch.setattr(type(backend), "precisions", lambda self: ("fp32",))
-    refused(lambda: backend.compile(tiny.graph, tiny.modulation, SHAPE, "bf16", 1), "runs no bf16")
-    refused(lambda: backend.restore(b"engine", tiny.modulation, SHAPE, "bf16", 1), "runs no bf16")
+    refused(lambda: backend.compile(tiny.graph, tiny.modulation, SHAPE, "bf16", CompileSettings(1)), "runs no bf16")
+    refused(lambda: backend.restore(b"engine", tiny.modulation, SHAPE, "bf16", CompileSettings(1)), "runs no bf16")
 
 
 @pytest.mark.parametrize(
@@ -484,13 +499,13 @@ def test_openvino_tells_what_the_processor_computes(
 def test_a_graph_that_is_broken(backend: Backend, tiny, graph: Any) -> None:
     graph = tiny.graph[: len(tiny.graph) // 2] if graph == "half" else graph
     says = f"{backend.name} cannot compile" if backend.name in CPU else r"the graph (cannot be read|is empty)"
-    refused(lambda: backend.compile(graph, tiny.modulation, SHAPE, "fp32", 1), says)
+    refused(lambda: backend.compile(graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1)), says)
 
 
 @pytest.mark.parametrize("shape", [(1, 6, 7, 12), (1, 4, 8, 12)], ids=["no multiple", "channels"])
 def test_a_shape_that_the_graph_does_not_have(backend: Backend, tiny, shape: Any) -> None:
     refused(
-        lambda: backend.compile(tiny.graph, tiny.modulation, shape, "fp32", 1).evaluate(0),
+        lambda: backend.compile(tiny.graph, tiny.modulation, shape, "fp32", CompileSettings(1)).evaluate(0),
         backend.name.partition("-")[0],
     )
 
@@ -500,11 +515,12 @@ def test_a_modulation_that_the_graph_does_not_have(backend: Backend, tiny, size:
     steps, own = tiny.modulation.shape
     modulation = np.zeros((steps, own + size if size else 0), np.float32)
     refused(
-        lambda: backend.compile(tiny.graph, modulation, SHAPE, "fp32", 1).evaluate(0), backend.name.partition("-")[0]
+        lambda: backend.compile(tiny.graph, modulation, SHAPE, "fp32", CompileSettings(1)).evaluate(0),
+        backend.name.partition("-")[0],
     )
 
     def retimed() -> None:
-        network = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+        network = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
         network.retime(modulation)
         network.evaluate(0)
 
@@ -514,16 +530,22 @@ def test_a_modulation_that_the_graph_does_not_have(backend: Backend, tiny, size:
 @pytest.mark.parametrize("damage", [lambda e: b"", lambda e: b"garbage" * 99, lambda e: e[: len(e) // 2]], ids=range(3))
 def test_an_engine_that_is_damaged(tiny, damage: Any) -> None:
     backend = backends.get("openvino")
-    engine = damage(backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1).export())
-    refused(lambda: backend.restore(engine, tiny.modulation, SHAPE, "fp32", 1), "openvino cannot load its engine")
+    engine = damage(backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1)).export())
+    refused(
+        lambda: backend.restore(engine, tiny.modulation, SHAPE, "fp32", CompileSettings(1)),
+        "openvino cannot load its engine",
+    )
 
 
 def test_an_engine_for_another_shape_or_network(tiny) -> None:
     backend = backends.get("openvino")
-    engine = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1).export()
+    engine = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1)).export()
     assert engine is not None
-    refused(lambda: backend.restore(engine, tiny.modulation, (1, 6, 8, 8), "fp32", 1), "cannot load its engine")
-    other = backend.restore(engine, tiny.modulation[:, :-4], SHAPE, "fp32", 1)
+    refused(
+        lambda: backend.restore(engine, tiny.modulation, (1, 6, 8, 8), "fp32", CompileSettings(1)),
+        "cannot load its engine",
+    )
+    other = backend.restore(engine, tiny.modulation[:, :-4], SHAPE, "fp32", CompileSettings(1))
     refused(lambda: other.evaluate(0), "openvino failed at step 0")
 
 
@@ -538,11 +560,11 @@ def test_an_engine_whose_error_quotes_its_bytes(tiny, monkeypatch: pytest.Monkey
     monkeypatch.setattr(openvino, "_core", lambda: core)
     for call, says in (
         (
-            lambda: backend.restore(b"engine", tiny.modulation, SHAPE, "fp32", 1),
+            lambda: backend.restore(b"engine", tiny.modulation, SHAPE, "fp32", CompileSettings(1)),
             "cannot load its engine for .*: no layer",
         ),
         (
-            lambda: backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1),
+            lambda: backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1)),
             "cannot compile the graph .*: no layer",
         ),
     ):
@@ -554,23 +576,32 @@ def test_bfloat16_that_openvino_does_not_compute(tiny, monkeypatch: pytest.Monke
     backend = backends.get("openvino")
     if "bf16" in backend.precisions():
         pytest.skip("this processor has bfloat16")
-    refused(lambda: backend.compile(tiny.graph, tiny.modulation, SHAPE, "bf16", 1), "runs no bf16 .*use precision fp32")
+    refused(
+        lambda: backend.compile(tiny.graph, tiny.modulation, SHAPE, "bf16", CompileSettings(1)),
+        "runs no bf16 .*use precision fp32",
+    )
     monkeypatch.setattr(type(backend), "precisions", lambda self: ("fp32", "bf16"))
-    refused(lambda: backend.compile(tiny.graph, tiny.modulation, SHAPE, "bf16", 1), "computes in float32 here")
+    refused(
+        lambda: backend.compile(tiny.graph, tiny.modulation, SHAPE, "bf16", CompileSettings(1)),
+        "computes in float32 here",
+    )
 
 
 @pytest.mark.parametrize("limit", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
 def test_a_variable_that_hides_instructions_is_named(tiny, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     monkeypatch.setenv(limit, "AVX2")
     backend = backends.get("openvino")
-    refused(lambda: backend.compile(tiny.graph, tiny.modulation, (1, 4, 8, 12), "fp32", 1), f".unset {limit}, which")
+    refused(
+        lambda: backend.compile(tiny.graph, tiny.modulation, (1, 4, 8, 12), "fp32", CompileSettings(1)),
+        f".unset {limit}, which",
+    )
 
 
 def test_an_engine_that_fails_while_running(backend: Backend, tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("\n  out of luck\nat line 3")
 
-    network: Any = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    network: Any = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     broken: Any = SimpleNamespace(set_tensor=lambda *_: None, infer=fail, run_with_iobinding=fail)
     inside = {"openvino": "_request", "onnxruntime": "_session", "torch-eager": "_into"}[backend.name]
     monkeypatch.setattr(network, inside, fail if inside == "_into" else broken)
@@ -696,7 +727,7 @@ def test_torch_tells_what_the_gpu_computes(
     assert backend.precisions() == precisions
     for precision in {"bf16", "fp16"} - set(precisions):
         with pytest.raises(BackendError, match=f"torch runs no {precision} on this GPU") as caught:
-            backend.compile(tiny.graph, tiny.modulation, SHAPE, precision, 1)
+            backend.compile(tiny.graph, tiny.modulation, SHAPE, precision, CompileSettings(1))
         assert caught.value.hint == "use precision fp32"
 
 

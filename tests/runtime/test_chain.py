@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from mrs.kernels import cpu
 from mrs.kernels.noise import normal
 from mrs.kernels.row import Row
-from mrs.methods import METHODS
-from mrs.reference import sample
+from mrs.numerics.methods import METHODS
+from mrs.numerics.reference import sample
+from mrs.numerics.schedule import Schedule
+from mrs.numerics.solver import Solver
+from mrs.numerics.tableau import Table, tableau
 from mrs.runtime import backends
+from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.chain import Chain
 from mrs.runtime.errors import BackendError
-from mrs.schedule import Schedule
-from mrs.solver import Solver
-from mrs.table import Table, tableau
 
 SOLVERS = {
     "ode-1": Solver(order=1, steps=4),
@@ -140,7 +141,7 @@ def test_an_unknown_clamp_is_refused(fake_network) -> None:
 @pytest.mark.parametrize("name", [name for name, each in backends.BACKENDS.items() if each.device == "cpu"])
 def test_equals_the_reference_loop_on_a_real_engine(one_thread, tiny, name: str) -> None:
     picture = bytes_of((1, 15, 22, 3))
-    network = backends.get(name).compile(tiny.graph, tiny.modulation, (1, 6, 16, 24), "fp32", 1)
+    network = backends.get(name).compile(tiny.graph, tiny.modulation, (1, 6, 16, 24), "fp32", CompileSettings(1))
     out = np.empty(picture.shape, np.float32)
     chain_of(network, tiny.table).restore_into(picture, out, seed=3)
     expected = sample(tiny.denoise, planes(picture), tiny.table, seed=3)

@@ -10,6 +10,7 @@ import pytest
 
 from mrs.runtime import backends
 from mrs.runtime.backends import mixed
+from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -52,15 +53,19 @@ class FakeBackend:
         self.networks.append(FakeNetwork({"fp32": 100.0, "bf16": 200.0}[precision], self.engines[precision]))
         return self.networks[-1]
 
-    def compile(self, graph: bytes, modulation: Any, shape: Any, precision: str, threads: int) -> FakeNetwork:
+    def compile(
+        self, graph: bytes, modulation: Any, shape: Any, precision: str, settings: CompileSettings
+    ) -> FakeNetwork:
         return self._make("compile", precision)
 
-    def restore(self, engine: bytes, modulation: Any, shape: Any, precision: str, threads: int) -> FakeNetwork:
+    def restore(
+        self, engine: bytes, modulation: Any, shape: Any, precision: str, settings: CompileSettings
+    ) -> FakeNetwork:
         return self._make(f"restore {engine.decode()}", precision)
 
 
 def compiled(backend: Any, precision: str) -> Any:
-    return mixed.compile_network(backend, b"", np.zeros((4, 1), np.float32), SHAPE, precision, 1)
+    return mixed.compile_network(backend, b"", np.zeros((4, 1), np.float32), SHAPE, precision, CompileSettings(1))
 
 
 @pytest.mark.parametrize(
@@ -117,10 +122,10 @@ def test_two_engines_are_one_in_a_plan() -> None:
     engine = compiled(FakeBackend(), "bf16-after-1").export()
     backend = FakeBackend()
     more = (np.zeros((4, 1), np.float32), SHAPE)
-    network = mixed.restore_network(backend, engine, *more, "bf16-after-1", 1)
+    network = mixed.restore_network(backend, engine, *more, "bf16-after-1", CompileSettings(1))
     assert backend.made == [("restore exact", "fp32"), ("restore rough!", "bf16")]
     assert network.export() == engine
-    mixed.restore_network(backend, b"alone", *more, "bf16", 1)
+    mixed.restore_network(backend, b"alone", *more, "bf16", CompileSettings(1))
     assert backend.made[-1] == ("restore alone", "bf16")
 
 
@@ -133,7 +138,7 @@ def test_without_one_engine_there_is_none(engines: tuple[bytes | None, bytes | N
 def test_an_engine_that_is_not_two(engine: bytes) -> None:
     backend: Any = FakeBackend()
     with pytest.raises(BackendError, match="does not hold two networks for bf16-after-1"):
-        mixed.restore_network(backend, engine, np.zeros((4, 1), np.float32), SHAPE, "bf16-after-1", 1)
+        mixed.restore_network(backend, engine, np.zeros((4, 1), np.float32), SHAPE, "bf16-after-1", CompileSettings(1))
     assert backend.made == []
 
 
@@ -146,7 +151,7 @@ def test_on_a_real_engine_each_step_is_its_precisions(tiny) -> None:
     outputs: dict[str, list[bytes]] = {}
     networks = {}
     for precision in ("fp32", "bf16", "bf16-after-1"):
-        network = mixed.compile_network(engine, tiny.graph, tiny.modulation, shape, precision, 1)
+        network = mixed.compile_network(engine, tiny.graph, tiny.modulation, shape, precision, CompileSettings(1))
         networks[precision] = network
         network.packed[...] = packed
         outputs[precision] = []
@@ -159,7 +164,7 @@ def test_on_a_real_engine_each_step_is_its_precisions(tiny) -> None:
     # And so again from its engine.
     exported = networks["bf16-after-1"].export()
     assert exported is not None
-    network = mixed.restore_network(engine, exported, tiny.modulation, shape, "bf16-after-1", 1)
+    network = mixed.restore_network(engine, exported, tiny.modulation, shape, "bf16-after-1", CompileSettings(1))
     network.packed[...] = packed
     for step, expected in enumerate(both[:3]):
         network.evaluate(step)

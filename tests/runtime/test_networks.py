@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mrs.runtime import machine
-from mrs.runtime.backends import engine_options
+from mrs.runtime.backends.settings import CompileSettings, EngineOptions
 from mrs.runtime.errors import BackendError, DeviceMemoryError
 from mrs.runtime.network_cache import NetworkCache
 from mrs.runtime.networks import Networks
@@ -208,10 +208,10 @@ def lesser(fake, monkeypatch: pytest.MonkeyPatch) -> Any:
     fake.native = ("fp32", "bf16")
     compile_ = fake.compile
 
-    def compiled(graph: bytes, modulation: Any, shape: Any, precision: str, threads: int) -> Any:
+    def compiled(graph: bytes, modulation: Any, shape: Any, precision: str, settings: CompileSettings) -> Any:
         if precision == "bf16":
             raise BackendError("fake cannot create a primitive", hint="try another")
-        return compile_(graph, modulation, shape, precision, threads)
+        return compile_(graph, modulation, shape, precision, settings)
 
     monkeypatch.setattr(fake, "compile", compiled)
     monkeypatch.setattr(fake.make, "share", lambda network, other: None, raising=False)
@@ -250,7 +250,7 @@ def test_a_precision_that_was_asked_for_does_not_fall_back(lesser, fake_plan: Pl
 
 
 def test_where_float32_fails_too_the_first_error_counts(lesser, fake_plan: Plan, monkeypatch, caplog) -> None:
-    def compiled(graph: bytes, modulation: Any, shape: Any, precision: str, threads: int) -> Any:
+    def compiled(graph: bytes, modulation: Any, shape: Any, precision: str, settings: CompileSettings) -> Any:
         raise BackendError(f"no {precision}")
 
     monkeypatch.setattr(lesser, "compile", compiled)
@@ -273,6 +273,6 @@ def test_a_lack_of_memory_is_no_fault_of_the_precision(lesser, fake_plan: Plan, 
 def test_engines_are_built_with_the_plans_options(fake, fake_plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     compile_ = fake.compile
-    monkeypatch.setattr(fake, "compile", lambda *given: (seen.append(engine_options.current()[0]), compile_(*given))[1])
+    monkeypatch.setattr(fake, "compile", lambda *given: (seen.append(given[-1].options), compile_(*given))[1])
     networks(of(fake_plan, engine_options={"optimization_level": 5}), fake).make(OTHER)
-    assert seen == [engine_options.EngineOptions(5)]
+    assert seen == [EngineOptions(5)]

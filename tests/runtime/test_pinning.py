@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mrs.runtime import backends, machine
+from mrs.runtime.backends.settings import CompileSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -19,8 +20,8 @@ def test_only_a_network_that_takes_every_processor_is_pinned(tiny, monkeypatch, 
     if restored:
         # What the engine was compiled with counts no more.
         monkeypatch.setattr(machine, "threads", lambda: 3 - processors)
-    network = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    network = backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     if restored:
         monkeypatch.setattr(machine, "threads", lambda: processors)
-        network = backend.restore(network.export(), tiny.modulation, SHAPE, "fp32", 1)
+        network = backend.restore(network.export(), tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     assert network._compiled.get_property("ENABLE_CPU_PINNING") is pinned

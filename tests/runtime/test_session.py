@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 import mrs
 from mrs.kernels.row import Row
-from mrs.reference import sample
+from mrs.numerics.reference import sample
 from mrs.runtime import backends, machine
 from mrs.runtime import session as module
+from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import (
     BackendError,
     BusyError,
@@ -412,7 +413,7 @@ def test_the_engine_is_used_on_the_machine_it_was_made_for(restorer: Restorer, f
 
 def test_a_real_engine_needs_no_compilation(tiny, tmp_path: Path, picture, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = backends.get("openvino")
-    engine = backend.compile(tiny.graph, tiny.modulation, (1, 6, 16, 24), "fp32", 1).export()
+    engine = backend.compile(tiny.graph, tiny.modulation, (1, 6, 16, 24), "fp32", CompileSettings(1)).export()
     tiny.plan("openvino", engine).save(tmp_path / "a.mrsplan")
     monkeypatch.setattr(type(backend), "compile", lambda *_: pytest.fail("compiled"))
     with load(tmp_path / "a.mrsplan", threads=1) as restorer:

@@ -155,9 +155,9 @@ import numpy as np
 from mrs.runtime import backends, machine
 from mrs.runtime.plan import Plan
 from mrs.runtime.session import Restorer
-from mrs.schedule import Schedule
-from mrs.solver import Solver
-from mrs.table import tableau
+from mrs.numerics.schedule import Schedule
+from mrs.numerics.solver import Solver
+from mrs.numerics.tableau import tableau
 from tests.runtime.conftest import FakeBackend, manifest_of
 
 backends.BACKENDS["fake"] = FakeBackend()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mrs.runtime.backends.engine_options import current
 from mrs.runtime.backends.onnxruntime_gpu import installation
 from mrs.runtime.backends.onnxruntime_gpu.graph import for_cuda
 from mrs.runtime.backends.onnxruntime_gpu.network import OnnxRuntimeGpuNetwork, failed
 from mrs.runtime.backends.protocol import F32, Shape
+from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.backends.torch import Torch
 from mrs.runtime.errors import BackendError
 
@@ -48,7 +48,7 @@ class OnnxRuntimeGpu:
         return Torch("torch", compiled=False).precisions()
 
     def compile(
-        self, graph: bytes, modulation: F32, shape: Shape, precision: str, threads: int
+        self, graph: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings
     ) -> OnnxRuntimeGpuNetwork:
         import onnxruntime
 
@@ -56,8 +56,7 @@ class OnnxRuntimeGpu:
             raise BackendError(f"{self.name} runs no {precision} on this GPU", hint="use precision fp32")
         device = self._gpu()
         typed = _typed(graph, precision, shape, self._provider)
-        # Of this thread; the session is made in another.
-        level = current()[0].optimization_level
+        level = settings.options.optimization_level
 
         def session(stream: Any) -> Any:
             where = device.place.index or 0, device.handle(stream)
@@ -75,7 +74,7 @@ class OnnxRuntimeGpu:
         return OnnxRuntimeGpuNetwork(self.name, self._provider, session, device, modulation, shape)
 
     def restore(
-        self, engine: bytes, modulation: F32, shape: Shape, precision: str, threads: int
+        self, engine: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings
     ) -> OnnxRuntimeGpuNetwork:
         raise BackendError(f"{self.name} has no compiled engines")
 

@@ -9,8 +9,8 @@ from collections import OrderedDict
 from typing import Any
 
 from mrs.runtime import machine
-from mrs.runtime.backends.engine_options import current
 from mrs.runtime.backends.protocol import F32, Shape
+from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.backends.tensorrt.builder import build_engine, major
 from mrs.runtime.backends.tensorrt.runner import TensorRtNetwork
 from mrs.runtime.backends.torch import Torch
@@ -68,10 +68,12 @@ class TensorRt:
         capability = machine.capability() or (0, 0)
         return (*found, *(name for name, first in QUANTISED_FROM.items() if capability >= first))
 
-    def compile(self, graph: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> TensorRtNetwork:
+    def compile(
+        self, graph: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings
+    ) -> TensorRtNetwork:
         if precision not in self.precisions():
             raise BackendError(f"tensorrt runs no {precision} on this GPU", hint="use precision fp32")
-        options, report = current()
+        options, report = settings.options, settings.report
         sizes: Any = options.size_range if options.covers((shape[0], *shape[2:])) else shape
         key = (hashlib.sha256(graph).digest(), shape[1], precision, options, sizes)
         engine = self._recent(key)
@@ -81,7 +83,9 @@ class TensorRt:
             self._remember(key, engine)
         return TensorRtNetwork(engine, modulation, shape, precision, self._device())
 
-    def restore(self, engine: bytes, modulation: F32, shape: Shape, precision: str, threads: int) -> TensorRtNetwork:
+    def restore(
+        self, engine: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings
+    ) -> TensorRtNetwork:
         if precision not in self.precisions():
             raise BackendError(f"tensorrt runs no {precision} on this GPU", hint="use precision fp32")
         return TensorRtNetwork(engine, modulation, shape, precision, self._device())

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from mrs.kernels.threads import Hands, Task, end
 from mrs.runtime import machine
-from mrs.runtime.backends.engine_options import EngineOptions
 from mrs.runtime.backends.protocol import Shape
+from mrs.runtime.backends.settings import EngineOptions
 from mrs.runtime.backends.tensorrt.messages import Messages, logger, not_parsed
 from mrs.runtime.backends.tensorrt.progress import Progress, monitor
 from mrs.runtime.backends.tensorrt.timing_cache import TimingCache

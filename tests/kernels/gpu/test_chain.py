@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from mrs.kernels.row import Row
-from mrs.methods import METHODS
-from mrs.reference import sample
-from mrs.schedule import Schedule
-from mrs.solver import OUTPUTS, Solver
-from mrs.table import Table, tableau
+from mrs.numerics.methods import METHODS
+from mrs.numerics.reference import sample
+from mrs.numerics.schedule import Schedule
+from mrs.numerics.solver import OUTPUTS, Solver
+from mrs.numerics.tableau import Table, tableau
 
 # Each method and order, and of the highest order what every kind of network gives.
 TABLES = [

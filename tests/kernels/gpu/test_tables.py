@@ -10,10 +10,10 @@ import pytest
 
 from mrs.kernels.gpu import tables
 from mrs.kernels.row import Row
-from mrs.methods import METHODS
-from mrs.schedule import Schedule
-from mrs.solver import Solver
-from mrs.table import tableau
+from mrs.numerics.methods import METHODS
+from mrs.numerics.schedule import Schedule
+from mrs.numerics.solver import Solver
+from mrs.numerics.tableau import tableau
 
 PLAIN = Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5)
 ALL = Row(*(0.5 + field for field in range(11)))

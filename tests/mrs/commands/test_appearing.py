@@ -44,21 +44,21 @@ def test_a_result_of_restore(run, plan, picture, tmp_path, appear) -> None:
 @pytest.mark.usefixtures("quick")
 def test_a_tuned_solver(run, plan, tmp_path, appear) -> None:
     out = tmp_path / "out.json"
-    appear("mrs.tuning.tune", out)
+    appear("mrs.tuning.search.tune", out)
     refused(run("tune", plan, "-o", out, "-q", "--evaluations", 2, "--crop", 8, "--seconds", 1, "--no-fit"), out)
 
 
 @pytest.mark.usefixtures("quick")
 def test_one_file_for_any_engine(run, golden, tmp_path, appear) -> None:
     out = tmp_path / "out.onnx"
-    appear("mrs.sampler_file.build_sampler", out)
+    appear("mrs.building.onnx_sampler.build_sampler", out)
     refused(run("build", golden.weights, "-o", out, "-q", "--target", "onnx-sampler"), out)
 
 
 @pytest.mark.usefixtures("one_thread")
 def test_trained_weights(run, pictures, tmp_path, appear) -> None:
     out = tmp_path / "out.safetensors"
-    appear("mrs.train._batch", out)
+    appear("mrs.training.train._batch", out)
     tiny = ["--width", 4, "--enc", 1, "--dec", 1, "--patch", 8, "--no-bf16", "--iterations", 1, "--batch", 1]
     refused(run("train", pictures, "-o", out, *tiny), out)
 

@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mrs import Schedule, Solver
+from mrs.numerics.solver import RECOMMENDED
 from mrs.runtime import backends
 from mrs.runtime.backends.onnxruntime import OnnxRuntimeNetwork
 from mrs.runtime.plan import read_plan
-from mrs.solver import RECOMMENDED
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -104,7 +104,7 @@ def test_flags_of_the_solver_change_the_recommended_one(build, flags, changes) -
 
 
 def test_a_noise_prediction_drops_the_clamp_that_nobody_asked_for(build, monkeypatch) -> None:
-    monkeypatch.setattr("mrs.solver.RECOMMENDED", Solver(clamp="unit"))
+    monkeypatch.setattr("mrs.numerics.solver.RECOMMENDED", Solver(clamp="unit"))
     assert build()["solver"]["clamp"] == "unit"
     solver = build("--prediction", "noise", "--overwrite")["solver"]
     assert (solver["prediction"], solver["clamp"]) == ("noise", "none")
@@ -194,7 +194,7 @@ def test_overwriting_when_asked(build, run, tmp_path) -> None:
 
 
 def test_the_name_of_shipped_weights(build, golden, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("mrs.builder.WEIGHTS", tmp_path)
+    monkeypatch.setattr("mrs.building.source.WEIGHTS", tmp_path)
     save_file(dict(torch.load(golden.weights)), tmp_path / "drizzle.safetensors")
     assert build(checkpoint="drizzle")["checkpoint"]["name"] == "drizzle.safetensors"
 
@@ -529,7 +529,7 @@ def test_a_sampler_of_a_network_that_gives_nan(refuse_build, golden, tmp_path) -
 
 
 def test_a_sampler_that_an_engine_gets_wrong(refuse_build, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("mrs.builder.GRAPH_TOLERANCE", 0.0)
+    monkeypatch.setattr("mrs.building.graph_check.TOLERANCE", 0.0)
     refuse_build(
         "-q",
         "--target",

@@ -11,7 +11,7 @@ import mrs
 from mrs.export.checkpoint import read_checkpoint
 from mrs.export.nafnet import Architecture
 from mrs.runtime.pictures import read_picture
-from mrs.train import Recipe
+from mrs.training.train import Recipe
 
 TINY = ("--width", 4, "--enc", "1,1", "--dec", "1,1", "--patch", 8, "--batch", 2, "--iterations", 2, "--no-bf16")
 
@@ -27,7 +27,7 @@ def recipe(run, pictures, out, monkeypatch):
 
     def call(*flags: object) -> tuple[Recipe, dict]:
         seen = []
-        monkeypatch.setattr("mrs.train.train", lambda *arguments, **options: seen.append((arguments, options)))
+        monkeypatch.setattr("mrs.training.train.train", lambda *arguments, **options: seen.append((arguments, options)))
         assert run("train", pictures, "-o", out, *flags).code == 0
         ((folder, output, made), options) = seen[0]
         assert (folder, output) == (pictures, out)

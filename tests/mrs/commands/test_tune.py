@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mrs import Schedule, Solver, tuning
+from mrs import Schedule, Solver
 from mrs.commands.tune import table
 from mrs.export.checkpoint import read_checkpoint
+from mrs.numerics.solver_file import read_solver, write_solver
 from mrs.runtime import backends
 from mrs.runtime.plan import read_plan
-from mrs.solver_file import read_solver, write_solver
-from mrs.tuning import Attempt, Tuned
+from mrs.tuning import search as tuning
+from mrs.tuning.search import Attempt, Tuned
 
 CANDIDATES = (Solver("dpm++", 2, last_step="lower-order"), Solver("deis", 2, "noise", last_step="full"))
 SEARCHED = ["--evaluations", 3, "--crop", 8, "--pictures", 2, "--threads", 1]

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrs.methods.euler import single_steps
+from mrs.numerics.methods.euler import single_steps
+from mrs.numerics.schedule import CONVENTIONS, KINDS, Schedule
+from mrs.numerics.solver import PREDICTIONS, Solver
+from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import InputError
-from mrs.schedule import CONVENTIONS, KINDS, Schedule
-from mrs.solver import PREDICTIONS, Solver
-from mrs.table import tableau
 
 each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
 each_convention = pytest.mark.parametrize("convention", CONVENTIONS)

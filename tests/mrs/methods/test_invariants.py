@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrs.methods import METHODS
-from mrs.reference import sample
+from mrs.numerics.methods import METHODS
+from mrs.numerics.reference import sample
+from mrs.numerics.schedule import CONVENTIONS, INTERPOLATIONS, KINDS, Schedule
+from mrs.numerics.solver import LAST_STEPS, OUTPUTS, PREDICTIONS, SPACINGS, Solver
+from mrs.numerics.tableau import Table, tableau
 from mrs.runtime.errors import InputError
-from mrs.schedule import CONVENTIONS, INTERPOLATIONS, KINDS, Schedule
-from mrs.solver import LAST_STEPS, OUTPUTS, PREDICTIONS, SPACINGS, Solver
-from mrs.table import Table, tableau
 
 ORDERS = [(method, order) for method, facts in METHODS.items() for order in facts.orders]
 each_order = pytest.mark.parametrize(("method", "order"), ORDERS)

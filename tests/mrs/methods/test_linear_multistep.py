@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrs.methods.linear_multistep import coefficients
-from mrs.schedule import CONVENTIONS, Schedule
-from mrs.solver import PREDICTIONS, Solver
-from mrs.table import tableau
+from mrs.numerics.methods.linear_multistep import coefficients
+from mrs.numerics.schedule import CONVENTIONS, Schedule
+from mrs.numerics.solver import PREDICTIONS, Solver
+from mrs.numerics.tableau import tableau
 
 each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
 each_convention = pytest.mark.parametrize("convention", CONVENTIONS)

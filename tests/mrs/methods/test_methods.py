@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from mrs.methods import METHODS
+from mrs.numerics.methods import METHODS
+from mrs.numerics.schedule import Schedule
+from mrs.numerics.solver import LAST_STEPS, PREDICTIONS, Solver
+from mrs.numerics.tableau import Table, tableau
 from mrs.runtime.errors import InputError
-from mrs.schedule import Schedule
-from mrs.solver import LAST_STEPS, PREDICTIONS, Solver
-from mrs.table import Table, tableau
 
 each_method = pytest.mark.parametrize("method", METHODS)
 each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrs.reference import sample
-from mrs.schedule import CONVENTIONS, Schedule
-from mrs.solver import OUTPUTS, PREDICTIONS, Solver
-from mrs.table import tableau
+from mrs.numerics.reference import sample
+from mrs.numerics.schedule import CONVENTIONS, Schedule
+from mrs.numerics.solver import OUTPUTS, PREDICTIONS, Solver
+from mrs.numerics.tableau import tableau
 
 each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
 each_convention = pytest.mark.parametrize("convention", CONVENTIONS)

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mrs.methods.multistep import phi
-from mrs.schedule import CONVENTIONS, Schedule
-from mrs.solver import PREDICTIONS, Solver
-from mrs.table import Table, tableau
+from mrs.numerics.methods.multistep import phi
+from mrs.numerics.schedule import CONVENTIONS, Schedule
+from mrs.numerics.solver import PREDICTIONS, Solver
+from mrs.numerics.tableau import Table, tableau
 
 each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
 each_convention = pytest.mark.parametrize("convention", CONVENTIONS)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from mrs.kernels.row import Row
-from mrs.schedule import CONVENTIONS, KINDS, Schedule
-from mrs.solver import PREDICTIONS, Solver
-from mrs.table import tableau
+from mrs.numerics.schedule import CONVENTIONS, KINDS, Schedule
+from mrs.numerics.solver import PREDICTIONS, Solver
+from mrs.numerics.tableau import tableau
 
 each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
 each_convention = pytest.mark.parametrize("convention", CONVENTIONS)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrs.methods.step import Run, Step, clean_prediction, from_noise, weighted
-from mrs.schedule import Schedule
+from mrs.numerics.methods.step import Run, Step, clean_prediction, from_noise, weighted
+from mrs.numerics.schedule import Schedule
 
 TIMES = (100.0, 62.5, 30.0, 10.0, 0.0)
 

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mrs.runtime.backends.settings import CompileSettings, EngineOptions
+
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 real = pytest.importorskip("onnxruntime")
@@ -68,7 +70,7 @@ def output(gpu: Gpu, network: Any, packed: np.ndarray[Any, Any], step: int) -> n
 def compiled_for_cpu(graph: bytes, modulation: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "onnxruntime", real)
-        return OnnxRuntime().compile(graph, modulation, SHAPE, "fp32", 1)
+        return OnnxRuntime().compile(graph, modulation, SHAPE, "fp32", CompileSettings(1))
 
 
 def by_cpu(graph: bytes, modulation: Any, packed: np.ndarray[Any, Any], step: int) -> np.ndarray[Any, Any]:
@@ -79,14 +81,14 @@ def by_cpu(graph: bytes, modulation: Any, packed: np.ndarray[Any, Any], step: in
 
 
 def test_every_step_has_its_own_modulation_at_one_address(engine, gpu, tiny, packed) -> None:
-    network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     for step in (2, 0, 0, 1, 2):
         wanted = by_cpu(tiny.graph, tiny.modulation, packed, step)
         np.testing.assert_allclose(output(gpu, network, packed, step), wanted, rtol=0, atol=1e-5)
 
 
 def test_a_row_is_copied_before_each_run_and_nothing_waits(engine, gpu, tiny) -> None:
-    network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     gpu.taken_log()
     with gpu.on(network.stream):
         network.evaluate(1)
@@ -96,7 +98,7 @@ def test_a_row_is_copied_before_each_run_and_nothing_waits(engine, gpu, tiny) ->
 
 
 def test_another_stream_is_followed_and_follows(engine, gpu, tiny) -> None:
-    network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     gpu.taken_log()
     network.evaluate(0)
     name = network.stream.name
@@ -106,7 +108,7 @@ def test_another_stream_is_followed_and_follows(engine, gpu, tiny) -> None:
 
 
 def test_other_threads_replay_the_same_graph(engine, gpu, tiny, packed) -> None:
-    network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     wanted, found = output(gpu, network, packed, 1), []
     thread = threading.Thread(target=lambda: found.append(output(gpu, network, packed, 1)))
     thread.start()
@@ -116,7 +118,7 @@ def test_other_threads_replay_the_same_graph(engine, gpu, tiny, packed) -> None:
 
 def test_buffers_are_empty_planes_of_the_precision(engine, tiny) -> None:
     for precision, dtype in (("fp32", torch.float32), ("fp16", torch.float16)):
-        network = engine.compile(tiny.graph, tiny.modulation, SHAPE, precision, 1)
+        network = engine.compile(tiny.graph, tiny.modulation, SHAPE, precision, CompileSettings(1))
         assert (tuple(network.packed.shape), tuple(network.output.shape)) == (SHAPE, (2, 3, 16, 24))
         for buffer in (network.packed, network.output):
             assert buffer.dtype == dtype
@@ -125,7 +127,7 @@ def test_buffers_are_empty_planes_of_the_precision(engine, tiny) -> None:
 
 
 def test_float16_is_near_float32(engine, gpu, tiny, packed) -> None:
-    network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp16", 1)
+    network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp16", CompileSettings(1))
     wanted = by_cpu(tiny.graph, tiny.modulation, packed, 0)
     error = np.abs(output(gpu, network, packed, 0) - wanted).max() / np.abs(wanted).max()
     assert 1e-5 < error < 5e-3
@@ -134,7 +136,7 @@ def test_float16_is_near_float32(engine, gpu, tiny, packed) -> None:
 @pytest.mark.parametrize("count", [3, 1])
 def test_a_retimed_network_is_one_compiled_for_these_times(engine, gpu, runtime, tiny, packed, count: int) -> None:
     times = tiny.modulation[::-1][:count]
-    network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     sessions = len(runtime.log)
     network.retime(times)
     assert len(runtime.log) == sessions
@@ -146,7 +148,7 @@ def test_a_retimed_network_is_one_compiled_for_these_times(engine, gpu, runtime,
 
 
 def test_a_network_that_is_dropped_lets_go_of_its_session_and_thread(engine, tiny) -> None:
-    network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     # The thread ends with the second: see tests/kernels/test_threads.py.
     known = weakref.ref(network._session), weakref.ref(network._thread)
     del network
@@ -162,7 +164,7 @@ def test_who_is_interrupted_gets_that_very_error_when_the_session_has_ended(
     engine, tiny, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     """Such as a handler of a signal raises; an `Exception` among them is no failure of the engine."""
-    network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     running, leave, done, raised = threading.Event(), threading.Event(), [], []
 
     def run(*_: object) -> None:
@@ -190,10 +192,8 @@ def test_who_is_interrupted_gets_that_very_error_when_the_session_has_ended(
 
 
 def test_the_options_that_reach_the_provider(engine, gpu, runtime, tiny) -> None:
-    from mrs.runtime.backends.engine_options import EngineOptions, building
-
-    with building(EngineOptions(optimization_level=5)):
-        network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    settings = CompileSettings(1, EngineOptions(optimization_level=5))
+    network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", settings)
     ((_, given),) = runtime.log
     assert set(given) <= OPTIONS[engine._provider]
     assert given["user_compute_stream"] == str(gpu.handle(network.stream))
@@ -211,10 +211,11 @@ IN_FLOAT32 = {"Add", "Cast", "Conv", "DepthToSpace", "Div", "GlobalAveragePool",
 
 
 def graph_of(tiny, norm: str, gate: str) -> bytes:
-    from mrs.export.graph import GraphShape, build_graph
+    from mrs.export.graph import build_graph
+    from mrs.export.graph_variant import GraphVariant
 
     state = {key: value.numpy() for key, value in tiny.net.state_dict().items()}
-    return build_graph(state, tiny.net.arch, shape=GraphShape(norm, gate)).SerializeToString()
+    return build_graph(state, tiny.net.arch, shape=GraphVariant(norm, gate)).SerializeToString()
 
 
 @pytest.mark.parametrize("norm", ["layernorm", "moments", "length"])
@@ -301,21 +302,21 @@ def _as_float32(tensor: Any) -> Any:
 def test_a_provider_that_is_silently_left_out_is_told(engine, runtime, tiny) -> None:
     runtime.silent = True
     with pytest.raises(BackendError, match=f"{engine.name} is not used by onnxruntime") as caught:
-        engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+        engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     assert caught.value.hint == "see mrs-trt doctor"
 
 
 def test_a_part_on_the_cpu_is_refused(engine, runtime, tiny) -> None:
     runtime.on_cpu = True
     with pytest.raises(BackendError, match="it would run some of it on the CPU") as caught:
-        engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+        engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     assert "doctor" in caught.value.hint
 
 
 def test_what_onnxruntime_says_is_one_line(engine, runtime, tiny) -> None:
     runtime.broken = Exception("[ONNXRuntimeError] : 1 : FAIL : no such\nkernel")
     with pytest.raises(BackendError) as caught:
-        engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+        engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     assert str(caught.value) == f"{engine.name} cannot compile the graph for {SHAPE}: no such kernel"
 
 
@@ -326,16 +327,16 @@ def test_what_onnxruntime_says_is_one_line(engine, runtime, tiny) -> None:
 def test_a_lack_of_memory_is_the_devices_own(engine, gpu, runtime, tiny, said: str) -> None:
     runtime.broken = RuntimeError(said)
     with pytest.raises(gpu.OutOfMemory):
-        engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+        engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     runtime.broken = None
-    network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     runtime.failing = RuntimeError(said)
     with pytest.raises(gpu.OutOfMemory):
         network.evaluate(0)
 
 
 def test_a_run_that_fails_names_its_step(engine, runtime, tiny) -> None:
-    network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     runtime.failing = RuntimeError("CUDA failure 700: an illegal memory access")
     with pytest.raises(BackendError, match=f"{engine.name} failed at step 2: CUDA failure 700: an illegal memory acc"):
         network.evaluate(2)
@@ -344,13 +345,13 @@ def test_a_run_that_fails_names_its_step(engine, runtime, tiny) -> None:
 def test_a_precision_that_the_gpu_lacks(engine, tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Torch, "precisions", lambda _: ("fp32", "fp16"))
     with pytest.raises(BackendError, match=f"{engine.name} runs no bf16 on this GPU"):
-        engine.compile(tiny.graph, tiny.modulation, SHAPE, "bf16", 1)
+        engine.compile(tiny.graph, tiny.modulation, SHAPE, "bf16", CompileSettings(1))
 
 
 def test_there_are_no_engines(engine, tiny) -> None:
-    assert engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1).export() is None
+    assert engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1)).export() is None
     with pytest.raises(BackendError, match=f"{engine.name} has no compiled engines"):
-        engine.restore(b"engine", tiny.modulation, SHAPE, "fp32", 1)
+        engine.restore(b"engine", tiny.modulation, SHAPE, "fp32", CompileSettings(1))
 
 
 # In a chain
@@ -365,7 +366,7 @@ def chain_of(engine, gpu: Gpu, tiny) -> Any:
     from mrs.runtime.cuda.chain import CudaChain
 
     def make(shape: tuple[int, int, int, int] = (2, 3, 16, 24), **more: Any) -> CudaChain:
-        network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+        network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
         return CudaChain(gpu, network, tiny.table.rows, tiny.table.start, "none", shape, **more)
 
     return make
@@ -421,7 +422,7 @@ def test_tensors_of_the_caller_are_followed(chain_of, gpu, tiny) -> None:
 
 def test_a_capture_of_onnxruntimes_own_run_would_be_refused(engine, gpu, tiny) -> None:
     """Why the chain does not try: so it is with CUDA."""
-    network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", 1)
+    network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     stream = gpu.stream()
     with pytest.raises(BackendError, match="not permitted when stream is capturing"):
         gpu.capture(stream, lambda: network.evaluate(0))

@@ -12,11 +12,12 @@ import onnxruntime
 import pytest
 import torch
 
-from mrs.export import quantisation
-from mrs.export.graph import GATES, NORMS, GraphShape, build_graph
+from mrs.export import quantise as quantisation
+from mrs.export.graph import build_graph
+from mrs.export.graph_variant import GATES, NORMS, GraphVariant
 from mrs.export.modulation import modulation_table
 from mrs.export.nafnet import Architecture, ConditionalNAFNet
-from mrs.export.quantisation import quantised
+from mrs.export.quantise import quantised
 from mrs.runtime.backends.torch_graph import program_of, read, weights_of
 from mrs.runtime.backends.typed_graph import typed_graph
 from mrs.runtime.errors import BackendError
@@ -51,7 +52,7 @@ def network(scale: float = 1.0) -> ConditionalNAFNet:
 def graph(norm: str = "layernorm", gate: str = "split", scale: float = 1.0) -> bytes:
     net = network(scale)
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    return build_graph(state, net.arch, shape=GraphShape(norm, gate)).SerializeToString()
+    return build_graph(state, net.arch, shape=GraphVariant(norm, gate)).SerializeToString()
 
 
 def typed(precision: str, *form: Any) -> onnx.ModelProto:

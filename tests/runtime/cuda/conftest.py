@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mrs.numerics.schedule import Schedule
+from mrs.numerics.solver import Solver
+from mrs.numerics.tableau import Table, tableau
 from mrs.runtime import backends, machine
+from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.plan import Plan
-from mrs.schedule import Schedule
-from mrs.solver import Solver
-from mrs.table import Table, tableau
 from tests import interpreter
 
 MISSING = [name for name in ("torch", "triton", "onnx") if find_spec(name) is None]
@@ -119,7 +120,9 @@ class PixelBackend:
     def precisions(self) -> tuple[str, ...]:
         return ("fp32",)
 
-    def compile(self, graph: bytes, modulation: Any, shape: Any, precision: str, threads: int) -> PixelNetwork:
+    def compile(
+        self, graph: bytes, modulation: Any, shape: Any, precision: str, settings: CompileSettings
+    ) -> PixelNetwork:
         self.compiled.append(shape)
         if shape[0] * shape[2] * shape[3] > self.most:
             raise self.device.OutOfMemory("CUDA out of memory\nTried to allocate 20 MiB")

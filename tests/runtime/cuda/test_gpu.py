@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from mrs.export.nafnet import Architecture, ConditionalNAFNet
+from mrs.numerics.schedule import Schedule
+from mrs.numerics.solver import Solver
+from mrs.numerics.tableau import Table, tableau
 from mrs.runtime.errors import BackendError, DeviceMemoryError
-from mrs.schedule import Schedule
-from mrs.solver import Solver
-from mrs.table import Table, tableau
 from tests import scripts
 
 pytestmark = pytest.mark.gpu
@@ -65,7 +65,7 @@ def picture() -> Any:
 
 def reference(net: ConditionalNAFNet, table: Table, picture: Any, seed: int) -> Any:
     """The reference loop on the CPU, in [0, 1]."""
-    from mrs.reference import sample
+    from mrs.numerics.reference import sample
 
     def denoiser(x: Any, mu: Any, t: float) -> Any:
         with torch.no_grad():

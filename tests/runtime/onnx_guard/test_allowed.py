@@ -12,21 +12,22 @@ import onnx
 import pytest
 
 from mrs.export import graph
-from mrs.export.graph import GATES, NORMS, SCALES, TIMES, GraphShape, build_graph
+from mrs.export.graph import build_graph
+from mrs.export.graph_variant import GATES, NORMS, SCALES, TIMES, GraphVariant
 from mrs.export.nafnet import NORM_EPS, Architecture, ConditionalNAFNet
-from mrs.export.quantisation import quantised
+from mrs.export.quantise import quantised
 from mrs.runtime import onnx_guard
 from mrs.runtime.errors import InputError, PlanError
 from mrs.runtime.onnx_guard import Network, check_network, model, operators
 from mrs.runtime.onnx_guard import graph as walked
 from tests.export.modelopt_double import install
 
-SHAPES = [GraphShape(*fields) for fields in product(NORMS, GATES, SCALES, TIMES)]
+SHAPES = [GraphVariant(*fields) for fields in product(NORMS, GATES, SCALES, TIMES)]
 # Those that need the most come first: an entry that is missed is then soon found to be.
 FIRST = [
-    GraphShape("layernorm", "split", "apart", "inside"),
-    GraphShape("length", "weights"),
-    GraphShape("raw", "weights"),
+    GraphVariant("layernorm", "split", "apart", "inside"),
+    GraphVariant("length", "weights"),
+    GraphVariant("raw", "weights"),
 ]
 
 
@@ -48,7 +49,7 @@ def written() -> dict[tuple[str, str], bytes]:
     state, arch = weights(32)
     random = np.random.default_rng(0)
     for gate, precision in (("split", "int8"), ("weights", "fp8")):
-        plain = build_graph(state, arch, shape=GraphShape("layernorm", gate))
+        plain = build_graph(state, arch, shape=GraphVariant("layernorm", gate))
         sides = [(1, 6, 8, 8), (1, plain.graph.input[1].type.tensor_type.shape.dim[1].dim_value, 1, 1)]
         feed = {
             name: random.random(size, np.float32) for name, size in zip(("packed", "modulation"), sides, strict=True)

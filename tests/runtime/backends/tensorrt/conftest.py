@@ -55,11 +55,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def _no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Choosing measures as little as it can, and the solution to compare with has few steps: the double is slow."""
-    monkeypatch.setattr("mrs.export.timing.SECONDS", 0.0)
-    monkeypatch.setattr("mrs.export.timing.ROUNDS", (1, 1))
-    monkeypatch.setattr("mrs.export.forms.SECONDS", 0.0)
-    monkeypatch.setattr("mrs.export.forms.ROUNDS", (1, 1))
-    monkeypatch.setattr("mrs.builder.REFERENCE_STEPS", 10)
+    monkeypatch.setattr("mrs.export.autotune.timing.SECONDS", 0.0)
+    monkeypatch.setattr("mrs.export.autotune.timing.ROUNDS", (1, 1))
+    monkeypatch.setattr("mrs.export.autotune.variants.SECONDS", 0.0)
+    monkeypatch.setattr("mrs.export.autotune.variants.ROUNDS", (1, 1))
+    monkeypatch.setattr("mrs.building.loops.REFERENCE_STEPS", 10)
 
 
 @pytest.fixture(params=VERSIONS)
@@ -128,13 +128,13 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Callable[[int]
 @pytest.fixture
 def complete_outputs(world: TensorRtDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU's tensor is copied to the host when it is complete; the double's lies there already."""
-    from mrs import builder
+    from mrs.building import graph_check
 
-    once = builder._evaluated
+    once = graph_check._evaluated
 
     def waited(network: Any, packed: Any) -> Any:
         output = once(network, packed)
         world.device.wait(world.device.default)
         return output
 
-    monkeypatch.setattr(builder, "_evaluated", waited)
+    monkeypatch.setattr(graph_check, "_evaluated", waited)

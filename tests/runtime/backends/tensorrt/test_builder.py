@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from mrs.runtime import machine
-from mrs.runtime.backends.engine_options import EngineOptions, building
+from mrs.runtime.backends.settings import CompileSettings, EngineOptions
 from mrs.runtime.errors import BackendError, DeviceMemoryError
 from tests.runtime.backends.tensorrt import facts
 
@@ -22,8 +22,8 @@ def compile_it(backend, tiny) -> Callable[..., Any]:
     """(precision, options, shape) -> network."""
 
     def call(precision: str = "fp16", shape: Any = SHAPE, report: Any = lambda line: None, **options: Any) -> Any:
-        with building(EngineOptions(**options), report):
-            return backend.compile(tiny.graph, tiny.modulation, shape, precision, 1)
+        settings = CompileSettings(1, EngineOptions(**options), report)
+        return backend.compile(tiny.graph, tiny.modulation, shape, precision, settings)
 
     return call
 
@@ -77,7 +77,7 @@ def test_what_was_built_is_not_built_again(world, backend, tiny, compile_it) -> 
         compile_it(**other)
     changed = onnx.load_from_string(tiny.graph)
     changed.doc_string = "another"
-    backend.compile(changed.SerializeToString(), tiny.modulation, SHAPE, "fp16", 1)
+    backend.compile(changed.SerializeToString(), tiny.modulation, SHAPE, "fp16", CompileSettings(1))
     assert len(world.builds) == 5
 
 
@@ -116,7 +116,7 @@ def test_a_report_that_fails_ends_the_build(world, compile_it, cache, monkeypatc
 
 
 def test_outside_of_a_build_progress_goes_to_the_log(backend, tiny, caplog) -> None:
-    backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp16", 1)
+    backend.compile(tiny.graph, tiny.modulation, SHAPE, "fp16", CompileSettings(1))
     assert "building a TensorRT engine for fp16, 16x24; this may take minutes" in caplog.text
 
 
@@ -249,7 +249,7 @@ def test_a_graph_that_is_not_quantised(compile_it, precision: str) -> None:
 
 def test_a_broken_graph_is_no_crash_of_the_thread(backend, tiny) -> None:
     with pytest.raises(BackendError, match="the graph cannot be read"):
-        backend.compile(b"garbage" * 10, tiny.modulation, SHAPE, "fp16", 1)
+        backend.compile(b"garbage" * 10, tiny.modulation, SHAPE, "fp16", CompileSettings(1))
 
 
 # The double itself

@@ -16,10 +16,11 @@ import pytest
 from PIL import Image
 
 from mrs.cli import main
-from mrs.export import quantisation
-from mrs.export.quantisation import feeds_of
-from mrs.export.selection import Pair
+from mrs.export import quantise as quantisation
+from mrs.export.autotune.calibrated import feeds_of
+from mrs.export.autotune.workload import Pair
 from mrs.runtime import backends, machine
+from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.chains import Loop
 from mrs.runtime.errors import BackendError
 from mrs.runtime.plan import Plan, read_plan
@@ -35,7 +36,9 @@ def registered(backend: Any, world: Any, complete_outputs: None, monkeypatch: py
     """The backend on the double, as `tensorrt`; a build makes its chains there too."""
     monkeypatch.setitem(backends.BACKENDS, "tensorrt", backend)
     monkeypatch.setattr("mrs.runtime.backends.tensorrt.backend.installed_version", lambda *names: world.version)
-    monkeypatch.setattr("mrs.export.timing.device_of", lambda engine: world.device if engine is backend else None)
+    monkeypatch.setattr(
+        "mrs.export.autotune.timing.device_of", lambda engine: world.device if engine is backend else None
+    )
     # ONNX Runtime's advice to change the graph first is for others.
     monkeypatch.setattr(logging.root, "disabled", True)
 
@@ -186,7 +189,7 @@ def test_a_type_that_cannot_be_made_is_one_candidate_less(make: Any, modelopt: M
 
 
 def test_within_a_time(build: Any, modelopt: ModelOpt, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("mrs.builder.LADDER", (2, 4))
+    monkeypatch.setattr("mrs.building.loops.LADDER", (2, 4))
     assert build("--precision", "int8", "--max-latency", "100000") == 0
     assert read_plan(tmp_path / "made.mrsplan").quantised is not None
     # The values of the most evaluations serve all numbers of them: each form is quantised once.
@@ -219,7 +222,8 @@ def test_values_from_a_gpu_are_those_of_the_cpu(backend: Any, tiny: Any) -> None
     rows = tiny.table
     loop = Loop(rows.rows, rows.start, rows.clamp, tiny.modulation)
     there, here = (
-        feeds_of(engine, tiny.graph, loop, [Pair(PICTURE)], 1) for engine in (backend, backends.get("onnxruntime"))
+        feeds_of(engine, tiny.graph, loop, [Pair(PICTURE)], CompileSettings(1))
+        for engine in (backend, backends.get("onnxruntime"))
     )
     assert len(there) == len(here) == len(rows.rows)
     for one, other in zip(there, here, strict=True):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from mrs.cli import main
 from mrs.runtime import backends, machine
+from mrs.runtime.backends.settings import CompileSettings, EngineOptions
 from mrs.runtime.errors import BackendError, DeviceMemoryError, InputError
 from mrs.runtime.plan import Plan, read_plan
 from mrs.runtime.session import Restorer
@@ -31,7 +32,9 @@ def registered(backend: Any, world: Any, monkeypatch: pytest.MonkeyPatch) -> Any
     """The backend on the double, as `tensorrt`; a build makes its chains there too."""
     monkeypatch.setitem(backends.BACKENDS, "tensorrt", backend)
     monkeypatch.setattr("mrs.runtime.backends.tensorrt.backend.installed_version", lambda *names: world.version)
-    monkeypatch.setattr("mrs.export.timing.device_of", lambda engine: world.device if engine is backend else None)
+    monkeypatch.setattr(
+        "mrs.export.autotune.timing.device_of", lambda engine: world.device if engine is backend else None
+    )
     return backend
 
 
@@ -44,7 +47,7 @@ def plan_of(backend: Any, tiny: Any) -> Callable[..., Plan]:
         manifest = manifest_of(tiny.table, "tensorrt", fingerprint, precision)
         content = None
         if engine:
-            content = backend.compile(tiny.graph, tiny.modulation, PACKED, precision, 1).export()
+            content = backend.compile(tiny.graph, tiny.modulation, PACKED, precision, CompileSettings(1)).export()
             backend._engines.clear()
         return Plan({**manifest, **more}, tiny.graph, tiny.modulation, content)
 
@@ -192,10 +195,8 @@ SIZES = {"size_range": [[1, 8, 8], [1, 16, 24], [1, 32, 32]]}
 
 
 def test_one_engine_serves_the_plans_range(world, backend, plan_of, load, tiny) -> None:
-    from mrs.runtime.backends.engine_options import EngineOptions, building
-
-    with building(EngineOptions.from_dict(SIZES)):
-        engine = backend.compile(tiny.graph, tiny.modulation, PACKED, "fp32", 1).export()
+    settings = CompileSettings(1, EngineOptions.from_dict(SIZES))
+    engine = backend.compile(tiny.graph, tiny.modulation, PACKED, "fp32", settings).export()
     backend._engines.clear()
     plan = replace(plan_of(engine=False, engine_options=SIZES), engine=engine)
     with load(plan) as restorer:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrs.runtime.backends.engine_options import EngineOptions, building
+from mrs.runtime.backends.settings import CompileSettings, EngineOptions
 from mrs.runtime.backends.tensorrt.runner import ALIGNMENT
 from mrs.runtime.errors import BackendError, DeviceMemoryError
 
@@ -20,7 +20,9 @@ ERRORS = {"fp32": 1e-5, "fp16": 5e-3, "bf16": 5e-2}
 
 @pytest.fixture
 def make(backend, tiny) -> Callable[..., Any]:
-    return lambda precision="fp32", shape=SHAPE: backend.compile(tiny.graph, tiny.modulation, shape, precision, 1)
+    return lambda precision="fp32", shape=SHAPE: backend.compile(
+        tiny.graph, tiny.modulation, shape, precision, CompileSettings(1)
+    )
 
 
 @pytest.fixture
@@ -126,7 +128,7 @@ def test_networks_share_nothing(world, make, packed) -> None:
 
 def test_a_network_from_its_engine(world, backend, make, tiny, packed) -> None:
     first = make("fp16")
-    again = backend.restore(first.export(), tiny.modulation, SHAPE, "fp16", 1)
+    again = backend.restore(first.export(), tiny.modulation, SHAPE, "fp16", CompileSettings(1))
     assert again.export() == first.export()
     assert len(world.builds) == 1
     for step in range(3):
@@ -136,15 +138,15 @@ def test_a_network_from_its_engine(world, backend, make, tiny, packed) -> None:
 
 def test_an_engine_for_a_range_serves_what_it_covers(world, backend, tiny) -> None:
     sizes = ((1, 8, 8), (1, 16, 16), (1, 32, 32))
-    with building(EngineOptions(size_range=sizes)):
-        engine = backend.compile(tiny.graph, tiny.modulation, (1, 6, 16, 16), "fp32", 1).export()
+    settings = CompileSettings(1, EngineOptions(size_range=sizes))
+    engine = backend.compile(tiny.graph, tiny.modulation, (1, 6, 16, 16), "fp32", settings).export()
     for size in ((8, 8), (32, 8), (16, 28)):
         given = np.random.default_rng(1).standard_normal((1, 6, *size), np.float32)
-        network = backend.restore(engine, tiny.modulation, (1, 6, *size), "fp32", 1)
+        network = backend.restore(engine, tiny.modulation, (1, 6, *size), "fp32", CompileSettings(1))
         made = evaluated(world.device, network, given, 2)
         np.testing.assert_allclose(made, expected(tiny, given, 2), rtol=0, atol=1e-4)
     with pytest.raises(BackendError, match="it is for other sizes"):
-        backend.restore(engine, tiny.modulation, (1, 6, 36, 8), "fp32", 1)
+        backend.restore(engine, tiny.modulation, (1, 6, 36, 8), "fp32", CompileSettings(1))
 
 
 # Captures
@@ -186,7 +188,7 @@ def test_nothing_can_be_captured_before_the_first_enqueue(world, make) -> None:
 def test_nothing_is_made_during_a_capture(world, backend, make, tiny, what: str) -> None:
     engine, device = make().export(), world.device
     calls = {
-        "an engine is loaded": lambda: backend.restore(engine, tiny.modulation, SHAPE, "fp32", 1),
+        "an engine is loaded": lambda: backend.restore(engine, tiny.modulation, SHAPE, "fp32", CompileSettings(1)),
         "a network is compiled": lambda: make(),
     }
     with pytest.raises(device.Failure, match="not permitted when stream is capturing"):
@@ -232,7 +234,7 @@ def test_an_engine_that_does_not_load(world, backend, make, tiny, call: str, lin
     engine = make().export()
     world.says[call] = [line]
     with pytest.raises(BackendError, match=says) as caught:
-        backend.restore(engine, tiny.modulation, SHAPE, "fp32", 1)
+        backend.restore(engine, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     assert type(caught.value) is error
     assert "\n" not in str(caught.value)
 
@@ -248,7 +250,7 @@ def test_an_engine_of_another_place(world, backend, make, tiny, what: str, says:
     engine = make().export()
     setattr(world, what, "9.9.9.9" if what == "version" else "NVIDIA Other 8.0")
     with pytest.raises(BackendError, match=says) as caught:
-        backend.restore(engine, tiny.modulation, SHAPE, "fp32", 1)
+        backend.restore(engine, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     assert hint in caught.value.hint
 
 
@@ -263,7 +265,7 @@ def test_an_engine_of_another_place(world, backend, make, tiny, what: str, says:
 def test_an_engine_of_another_form(backend, make, tiny, shape: Any, precision: str, says: str) -> None:
     engine = make().export()
     with pytest.raises(BackendError, match=f"tensorrt cannot load its engine: {says}"):
-        backend.restore(engine, tiny.modulation, shape, precision, 1)
+        backend.restore(engine, tiny.modulation, shape, precision, CompileSettings(1))
 
 
 @pytest.mark.parametrize("more", [4, -4])
@@ -272,8 +274,8 @@ def test_a_modulation_that_the_engine_does_not_have(backend, make, tiny, more: i
     network, wrong = make(), np.zeros((steps, own + more), np.float32)
     for call in (
         lambda: network.retime(wrong),
-        lambda: backend.compile(tiny.graph, wrong, SHAPE, "fp32", 1),
-        lambda: backend.restore(network.export(), wrong, SHAPE, "fp32", 1),
+        lambda: backend.compile(tiny.graph, wrong, SHAPE, "fp32", CompileSettings(1)),
+        lambda: backend.restore(network.export(), wrong, SHAPE, "fp32", CompileSettings(1)),
     ):
         with pytest.raises(BackendError, match=f"engine for {own} time-dependent values, {own + more} are given"):
             call()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.backends.tensorrt import timing_cache
 from mrs.runtime.backends.tensorrt.messages import Messages, logger
 from mrs.runtime.backends.tensorrt.timing_cache import DIGEST, MAGIC, TimingCache
@@ -22,7 +23,7 @@ SHAPE = (1, 6, 16, 24)
 
 
 def compiled(backend: Any, tiny: Any, precision: str = "fp16") -> Any:
-    return backend.compile(tiny.graph, tiny.modulation, SHAPE, precision, 1)
+    return backend.compile(tiny.graph, tiny.modulation, SHAPE, precision, CompileSettings(1))
 
 
 def entries(cache: Path) -> list[str]:

@@ -1,0 +1,110 @@
+"""Choosing the graph shape: every form that an engine may run fastest, measured in the loop's first evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mrs.export.autotune.calibrated import graph_of
+from mrs.export.autotune.candidates import Candidate
+from mrs.export.autotune.timing import chain_of, quartiles, time_interleaved
+from mrs.export.autotune.workload import Target, Workload
+from mrs.export.graph_variant import GraphVariant, first_variant
+from mrs.runtime import backends
+from mrs.runtime.backends import Backend, mixed
+from mrs.runtime.chains import Loop
+from mrs.runtime.errors import BackendError
+
+# Forms differ in the evaluations alone, which are all alike: some of them tell as much as all.
+EVALUATIONS = 2
+# Rounds of timing of one engine's forms and the seconds for them, as in timing.py. Forms that are near each other
+# differ by a few per cent, which is not worth a longer build.
+ROUNDS = (3, 9)
+SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class VariantTime:
+    """One form on one engine.
+
+    Attributes:
+        backend, precision: of the engine.
+        form: the graph shape, such as `length-weights`.
+        latency_ms: median of a restore at the plan's shape that ends after `EVALUATIONS`, and its quartiles.
+    """
+
+    backend: str
+    precision: str
+    form: str
+    latency_ms: float
+    quartiles_ms: tuple[float, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**asdict(self), "quartiles_ms": list(self.quartiles_ms)}
+
+
+class Variants:
+    """Which form each engine runs fastest.
+
+    Args:
+        ranked: the shapes of an engine by (backend, precision), the fastest first; its first form alone where it is
+            not in there.
+    """
+
+    def __init__(self, ranked: Mapping[tuple[str, str], Sequence[GraphVariant]] | None = None) -> None:
+        self._ranked = ranked or {}
+
+    def to_try(self, backend: Backend, precision: str) -> list[GraphVariant]:
+        """The fastest, and where that cancels and may fail parity, the fastest that does not.
+
+        Two precisions in one restore have one graph, that of the half precision.
+        """
+        shapes = self._ranked.get((backend.name, mixed.split(precision)[0]), [first_variant(backend)])
+        sound = next((shape for shape in shapes if not shape.cancels), shapes[0])
+        return list(dict.fromkeys([shapes[0], sound]))
+
+
+def fastest_variants(
+    entries: Iterable[Candidate], workload: Workload, target: Target, loop: Loop
+) -> tuple[Variants, list[VariantTime]]:
+    """Measure the forms of each engine, one engine after the other, its forms interleaved.
+
+    Args:
+        entries: engines and precisions; those of the same half precision are measured once.
+        workload, target: as of `select`.
+        loop: the plan's solver.
+
+    Returns:
+        What to use, and what was measured. An engine with one form, or one that refuses its forms, keeps its first.
+    """
+    ranked: dict[tuple[str, str], list[GraphVariant]] = {}
+    measured: list[VariantTime] = []
+    short = replace(loop, rows=loop.rows[:EVALUATIONS], modulation=loop.modulation[:EVALUATIONS])
+    for name, precision in dict.fromkeys((entry.backend, mixed.split(entry.precision)[0]) for entry in entries):
+        backend = backends.get(name)
+        if len(backend.forms) < 2:
+            continue
+        target.report(f"graph shapes of {name} {precision}")
+        chains = {}
+        for form in (GraphVariant(*pair) for pair in backend.forms):
+            try:
+                graph = graph_of(workload.graphs, form, precision)
+                chain = chain_of(backend, graph, precision, short, workload.picture.shape, target.settings)
+                chain.restore_into(workload.picture, np.empty_like(workload.picture), seed=0)
+            except BackendError as error:
+                target.report(f"{name} {precision} does not run {form}: {error}")
+            else:
+                chains[form] = (chain, workload.picture)
+        times = {
+            form: quartiles(spent) for form, spent in time_interleaved(chains, rounds=ROUNDS, seconds=SECONDS).items()
+        }
+        measured += [
+            VariantTime(name, precision, str(form), each[1], (each[0], each[2])) for form, each in times.items()
+        ]
+        if times:
+            ranked[name, precision] = sorted(times, key=lambda form: times[form][1])
+    return Variants(ranked), measured

@@ -1,0 +1,161 @@
+"""The plan: the chosen engine compiled for every size that was asked for, with all that is known of how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrs import _version
+from mrs.building.source import Source
+from mrs.export.autotune.autotune import Measured
+from mrs.export.autotune.calibrated import graph_of
+from mrs.export.autotune.candidates import Candidate
+from mrs.export.autotune.workload import Target, Workload
+from mrs.export.graph_variant import GraphVariant
+from mrs.export.modulation import modulation_table
+from mrs.export.nafnet import ConditionalNAFNet
+from mrs.numerics.solver import Solver
+from mrs.numerics.tableau import Table, tableau
+from mrs.runtime import backends, machine
+from mrs.runtime.backends import mixed
+from mrs.runtime.backends.protocol import F32, QUANTISED
+from mrs.runtime.plan import Plan
+
+# A tenth of a network's own size at the published 100 steps.
+LONGEST_TIMETABLE = 200
+# Of a picture: `read_source` refuses others.
+CHANNELS = 3
+
+Size = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Engines:
+    """Compiled engines.
+
+    Attributes:
+        first: for the size that was measured; None where the engine has no form to keep.
+        further: for other sizes, by (N, H, W).
+    """
+
+    first: bytes | None
+    further: dict[Size, bytes]
+
+
+def assemble(
+    source: Source, solver: Solver, workload: Workload, target: Target, measured: Measured, sizes: Sequence[Size]
+) -> Plan:
+    """Compile what was chosen and put it into a plan.
+
+    Args:
+        source: the network and its process.
+        solver: what was measured; its number of evaluations is `measured.steps`.
+        workload, target: what was measured, and for what.
+        measured: the choice.
+        sizes: (N, H, W), padded, for which the plan shall hold engines, that of the workload first.
+
+    Raises:
+        BackendError: where the engine cannot be compiled any more.
+    """
+    chosen, backend = measured.selection.chosen, backends.get(measured.selection.chosen.backend)
+    solver = replace(solver, steps=measured.steps)
+    table = tableau(source.schedule, solver, source.output)
+    modulation = modulation_table(source.network, table.times[:-1])
+    target.report(f"compiling for {chosen.backend} {chosen.precision}")
+    graph = graph_of(workload.graphs, GraphVariant.parse(chosen.form), chosen.precision)
+    engines = _compile_all(chosen, graph, modulation, target, sizes)
+    manifest = {
+        **_origin(source, solver, table),
+        "shape": list(workload.shape),
+        "backend": chosen.backend,
+        "precision": chosen.precision,
+        "threads": target.settings.threads,
+        "fingerprint": machine.fingerprint(backend.name, backend.version(), backend.device),
+        **_measurements(source, measured, len(workload.pairs)),
+    }
+    options = target.settings.options
+    if backend.name == "tensorrt":
+        manifest["engine_options"] = options.to_dict()
+        if options.hardware != "same":
+            manifest["fingerprint"]["compatible"] = options.hardware
+    if engines.further:
+        manifest["further_shapes"] = [list(size) for size in engines.further]
+    return Plan(
+        manifest,
+        workload.graphs[GraphVariant.parse(chosen.form)],
+        modulation,
+        engines.first,
+        timetable(source.network, source.schedule.T),
+        graph if chosen.precision in QUANTISED else None,
+        engines.further,
+    )
+
+
+def _compile_all(chosen: Candidate, graph: bytes, modulation: F32, target: Target, sizes: Sequence[Size]) -> Engines:
+    backend = backends.get(chosen.backend)
+
+    def compiled(size: Size) -> bytes | None:
+        count, height, width = size
+        shape = (count, 2 * CHANNELS, height, width)
+        return mixed.compile_network(backend, graph, modulation, shape, chosen.precision, target.settings).export()
+
+    first = compiled(sizes[0])
+    further: dict[Size, bytes] = {}
+    for size in dict.fromkeys(sizes[1:]):
+        known = size == sizes[0] or (backend.name == "tensorrt" and target.settings.options.covers(size))
+        engine = None if known or first is None else compiled(size)
+        if engine is not None:
+            target.report(f"compiled for {size[1]}x{size[2]} too")
+            further[size] = engine
+    if len(sizes) > 1 and first is None:
+        target.report(f"{backend.name} has no engines to keep: every size is compiled when it is first met")
+    return Engines(first, further)
+
+
+def _origin(source: Source, solver: Solver, table: Table) -> dict[str, Any]:
+    """What the plan was made of."""
+    return {
+        "made_by": f"mrs-trt {_version.__version__}",
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "checkpoint": {"name": source.path.name, "sha256": source.checkpoint.sha256},
+        "network": {
+            "name": "ConditionalNAFNet",
+            **asdict(source.arch),
+            "multiple": source.arch.multiple,
+            "bytes_per_pixel": source.bytes_per_pixel,
+        },
+        "schedule": source.schedule.to_dict(),
+        "solver": solver.to_dict(),
+        "output": source.output,
+        "table": {
+            "times": list(table.times),
+            "rows": [list(row) for row in table.rows],
+            "start": table.start,
+            "clamp": table.clamp,
+        },
+    }
+
+
+def _measurements(source: Source, measured: Measured, pictures: int) -> dict[str, Any]:
+    """What was measured, and what it says of the plan."""
+    selection = measured.selection
+    verdict = selection.verdict
+    lines = verdict.warnings(selection.discretisation_db, measured.steps, source.says_its_process)
+    found = {
+        "selection": {"calibration_pictures": pictures, "measured_at": measured.measured_at, **selection.to_dict()},
+        "verdict": {**verdict.to_dict(), "warnings": lines},
+    }
+    if measured.max_ms is not None:
+        evaluations = [fit.to_dict() for fit in measured.evaluations]
+        found["latency"] = {"max_ms": measured.max_ms, "evaluations": evaluations}
+    return found
+
+
+def timetable(net: ConditionalNAFNet, T: int) -> NDArray[np.float32] | None:
+    """The modulation at every whole time, where that is not out of proportion."""
+    return modulation_table(net, np.arange(T + 1.0).tolist()) if T <= LONGEST_TIMETABLE else None

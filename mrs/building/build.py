@@ -1,0 +1,130 @@
+"""From a checkpoint to a plan: the network's graphs, the solver's loops, the choice of an engine, one file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mrs.building.assemble import assemble
+from mrs.building.calibration import calibration_pairs
+from mrs.building.graph_check import check_graphs
+from mrs.building.loops import loops_of, reference_loop
+from mrs.building.source import read_source
+from mrs.export.autotune import cache
+from mrs.export.autotune.autotune import autotune
+from mrs.export.autotune.calibrated import CalibratedGraphs
+from mrs.export.autotune.candidates import check_runnable
+from mrs.export.autotune.workload import Target, Workload
+from mrs.numerics.schedule import Schedule
+from mrs.numerics.solver import RECOMMENDED, Solver
+from mrs.runtime import machine
+from mrs.runtime.backends.settings import CompileSettings, parse_options, with_range
+from mrs.runtime.errors import InputError
+from mrs.runtime.plan import Plan
+
+
+def build(
+    checkpoint: str | Path,
+    plan: str | Path,
+    *,
+    size: tuple[int, int] = (256, 256),
+    batch: int = 1,
+    solver: Solver | None = None,
+    schedule: Schedule | None = None,
+    output: str | None = None,
+    override_checkpoint: bool = False,
+    backend: str = "auto",
+    precision: str = "auto",
+    device: str = "auto",
+    max_latency: float | None = None,
+    calibration: str | Path | None = None,
+    threads: int | None = None,
+    measure_again: bool = False,
+    overwrite: bool = True,
+    builder_options: Sequence[str] = (),
+    size_range: tuple[tuple[int, int], tuple[int, int]] | None = None,
+    further_sizes: Sequence[tuple[int, int]] = (),
+    report: Callable[[str], None] = lambda line: None,
+) -> Plan:
+    """Compile a checkpoint and a solver for this machine.
+
+    Args:
+        checkpoint: `.pth` or `.safetensors`, or the name of shipped weights, such as `rain`.
+        plan: the file to write.
+        size: (H, W) to compile ahead for. Other sizes are compiled when they are first met.
+        batch: pictures per restore to compile ahead for.
+        solver: by default `mrs.numerics.solver.RECOMMENDED`.
+        schedule: the process the network was trained on; by default what the checkpoint says, else Refusion's.
+        output: what the network predicts; by default what the checkpoint says, else `noise`.
+        override_checkpoint: whether `schedule` and `output` may contradict what the checkpoint says.
+        backend: `openvino`, `onnxruntime`, `tensorrt`, `torch`, `torch-eager`, or `auto` to measure all that run here.
+        precision: `fp32`, `bf16`, `fp16`, with TensorRT and NVIDIA ModelOpt also `int8` and `fp8`, or `auto` to measure
+            all that the device has; `bf16-after-2` is float32 for the first two evaluations and bfloat16 after.
+        device: `cpu`, `cuda` for an NVIDIA GPU, or `auto` for both.
+        max_latency: milliseconds that a restore of this size may take: the number of evaluations within it that
+            restores the calibration pictures best is used instead of the solver's.
+        calibration: a folder of degraded pictures on which to measure parity; by default the bundled ones.
+        threads: most threads to use; all processors of this process by default.
+        measure_again: measure even what an equal build on this machine measured before.
+        overwrite: whether `plan` may be replaced where it exists, or appears meanwhile.
+        builder_options: settings of TensorRT's builder, such as `optimization-level=5`; see `EngineOptions`.
+        size_range: smallest and largest (H, W) that the plan's engine shall serve, of TensorRT.
+        further_sizes: (H, W) for which the plan shall hold engines, too; nothing is measured at these.
+        report: called with lines of progress.
+
+    Returns:
+        The plan that was written.
+
+    Raises:
+        CheckpointError: for a checkpoint that cannot be read, does not fit, or is contradicted.
+        BackendError: where no backend can run here, or one does not give the network's function.
+        InputError: for any other argument that is wrong.
+    """
+    solver = solver or RECOMMENDED
+    _check_numbers([size, *further_sizes], batch, max_latency)
+    options = parse_options(builder_options)
+    target = Target(backend, precision, device, CompileSettings(threads or machine.threads(), options, report))
+    _check_options(target, bool(builder_options or size_range))
+    check_runnable(target)
+    if not Path(plan).parent.is_dir():
+        raise InputError(f"folder {Path(plan).parent} of the plan does not exist", hint="make it first")
+    source = read_source(checkpoint, schedule, output, override_checkpoint)
+    sizes = [(batch, *source.padded(each, batch)) for each in (size, *further_sizes)]
+    if size_range is not None:
+        target = target.with_options(with_range(options, size_range, sizes[0], source.arch.multiple))
+    pairs = calibration_pairs(calibration, source.degradation, source.arch.multiple)
+    loops = loops_of(source, solver, any_number=max_latency is not None)
+    # From here on nothing is wrong with the arguments.
+    report(f"read {source.path}")
+    graphs = source.graphs()
+    check_graphs(source, graphs, pairs[0], target)
+    # The most evaluations see the most times.
+    calibrated = CalibratedGraphs(graphs, pairs, loops[max(loops)], target)
+    workload = Workload(calibrated, pairs, sizes[0], reference_loop(source, solver))
+    key = cache.key(workload, target, loops, max_latency)
+    measured = None if measure_again else cache.load(key, report)
+    if measured is None:
+        measured = cache.store(key, autotune(workload, target, loops, max_latency), report)
+    made = assemble(source, solver, workload, target, measured, sizes)
+    for line in made.warnings:
+        report(f"warning: {line}")
+    made.save(plan, overwrite)
+    report(f"wrote {plan}")
+    return made
+
+
+def _check_numbers(sizes: Sequence[tuple[int, int]], batch: int, max_latency: float | None) -> None:
+    for each in sizes:
+        if len(tuple(each)) != 2 or min(each) < 1 or batch < 1:
+            raise InputError(f"size {each} or batch {batch} is not positive", hint="size is (height, width) in pixels")
+    # The comparison is false for NaN.
+    if max_latency is not None and not 0 < max_latency < float("inf"):
+        raise InputError(f"max_latency {max_latency} is not a positive number of milliseconds")
+
+
+def _check_options(target: Target, given: bool) -> None:
+    if given and target.backend not in ("auto", "tensorrt"):
+        raise InputError(
+            f"backend {target.backend} has no options and no range of sizes",
+            hint="these are tensorrt's: leave them out",
+        )

@@ -1,0 +1,66 @@
+"""Every graph on every engine, held to the torch network that it was written from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mrs.building.source import Source
+from mrs.export.autotune.workload import Pair, Target
+from mrs.export.graph_variant import GraphVariant, variants_of
+from mrs.export.modulation import modulation_table
+from mrs.runtime import backends
+from mrs.runtime.backends import Network
+from mrs.runtime.errors import BackendError, CheckpointError
+
+# Largest error of a float32 engine beside torch, relative to the largest output: far above round-off, far below
+# what a wrong graph would give.
+TOLERANCE = 1e-3
+
+
+def check_graphs(source: Source, graphs: Mapping[GraphVariant, bytes], pair: Pair, target: Target) -> None:
+    """Compare one float32 evaluation of every engine, in every form that it may run, with torch's.
+
+    Args:
+        source: the network.
+        graphs: written from it.
+        pair: a picture to evaluate on, at the first time of the process.
+        target: which engines.
+
+    Raises:
+        CheckpointError: where torch itself gives infinities or NaN.
+        BackendError: where an engine gives something else than torch.
+    """
+    mu = np.ascontiguousarray(pair.degraded[None].transpose(0, 3, 1, 2)).astype(np.float32) / 255
+    noise = np.random.default_rng(0).standard_normal(mu.shape, dtype=np.float32)
+    x, time = mu + np.float32(source.schedule.S) * noise, float(source.schedule.T)
+    with torch.no_grad():
+        expected = source.network(torch.from_numpy(x), torch.from_numpy(mu), time).numpy()
+    if not np.isfinite(expected).all():
+        raise CheckpointError("the network gives infinities or NaN in float32", hint="check its weights")
+    packed = np.concatenate([x - mu, mu], axis=1)
+    modulation = modulation_table(source.network, [time])
+    for engine in backends.available():
+        if target.backend not in ("auto", engine.name) or target.device not in ("auto", engine.device):
+            continue
+        for variant in variants_of([engine]) & graphs.keys():
+            network = engine.compile(graphs[variant], modulation, packed.shape, "fp32", target.settings)
+            difference = float(np.abs(_evaluated(network, packed) - expected).max())
+            error = difference / max(float(np.abs(expected).max()), 1e-12)
+            if not error <= TOLERANCE:
+                raise BackendError(f"{engine.name} ({variant}) differs from torch by {error:.1e} of the largest output")
+
+
+def _evaluated(network: Network, packed: NDArray[np.float32]) -> NDArray[Any]:
+    """The output of a network anywhere for an input on the host."""
+    if isinstance(network.packed, torch.Tensor):
+        network.packed.copy_(torch.from_numpy(packed))
+        network.evaluate(0)
+        return np.asarray(network.output.float().cpu().numpy())
+    network.packed[:] = packed
+    network.evaluate(0)
+    return np.asarray(network.output)

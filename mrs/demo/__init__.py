@@ -1,0 +1,1 @@
+"""`python -m mrs.demo`: rain on a photograph, and its restoration with the weights that ship."""

@@ -1,0 +1,46 @@
+"""Euler-Maruyama and Euler steps of the reverse SDE and ODE in t, as IR-SDE publishes them.
+
+Source: IR-SDE (arXiv 2301.11699, eq. 4-6) and its published `reverse_sde` and `reverse_ode`: single steps of length dt
+from t to t - 1 with the score -eps / s_t, and noise with a minus sign. Few evaluations are MR Sampler's published
+baseline: they subsample t and keep the single steps, so that most of the way is never gone; that is its handicap.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mrs.numerics.methods.step import Step, Weights, from_noise
+from mrs.numerics.schedule import Schedule
+from mrs.runtime.errors import InputError
+
+
+def euler_sde(step: Step) -> Weights:
+    """x' = x - [theta (mu - x) + 2 theta S^2 eps / s] dt - S sqrt(2 theta dt) z."""
+    drift = _drift(step)
+    return from_noise(step, 1 + drift, -2 * drift * step.S**2 / step.s_u, noise=-step.S * math.sqrt(2 * drift))
+
+
+def euler_ode(step: Step) -> Weights:
+    """x' = x - [theta (mu - x) + theta S^2 eps / s] dt."""
+    drift = _drift(step)
+    return from_noise(step, 1 + drift, -drift * step.S**2 / step.s_u)
+
+
+def single_steps(schedule: Schedule, steps: int) -> list[float]:
+    """The times at which the published few-step runs evaluate: `steps` whole times from T to 1, and the end 0.
+
+    One evaluation is the one at t = 1, as published.
+
+    Raises:
+        InputError: for more steps than there are times.
+    """
+    if steps > schedule.T:
+        raise InputError(f"there are no {steps} single steps in {schedule.T}", hint="use fewer steps")
+    return [*np.linspace(1, schedule.T, steps).astype(int).astype(float).tolist()[::-1], 0.0]
+
+
+def _drift(step: Step) -> float:
+    schedule = step.run.schedule
+    return float(schedule.theta[int(step.u)]) * schedule.dt

@@ -1,0 +1,127 @@
+"""A solver on a schedule as a table: one `Row` of weights per step, in float64.
+
+Sources: MR Sampler (arXiv 2502.07856) and its published code, whose habits the defaults follow exactly; conversions of
+network outputs from its appendix on noise, data and velocity prediction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mrs.kernels.row import Row
+from mrs.numerics.grids import time_grid
+from mrs.numerics.methods import METHODS, Run, Step
+from mrs.numerics.methods.euler import single_steps
+from mrs.numerics.methods.heun import heun_times
+from mrs.numerics.methods.step import clean_prediction, weighted
+from mrs.numerics.schedule import Schedule
+from mrs.numerics.solver import OUTPUTS, Solver, grid_intervals
+from mrs.runtime.errors import InputError
+
+
+@dataclass(frozen=True)
+class Table:
+    """All that a runtime needs to know of schedule and solver.
+
+    Attributes:
+        times: the times visited, `len(rows) + 1`, never rising; the network is evaluated at all but the last.
+        rows: one per network evaluation.
+        start: standard deviation of the first x less mu.
+        clamp: what is done to q0 before it is used and kept: `none`, `unit` or `threshold`, see `mrs.Solver`.
+    """
+
+    times: tuple[float, ...]
+    rows: tuple[Row, ...]
+    start: float
+    clamp: str
+
+    @property
+    def draws(self) -> int:
+        """Number of noise draws after x_T's; draw i belongs to row i."""
+        return sum(row.n != 0 for row in self.rows)
+
+
+def tableau(schedule: Schedule, solver: Solver, output: str = "noise") -> Table:
+    """The rows of a solver.
+
+    Args:
+        schedule: the process that the network was trained on.
+        solver: what to run.
+        output: what the network predicts: `noise` (eps), `data` (x0) or `velocity`.
+
+    Raises:
+        InputError: for an unknown output, or a time grid that the schedule does not have.
+    """
+    if output not in OUTPUTS:
+        raise InputError(f"network output {output!r} is unknown", hint=f"use one of {', '.join(OUTPUTS)}")
+    run = Run(
+        schedule,
+        visited_times(schedule, solver),
+        tuple(step_order(solver, index) for index in range(solver.steps)),
+        solver.prediction,
+        solver.stochasticity,
+        solver.momentum,
+    )
+    weigh = METHODS[solver.method].weights
+    rows = []
+    for index in range(solver.steps):
+        step = Step(run, index)
+        if solver.denoise_last and index == solver.steps - 1:
+            weights = clean_prediction(step)
+        elif solver.weights:
+            weights = weighted(step, solver.weights[index][0], list(solver.weights[index][1:]))
+        else:
+            weights = weigh(step)
+        rows.append(Row(*_to_prediction(solver.prediction, output, step.a_u, step.s_u, schedule.S), *weights))
+    # As published, x_T has S whatever times are dropped; a start that was chosen has what belongs to its time.
+    chosen = solver.start_time is not None or (bool(solver.times) and run.times[0] < schedule.T)
+    return Table(run.times, tuple(rows), run.s[0] if chosen else schedule.S, solver.clamp)
+
+
+def visited_times(schedule: Schedule, solver: Solver) -> tuple[float, ...]:
+    """The time of each evaluation and the last time, `solver.steps` + 1.
+
+    Raises:
+        InputError: where the schedule does not have them.
+    """
+    kind = METHODS[solver.method].times
+    if kind == "single":
+        return tuple(single_steps(schedule, solver.steps))
+    if solver.times:
+        if solver.times[0] > schedule.T:
+            raise InputError(f"time {solver.times[0]:g} is beyond T = {schedule.T}", hint="times count forward steps")
+        grid = list(solver.times)
+    else:
+        intervals = grid_intervals(solver.method, solver.steps)
+        grid = time_grid(schedule, solver.spacing, intervals, solver.lambda_min, solver.start_time).tolist()
+    return tuple(heun_times(grid, solver.steps) if kind == "pairs" else grid)
+
+
+def step_order(solver: Solver, index: int) -> int:
+    """Order of the step with this index, counted from 0.
+
+    Published habits: the order ramps up with the history; below 10 steps it falls again in the steps before the last;
+    the last step has full order. `lower-order` lets it fall to 1 at the last step, at any number of steps; with `full`
+    it never falls.
+    """
+    possible = min(solver.order, index + 1)
+    left = solver.steps - index
+    if solver.last_step == "lower-order":
+        return min(possible, left)
+    if solver.last_step == "published" and left > 1 and index >= solver.order - 1 and solver.steps < 10:
+        return min(possible, left - 1)
+    return possible
+
+
+def _to_prediction(prediction: str, output: str, a: float, s: float, S: float) -> tuple[float, float, float]:
+    """Weights cx, cm, cf of q0 on x, mu and the network's output."""
+    ratio = s / S
+    conversions = {
+        ("data", "noise"): (1 / a, -(1 - a) / a, -s / a),
+        ("data", "data"): (0.0, 0.0, 1.0),
+        ("data", "velocity"): (a, 1 - a, -ratio),
+        ("noise", "noise"): (0.0, 0.0, 1.0),
+        ("noise", "data"): (1 / s, -(1 - a) / s, -a / s),
+        ("noise", "velocity"): (ratio / S, -ratio / S, a / S),
+    }
+    return conversions[prediction, output]

@@ -1,0 +1,1 @@
+"""Training a small network on pictures of the user: `mrs-trt train`."""

@@ -1,0 +1,351 @@
+"""Training of a ConditionalNAFNet on a folder of clean pictures, degraded on the fly.
+
+The objective is IR-SDE's (arXiv 2301.11699, eq. 13, "maximum likelihood" loss): the L1 distance between the mean of
+the network's reverse step and the step that is optimal when x0 is known. Everything random comes from (seed,
+iteration), so that a resumed run equals an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mrs import degradations
+from mrs.export import checkpoint
+from mrs.export.nafnet import LIVE_CHANNELS, Architecture, ConditionalNAFNet, weight_shapes
+from mrs.folders import paths_below, read_bytes
+from mrs.kernels.threads import Hands, Task, end
+from mrs.numerics.schedule import Schedule
+from mrs.runtime import machine
+from mrs.runtime.atomic import replacing
+from mrs.runtime.errors import InputError
+
+WARM_UP = 500
+SAVE_EVERY = 1000
+LOG_EVERY = 100
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a training run depends on, besides its pictures.
+
+    Args:
+        arch: the network.
+        schedule: the forward process; it is written into the weights' metadata.
+        degradation: a name of `mrs.degradations.DEGRADATIONS`.
+        iterations: optimizer steps.
+        batch: patches per step.
+        patch: height and width of a patch in pixels.
+        learning_rate: AdamW's peak rate, after a linear warm-up and before a cosine decay to a hundredth.
+        ema: decay per step of the averaged weights, which are what is saved.
+        bf16: compute in bfloat16 where autocast does.
+        compile: fuse the network with torch.compile (needs a C++ compiler on a CPU).
+        seed: of weights, patches, degradations, times and noise.
+    """
+
+    arch: Architecture = field(default_factory=lambda: Architecture(16, (1, 1, 1, 4), 1, (1, 1, 1, 1)))
+    schedule: Schedule = field(default_factory=lambda: Schedule(max_sigma=10.0, convention="ir-sde"))
+    degradation: str = "rain"
+    iterations: int = 20_000
+    batch: int = 8
+    patch: int = 64
+    learning_rate: float = 6e-4
+    ema: float = 0.999
+    bf16: bool = True
+    compile: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        degradations.get(self.degradation)
+        for name in ("iterations", "batch", "patch"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} {getattr(self, name)} is not positive")
+        if self.seed < 0:
+            raise InputError(f"seed {self.seed} is negative")
+        if self.arch.channels != 3:
+            raise InputError(f"a network of {self.arch.channels} channels cannot be trained on RGB pictures")
+        if self.patch % self.arch.multiple:
+            raise InputError(
+                f"patch {self.patch} is not a multiple of {self.arch.multiple}",
+                hint="the network halves it once per level",
+            )
+        if not 0 < self.learning_rate < 1:
+            raise InputError(f"learning rate {self.learning_rate} is outside (0, 1)")
+        if not 0 <= self.ema < 1:
+            raise InputError(f"ema {self.ema} is outside [0, 1)")
+
+
+class _Objective:
+    """The published loss, with its coefficients as tables over t."""
+
+    def __init__(self, schedule: Schedule, device: torch.device) -> None:
+        def table(values: NDArray[np.float64]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float32, device=device)
+
+        a, s = schedule.alphas, schedule.sigmas
+        step = schedule.theta * schedule.dt
+        before = np.concatenate([[1.0], a[:-1]])
+        decay = np.exp(-step)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            # Weights of x - mu and x0 - mu in the mean of q(x_{t-1} | x_t, x0): IR-SDE, eq. 11. t = 0 is never drawn.
+            self.keep_state = table(decay * (1 - before**2) / (1 - a**2))
+            self.keep_clean = table(before * (1 - decay**2) / (1 - a**2))
+            # The Euler step of the reverse SDE with score -f / s: x - theta (mu - x) dt - 2 theta S^2 dt f / s.
+            self.drift = table(step)
+            self.score = table(2 * step * schedule.S**2 / s)
+        self.alpha, self.sigma, self.T = table(a), table(s), schedule.T
+
+    def __call__(self, net: Callable[..., Tensor], clean: Tensor, mu: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        def at(table: Tensor) -> Tensor:
+            return table[t][:, None, None, None]
+
+        x = mu + at(self.alpha) * (clean - mu) + at(self.sigma) * noise
+        predicted = net(x, mu, t.float()).float()
+        mean = x + at(self.drift) * (x - mu) - at(self.score) * predicted
+        optimum = mu + at(self.keep_state) * (x - mu) + at(self.keep_clean) * (clean - mu)
+        return (mean - optimum).abs().mean()
+
+
+def train(
+    folder: str | Path,
+    output: str | Path,
+    recipe: Recipe | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = True,
+    device: str = "cpu",
+    report: Callable[[dict[str, Any]], None] = lambda row: None,
+) -> None:
+    """Train and write the averaged weights, with schedule and recipe as metadata, to `output` (.safetensors).
+
+    Every `SAVE_EVERY` iterations the weights so far and the full state (`output` + `.state`) are written, from which
+    `resume` goes on. An interrupted run (Ctrl-C, a lost machine) leaves those of the last such iteration.
+
+    Args:
+        folder: clean pictures, searched recursively; all are held in memory as uint8. The same ones when resuming.
+        output: the weights' file.
+        recipe: what to train, by default the shipped model's network.
+        resume: continue from `output` + `.state`; a recipe with another number of iterations then goes on with its own
+            rate from there.
+        overwrite: whether `output` and its state may be replaced where they exist, or appear meanwhile.
+        device: where to train: `cpu`, `cuda`.
+        report: called every `LOG_EVERY` iterations with iteration, loss (mean since the last call), rate.
+
+    Raises:
+        InputError: for a folder without pictures large enough or with an unreadable one, an output that cannot be
+            written, a device that is not there, a network that does not fit into memory, a missing or damaged state,
+            one of another recipe, or a loss that is no longer finite.
+    """
+    recipe = recipe or Recipe()
+    output = Path(output)
+    if output.suffix != ".safetensors":
+        raise InputError(f"output {output} is not a .safetensors file")
+    # The first write comes an hour later.
+    if not output.parent.is_dir():
+        raise InputError(f"cannot write {output}: its folder does not exist", hint="make it first")
+    where = _device(device)
+    if where.type == "cpu":
+        _check_memory(recipe)
+    pictures = load_pictures(Path(folder), recipe.patch)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        net = ConditionalNAFNet(recipe.arch)
+    net = net.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = {key: value.detach().clone() for key, value in net.state_dict().items()}
+    optimizer = torch.optim.AdamW(net.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
+    first = 0
+    state_path = output.with_name(output.name + ".state")
+    replace = overwrite or resume
+    if resume:
+        first = _restore(state_path, recipe, net, average, optimizer)
+        if first == recipe.iterations:
+            # Finished, but its weights may have been lost.
+            _save(output, state_path, recipe, first, net, average, optimizer, replace)
+            return
+    called: Callable[..., Tensor] = torch.compile(net) if recipe.compile else net
+    objective = _Objective(recipe.schedule, where)
+
+    losses = []
+    for iteration, batch in _batches(pictures, recipe, first):
+        rate = _rate(recipe, iteration)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        clean, mu, t, noise = (torch.from_numpy(part).to(where) for part in batch)
+        with torch.autocast(where.type, dtype=torch.bfloat16, enabled=recipe.bf16):
+            loss = objective(called, clean, mu, t, noise)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        # The average starts fast, so that it forgets the random start.
+        decay = min(recipe.ema, (1 + iteration) / (10 + iteration))
+        with torch.no_grad():
+            for key, value in net.state_dict().items():
+                average[key].lerp_(value, 1 - decay)
+        losses.append(loss.detach())
+        done = iteration + 1
+        if done % LOG_EVERY == 0 or done == recipe.iterations:
+            mean = float(torch.stack(losses).mean())
+            if not math.isfinite(mean):
+                raise InputError(f"the loss is {mean} at iteration {done}", hint="lower the learning rate")
+            report({"iteration": done, "loss": mean, "rate": rate})
+            losses.clear()
+        if done % SAVE_EVERY == 0 or done == recipe.iterations:
+            _save(output, state_path, recipe, done, net, average, optimizer, replace)
+            # From now on these files are this run's own.
+            replace = True
+
+
+def _check_memory(recipe: Recipe) -> None:
+    """Refuse a network or a batch that does not fit; what fits may still need more."""
+    weights = sum(math.prod(shape) for shape in weight_shapes(recipe.arch).values())
+    # Weights, their average, gradients and two moments; and the activations of one block of full resolution.
+    needed = 4 * (5 * weights + LIVE_CHANNELS * recipe.arch.width * recipe.batch * recipe.patch**2)
+    what = f"a network of width {recipe.arch.width} with {weights:,} weights, at batch {recipe.batch} of {recipe.patch}"
+    machine.check_memory(what, needed, hint="use a smaller width, fewer blocks, or a smaller batch or patch")
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        # torch reports a driver that is absent as an assertion.
+        raise InputError(f"device {name!r} is not there", hint="use cpu, or cuda on a machine with a GPU") from None
+    return device
+
+
+def load_pictures(folder: Path, patch: int) -> list[NDArray[np.uint8]]:
+    """All pictures below `folder` of at least `patch` pixels each way, sorted by path, as (H, W, 3) uint8.
+
+    Raises:
+        InputError: where there is none, or for the first that cannot be read.
+    """
+    if not folder.is_dir():
+        raise InputError(f"folder {folder} does not exist", hint="give a folder of clean pictures")
+    read = map(read_bytes, paths_below(folder))
+    pictures = [picture for picture in read if min(picture.shape[:2]) >= patch]
+    if not pictures:
+        raise InputError(f"folder {folder} holds no picture of at least {patch}x{patch} pixels")
+    return pictures
+
+
+def _batches(
+    pictures: list[NDArray[np.uint8]], recipe: Recipe, first: int
+) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
+    """(iteration, batch) from `first` on, each batch made one ahead in a thread while the last one is trained on."""
+    thread = Hands(1)
+    ahead = Task(_batch, pictures, recipe, first)
+    try:
+        thread.give(ahead)
+        for iteration in range(first, recipe.iterations):
+            batch = ahead.result()
+            if iteration + 1 < recipe.iterations:
+                ahead = Task(_batch, pictures, recipe, iteration + 1)
+                thread.give(ahead)
+            yield iteration, batch
+    finally:
+        end([ahead])
+
+
+def _batch(pictures: list[NDArray[np.uint8]], recipe: Recipe, iteration: int) -> tuple[NDArray[Any], ...]:
+    """clean and mu (N, 3, P, P) float32 in [0, 1], t (N,) int64 in 1..T, noise like clean."""
+    rng = np.random.default_rng([recipe.seed, iteration])
+    degrade = degradations.get(recipe.degradation)
+    clean, degraded = [], []
+    for _ in range(recipe.batch):
+        picture = pictures[rng.integers(len(pictures))]
+        y, x = (int(rng.integers(size - recipe.patch + 1)) for size in picture.shape[:2])
+        cut = picture[y : y + recipe.patch, x : x + recipe.patch]
+        if rng.random() < 0.5:
+            cut = cut[:, ::-1]
+        patch = cut.astype(np.float32) / np.float32(255)
+        clean.append(patch)
+        degraded.append(degrade(patch, rng))
+    t = rng.integers(1, recipe.schedule.T + 1, recipe.batch)
+    shape = (recipe.batch, 3, recipe.patch, recipe.patch)
+    noise = rng.standard_normal(shape, dtype=np.float32)
+    to_planes = (0, 3, 1, 2)
+    return (
+        np.ascontiguousarray(np.stack(clean).transpose(to_planes)),
+        np.ascontiguousarray(np.stack(degraded).transpose(to_planes)),
+        t,
+        noise,
+    )
+
+
+def _rate(recipe: Recipe, iteration: int) -> float:
+    warm = min(1.0, (iteration + 1) / WARM_UP)
+    cosine = 0.5 + 0.5 * math.cos(math.pi * iteration / recipe.iterations)
+    return recipe.learning_rate * warm * (0.01 + 0.99 * cosine)
+
+
+def _save(
+    output: Path,
+    state_path: Path,
+    recipe: Recipe,
+    done: int,
+    net: ConditionalNAFNet,
+    average: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    overwrite: bool,
+) -> None:
+    described = asdict(recipe)
+    metadata = {"schedule": described.pop("schedule"), "output": "noise", "recipe": described, "iterations": done}
+    checkpoint.save(output, average, metadata, overwrite)
+    with replacing(state_path, overwrite) as file:
+        torch.save(
+            {
+                "recipe": repr(recipe),
+                "iteration": done,
+                "net": net.state_dict(),
+                "average": average,
+                "optimizer": optimizer.state_dict(),
+            },
+            file,
+        )
+
+
+def _without_length(recipe: str) -> str:
+    """A recipe's description without its number of iterations, which a resumed run may change."""
+    return re.sub(r"\biterations=\d+", "", recipe)
+
+
+def _restore(
+    path: Path,
+    recipe: Recipe,
+    net: ConditionalNAFNet,
+    average: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> int:
+    if not path.is_file():
+        raise InputError(f"no state to resume from: {path} does not exist", hint="start without --resume")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # noqa: BLE001 (torch raises many types for damaged files)
+        state = None
+    if not isinstance(state, dict) or state.keys() != {"recipe", "iteration", "net", "average", "optimizer"}:
+        raise InputError(f"{path} is not a readable training state", hint="start without --resume")
+    if _without_length(state["recipe"]) != _without_length(repr(recipe)):
+        raise InputError(
+            f"{path} is the state of another recipe: {state['recipe']}", hint="give the same options as before"
+        )
+    if state["iteration"] > recipe.iterations:
+        raise InputError(
+            f"{path} is at iteration {state['iteration']}, past the {recipe.iterations} asked for",
+            hint="give more iterations",
+        )
+    net.load_state_dict(state["net"])
+    for key, value in state["average"].items():
+        average[key].copy_(value)
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["iteration"])
