@@ -17,9 +17,10 @@ import torch
 from benchmarks import launches
 from benchmarks.networks import REFUSION
 from mrs.cli import Parser, guarded
-from mrs.export.graph import build_graph
+from mrs.export.architectures.nafnet import NAFNet
+from mrs.export.architectures.nafnet.graph import build_graph
+from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.export.graph_variant import GraphVariant
-from mrs.export.nafnet import Architecture, ConditionalNAFNet
 from mrs.kernels.gpu import traffic
 from mrs.kernels.row import Row
 from mrs.numerics.schedule import Schedule
@@ -70,12 +71,12 @@ def total(costs: Iterable[Cost]) -> Cost:
     return sum(costs, Cost())
 
 
-def graph_of(arch: Architecture) -> bytes:
+def graph_of(arch: NAFNet) -> bytes:
     """The graph that the torch backends run; its weights are zero."""
     with torch.device("meta"):
         state = ConditionalNAFNet(arch).state_dict()
     zeros = {key: np.zeros(tuple(value.shape), np.float32) for key, value in state.items()}
-    return build_graph(zeros, arch, shape=GraphVariant(*get("torch").forms[0])).SerializeToString()
+    return build_graph(zeros, arch, variant=GraphVariant(*get("torch").forms[0])).SerializeToString()
 
 
 def network_costs(graph: bytes, shape: tuple[int, int, int, int]) -> dict[str, Cost]:
@@ -113,7 +114,7 @@ def sampler_cost(steps: int, shape: tuple[int, int, int, int]) -> Cost:
     return total(one(elements * each) for each in moved)
 
 
-def table(steps: int, side: int, arch: Architecture = REFUSION) -> list[str]:
+def table(steps: int, side: int, arch: NAFNet = REFUSION) -> list[str]:
     """The lines of a Markdown table, for a square picture."""
     shape = (1, 2 * arch.channels, side, side)
     graph = graph_of(arch)

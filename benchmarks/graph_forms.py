@@ -17,10 +17,11 @@ import torch
 
 from benchmarks import rows
 from benchmarks.networks import REFUSION, random_network
-from mrs.export.graph import OPSET, build_graph
+from mrs.export.architectures.nafnet import NAFNet
+from mrs.export.architectures.nafnet.graph import build_graph
+from mrs.export.architectures.nafnet.modulation import modulation_table
 from mrs.export.graph_variant import GATES, NORMS, GraphVariant
-from mrs.export.modulation import modulation_table
-from mrs.export.nafnet import Architecture
+from mrs.export.onnx_writer import OPSET
 from mrs.runtime import backends, machine
 from mrs.runtime.backends import openvino
 from mrs.runtime.backends.settings import CompileSettings
@@ -31,7 +32,7 @@ SHAPES = (
     GraphVariant("length", "weights", scales="apart"),
     GraphVariant("length", "weights", time="inside"),
 )
-NETWORKS = {"width 16": Architecture(16, (1, 1, 1, 4), 1, (1, 1, 1, 1)), "width 64": REFUSION}
+NETWORKS = {"width 16": NAFNet(16, (1, 1, 1, 4), 1, (1, 1, 1, 1)), "width 64": REFUSION}
 
 
 def plain_export(net: torch.nn.Module, inputs: dict[str, Any]) -> bytes:
@@ -98,7 +99,7 @@ def main() -> None:
             measure(name, arch, options.size, options.rounds, options.engine, options.rows)
 
 
-def measure(name: str, arch: Architecture, size: int, rounds: int, engine: str, row_file: Path | None) -> None:
+def measure(name: str, arch: NAFNet, size: int, rounds: int, engine: str, row_file: Path | None) -> None:
     net = random_network(arch)
     state = {key: value.numpy() for key, value in net.state_dict().items()}
     modulation = modulation_table(net, [37.0])
@@ -119,7 +120,7 @@ def measure(name: str, arch: Architecture, size: int, rounds: int, engine: str, 
         error = float(np.abs(plain.output - expected).max() / np.abs(expected).max())
         networks[f"torch.onnx {backend.name} {precision}"] = plain, error
     for shape in SHAPES:
-        graph = build_graph(state, arch, shape=shape).SerializeToString()
+        graph = build_graph(state, arch, variant=shape).SerializeToString()
         table = modulation if shape.time == "table" else np.array([[37.0]], np.float32)
         for backend, precision in engines:
             network = backend.compile(graph, table, (1, 6, size, size), precision, CompileSettings(machine.threads()))

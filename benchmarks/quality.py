@@ -16,12 +16,10 @@ import numpy as np
 
 from benchmarks import rows
 from mrs import degradations
-from mrs.building.source import WEIGHTS
-from mrs.export.checkpoint import read_checkpoint
-from mrs.export.graph import build_graph
+from mrs.building.source import WEIGHTS, read_source
+from mrs.export.architectures.nafnet.graph import build_graph
+from mrs.export.architectures.nafnet.modulation import modulation_table
 from mrs.export.graph_variant import first_variant
-from mrs.export.modulation import modulation_table
-from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import RECOMMENDED, Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime import backends, machine
@@ -59,12 +57,12 @@ def measure(
     pictures: list[Path], solvers: dict[str, Solver], weights: Path, degradation: str, row_file: Path | None
 ) -> dict[str, float]:
     """Mean PSNR of each solver and of the degraded pictures; prints a table, keeps a row where asked."""
-    source = read_checkpoint(weights)
-    net = source.network()
-    schedule = Schedule(**source.metadata["schedule"])
+    source = read_source(weights)
+    net = source.network
+    schedule = source.schedule
     engine = backends.available()[0]
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    graph = build_graph(state, net.arch, shape=first_variant(engine)).SerializeToString()
+    graph = build_graph(state, net.arch, variant=first_variant(engine)).SerializeToString()
     degrade = degradations.get(degradation)
     pairs = []
     for index, path in enumerate(pictures):
@@ -101,7 +99,7 @@ def measure(
     if row_file is not None:
         settings = {
             "pictures": len(pictures), "folder": pictures[0].parent.name, "degradation": degradation,
-            "weights_sha256": source.sha256, "precision": "fp32",
+            "weights_sha256": source.checkpoint.sha256, "precision": "fp32",
             "solvers": {name: solver.to_dict() for name, solver in solvers.items()},
         }  # fmt: skip
         rows.append(

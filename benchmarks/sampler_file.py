@@ -20,9 +20,9 @@ from benchmarks import rows
 from benchmarks.graph_forms import NETWORKS
 from benchmarks.networks import random_network
 from mrs import Schedule, Solver, tableau
-from mrs.export.graph import build_graph
+from mrs.export.architectures.nafnet.graph import build_graph
+from mrs.export.architectures.nafnet.modulation import modulation_table
 from mrs.export.graph_variant import first_variant
-from mrs.export.modulation import modulation_table
 from mrs.export.sampler_graph import build_sampler
 from mrs.kernels.noise import normal
 from mrs.runtime import backends, machine
@@ -53,10 +53,10 @@ def measure(engine: str, options: argparse.Namespace) -> None:
     loop = Loop(table.rows, table.start, table.clamp, modulation_table(net, table.times[:-1]))
     backend, sides = backends.get(engine), (options.size, options.size)
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    own = build_graph(state, net.arch, shape=first_variant(backend))
+    own = build_graph(state, net.arch, variant=first_variant(backend))
     # As `mrs-trt build --target onnx-sampler` writes it.
     form = first_variant(backends.get("openvino"))
-    model = build_sampler(build_graph(state, net.arch, shape=form), loop, net.arch.multiple).SerializeToString()
+    model = build_sampler(build_graph(state, net.arch, variant=form), loop, net.arch.multiple).SerializeToString()
     picture = np.random.default_rng(0).integers(0, 256, (1, *sides, 3), np.uint8)
     feeds = {"picture": picture, "noise": normal(0, 0, (1, 3, *sides))[None]}
 

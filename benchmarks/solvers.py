@@ -24,9 +24,7 @@ from skimage.metrics import structural_similarity
 
 from benchmarks import rows
 from mrs import degradations
-from mrs.building.source import WEIGHTS
-from mrs.export.checkpoint import Checkpoint, read_checkpoint
-from mrs.numerics.schedule import Schedule
+from mrs.building.source import WEIGHTS, Source, read_source
 from mrs.numerics.solver import Solver
 from mrs.numerics.solver_file import read_solver
 from mrs.numerics.tableau import Table, tableau
@@ -79,8 +77,8 @@ def main() -> None:
     options = parser.parse_args()
     source, clean, degraded, about = prepared(options)
     shared = {**about, "precision": "fp32"}
-    schedule = Schedule(**source.metadata["schedule"])
-    trial = Trial(of_network(source.network()), degraded, "fp32", machine.threads())
+    schedule = source.schedule
+    trial = Trial(of_network(source.arch, source.network), degraded, "fp32", machine.threads())
     done = {json.dumps(row["settings"], sort_keys=True): row["figures"] for row in read(options.rows)}
     reference = None
     known: dict[Any, dict[str, float]] = {}
@@ -88,7 +86,7 @@ def main() -> None:
     # Few evaluations first: an interrupted run has measured what matters most.
     for steps in options.evaluations:
         for name in options.only or (*SOLVERS, "tuned"):
-            solver = choose(name, steps, source.sha256)
+            solver = choose(name, steps, source.checkpoint.sha256)
             if solver is None:
                 continue
             settings = {**shared, "name": name, "solver": solver.to_dict()}
@@ -125,14 +123,14 @@ def picture_parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def prepared(options: argparse.Namespace) -> tuple[Checkpoint, Any, Any, dict[str, Any]]:
+def prepared(options: argparse.Namespace) -> tuple[Source, Any, Any, dict[str, Any]]:
     """What these options name: weights, clean and degraded crops, and the settings that a row says of them."""
-    source = read_checkpoint(options.weights)
+    source = read_source(options.weights)
     paths = [path for path, _ in find_pictures([options.folder]).pictures][: options.most]
     clean, degraded = crops(paths, options.size, options.degradation)
     about = {
         "pictures": len(paths), "folder": options.folder.name, "crop": options.size,
-        "degradation": options.degradation, "weights_sha256": source.sha256,
+        "degradation": options.degradation, "weights_sha256": source.checkpoint.sha256,
     }  # fmt: skip
     return source, clean, degraded, about
 

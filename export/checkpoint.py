@@ -1,4 +1,4 @@
-"""Checkpoints of ConditionalNAFNet: reading, hyper-parameters from shapes, strict loading, writing.
+"""Checkpoints: a file to a flat state dict and back, whatever network the weights are of.
 
 A checkpoint is a flat state dict in a `.pth` (as Refusion's published code saves it) or `.safetensors` file, with or
 without a `module.` prefix, or nested under `params_ema`, `params` or `state_dict`. Nothing in a file is run.
@@ -19,19 +19,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mrs.export.nafnet import Architecture, ConditionalNAFNet, weight_shapes
 from mrs.export.torch_file import ClaimError, check_claims
 from mrs.runtime.atomic import replacing
-from mrs.runtime.errors import CheckpointError, InputError
+from mrs.runtime.errors import CheckpointError
 from mrs.runtime.regular_files import open_regular
 
 # In this order: an average of the weights is what its authors measured.
 NESTS = ("params_ema", "params", "state_dict")
 METADATA_KEY = "mrs"
-# Where a key belongs. One digit for the level: channels double at each, so there are never ten.
-BLOCK = re.compile(
-    r"(?P<part>(?:(?:encoders|decoders|downs|ups)\.(?P<level>\d)|middle_blks))\.(?:(?P<block>\d{1,3})\.)?"
-)
 # Nests inside nests, such as params in state_dict; a damaged file may hold itself.
 MAX_DEPTH = 4
 # What torch turns into float32; narrower kinds have no such conversion.
@@ -49,44 +44,20 @@ class Checkpoint:
 
     Attributes:
         state: the flat state dict, float32 tensors under the published keys.
-        arch: hyper-parameters, read from the shapes.
         sha256: of the file's bytes, hex.
         metadata: what `save` wrote beside the weights (schedule, network output, recipe); empty for other files.
     """
 
     state: dict[str, Tensor]
-    arch: Architecture
     sha256: str
     metadata: dict[str, Any] = field(default_factory=dict)
-
-    def network(self) -> ConditionalNAFNet:
-        """The network with these weights, in evaluation mode.
-
-        Raises:
-            CheckpointError: naming the keys that are missing, left over, of a wrong shape, or not finite numbers.
-        """
-        _check_fit(self.arch, self.state)
-        # Without storage first: random numbers are neither spent nor touched.
-        with torch.device("meta"):
-            net = ConditionalNAFNet(self.arch)
-        net.to_empty(device="cpu").load_state_dict(self.state)
-        return net.eval()
-
-
-def load_checkpoint(path: str | Path) -> ConditionalNAFNet:
-    """The network in a checkpoint file, in evaluation mode; call it as `net(x, mu, t)`.
-
-    Raises:
-        CheckpointError: for a file that is missing, damaged, holds code, or does not fit ConditionalNAFNet.
-    """
-    return read_checkpoint(path).network()
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a `.pth` or `.safetensors` file without running anything in it.
 
     Raises:
-        CheckpointError: for a file that is missing, damaged, holds code, or does not fit ConditionalNAFNet.
+        CheckpointError: for a file that is missing, damaged, or holds code.
     """
     path = Path(path)
     try:
@@ -110,10 +81,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             f"{path} is not a checkpoint: its content is neither PyTorch's nor safetensors'",
             hint="check that the weights themselves were downloaded, not a page or a pointer to them",
         )
-    state = flatten(loaded, str(path))
-    arch = infer_architecture(state, str(path))
-    _check_fit(arch, state, str(path))
-    return Checkpoint(state, arch, sha256, metadata)
+    return Checkpoint(flatten(loaded, str(path)), sha256, metadata)
 
 
 def save(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any], overwrite: bool = True) -> None:
@@ -172,50 +140,20 @@ def _is_plain(value: Tensor) -> bool:
     return value.untyped_storage().nbytes() >= value.numel() * value.element_size()
 
 
-def infer_architecture(state: Mapping[str, Tensor], name: str = "checkpoint") -> Architecture:
-    """Hyper-parameters from the names and shapes of the weights.
+def check_fit(
+    expected: Mapping[str, tuple[int, ...]], given: Mapping[str, Tensor], kind: str, name: str = "state dict"
+) -> None:
+    """Refuse weights that are not a network's.
+
+    Args:
+        expected: keys and shapes of the network's weights.
+        given: the weights.
+        kind: of the network, for errors.
+        name: of where they come from, for errors.
 
     Raises:
-        CheckpointError: where the weights are not of a ConditionalNAFNet.
+        CheckpointError: naming the keys that are missing, left over, of a wrong shape, or not finite numbers.
     """
-    intro, ending = state.get("intro.weight"), state.get("ending.weight")
-    if intro is None or ending is None or intro.ndim != 4 or ending.ndim != 4:
-        raise CheckpointError(
-            f"{name} is no ConditionalNAFNet: it has no convolutions intro and ending (it has {_some(list(state), 3)})",
-            hint="Refusion checkpoints are supported; IR-SDE's ConditionalUNet is not yet",
-        )
-    numbers: dict[str, set[int]] = {}
-    levels = 0
-    for key in state:
-        found = BLOCK.match(key)
-        if found is not None and found["block"] is not None:
-            numbers.setdefault(found["part"], set()).add(int(found["block"]))
-        if found is not None and found["level"] is not None:
-            # A level may have no block, but it has its resampling convolutions.
-            levels = max(levels, int(found["level"]) + 1)
-    try:
-        return Architecture(
-            width=intro.shape[0],
-            enc_blocks=tuple(_count(numbers, f"encoders.{level}") for level in range(levels)),
-            mid_blocks=_count(numbers, "middle_blks"),
-            dec_blocks=tuple(_count(numbers, f"decoders.{level}") for level in range(levels)),
-            channels=ending.shape[0],
-        )
-    except InputError as error:
-        raise CheckpointError(f"{name} is no ConditionalNAFNet: {error.message}") from None
-
-
-def _count(numbers: Mapping[str, set[int]], part: str) -> int:
-    """Blocks of one part, numbered from 0 without gaps; so that a file cannot claim more blocks than it has keys."""
-    found = numbers.get(part, set())
-    gap = next(index for index in range(len(found) + 1) if index not in found)
-    if gap < len(found):
-        raise CheckpointError(f"every weight of {part}.{gap} is missing")
-    return gap
-
-
-def _check_fit(arch: Architecture, given: Mapping[str, Tensor], name: str = "state dict") -> None:
-    expected = weight_shapes(arch)
     common = sorted(expected.keys() & given.keys())
     misshapen = [
         f"{key} is {tuple(given[key].shape)}, not {expected[key]}"
@@ -225,7 +163,7 @@ def _check_fit(arch: Architecture, given: Mapping[str, Tensor], name: str = "sta
     mistyped = [f"{key} is {given[key].dtype}" for key in common if given[key].dtype not in FLOATS]
     not_finite = [key for key in common if given[key].dtype in FLOATS and not bool(torch.isfinite(given[key]).all())]
     problems = [
-        f"{label}: {_some(keys)}"
+        f"{label}: {some(keys)}"
         for label, keys in (
             ("missing", sorted(expected.keys() - given.keys())),
             ("left over", sorted(given.keys() - expected.keys())),
@@ -236,10 +174,11 @@ def _check_fit(arch: Architecture, given: Mapping[str, Tensor], name: str = "sta
         if keys
     ]
     if problems:
-        raise CheckpointError(f"{name} does not fit ConditionalNAFNet; " + "; ".join(problems))
+        raise CheckpointError(f"{name} does not fit {kind}; " + "; ".join(problems))
 
 
-def _some(names: list[str], most: int = 6) -> str:
+def some(names: list[str], most: int = 6) -> str:
+    """A list of names for a line of text, cut where it is long."""
     shown = ", ".join(map(_short, names[:most]))
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 

@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from mrs.export.graph import IR_VERSION
+from mrs.export.onnx_writer import IR_VERSION
 from mrs.runtime.backends.protocol import QUANTISED
 from mrs.runtime.errors import BackendError
 from mrs.runtime.libraries import first_line

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from mrs.export.graph import IR_VERSION, OPSET
+from mrs.export.onnx_writer import IR_VERSION, OPSET
 from mrs.export.sampler_nodes import Nodes, is_vector
 from mrs.kernels.row import Row
 from mrs.kernels.update import LARGEST_THRESHOLD
@@ -38,7 +38,7 @@ def build_sampler(
     """The sampler as a checked ONNX model.
 
     Args:
-        network: from `mrs.export.graph.build_graph`, for any size and batch.
+        network: from `mrs.export.architectures.nafnet.graph.build_graph`, for any size and batch.
         loop: what to run.
         multiple: the network takes sides that are multiples of it; other pictures are padded with zeros inside.
         metadata: kept in the model, for whoever wants to know where it comes from.
@@ -47,6 +47,10 @@ def build_sampler(
     Raises:
         InputError: for an unknown clamp or result.
     """
+    if loop.condition is not None:
+        raise InputError(
+            "a network that is told of the whole picture cannot be one file of the sampler", hint="build a plan"
+        )
     if loop.clamp not in CLAMPS or result not in RESULTS:
         raise InputError(
             f"clamp {loop.clamp!r} or result {result!r} is unknown", hint=f"clamp: {CLAMPS}, result: {tuple(RESULTS)}"

@@ -13,7 +13,7 @@ from mrs._version import __version__
 
 if TYPE_CHECKING:
     from mrs.building.build import build as build
-    from mrs.export.checkpoint import load_checkpoint as load_checkpoint
+    from mrs.export.architectures import load_checkpoint as load_checkpoint
     from mrs.numerics.reference import sample as sample
     from mrs.numerics.schedule import Schedule as Schedule
     from mrs.numerics.solver import Solver as Solver
@@ -34,7 +34,7 @@ _HOMES = {
     "Table": "mrs.numerics.tableau",
     "build": "mrs.building.build",
     "load": "mrs.runtime.session",
-    "load_checkpoint": "mrs.export.checkpoint",
+    "load_checkpoint": "mrs.export.architectures",
     "sample": "mrs.numerics.reference",
     "tableau": "mrs.numerics.tableau",
     "tune": "mrs.tuning.search",

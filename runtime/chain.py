@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 
 from mrs.kernels import cpu
 from mrs.kernels.row import Row
-from mrs.runtime.backends.protocol import Network
+from mrs.runtime.backends.protocol import F32, Network
 from mrs.runtime.errors import BackendError
+
+# Pictures (N, H, W, C), uint8 or float32 in [0, 1], to their context (N, K).
+Condition = Callable[[NDArray[Any]], F32]
 
 
 class Chain:
@@ -24,18 +27,28 @@ class Chain:
         start: standard deviation of x_T - mu.
         clamp: what is done to each data prediction, see `mrs.kernels.update.step`.
         threads: most threads of an update.
+        condition: gives the context of pictures to a network that is told of the whole picture.
 
     Attributes:
         unfinished: whether something was begun and neither ended nor failed in a way that leaves the chain of use: an
             interrupt came in between. Threads of the engine may still be at work then; who finds it makes a new chain.
     """
 
-    def __init__(self, network: Network, rows: Sequence[Row], start: float, clamp: str, threads: int) -> None:
+    def __init__(
+        self,
+        network: Network,
+        rows: Sequence[Row],
+        start: float,
+        clamp: str,
+        threads: int,
+        condition: Condition | None = None,
+    ) -> None:
         self.network = network
         self.rows = rows
         self.start = start
         self.clamp = clamp
         self.threads = threads
+        self.condition = condition
         self.unfinished = False
         # A step overwrites its oldest prediction with its newest, so that there are as many as a row looks back on.
         depth = max(1, *(row.history for row in rows))
@@ -57,7 +70,12 @@ class Chain:
         self.unfinished = False
 
     def restore_into(
-        self, picture: NDArray[Any], out: NDArray[Any] | None, seed: int, origin: tuple[int, int] = (0, 0)
+        self,
+        picture: NDArray[Any],
+        out: NDArray[Any] | None,
+        seed: int,
+        origin: tuple[int, int] = (0, 0),
+        context: F32 | None = None,
     ) -> NDArray[Any]:
         """Restore dense pictures (N, H, W, C), uint8 or float32 in [0, 1], into `out` of the same shape.
 
@@ -66,6 +84,7 @@ class Chain:
             out: uint8 or float32, dense, written; None for a new array of the picture's type.
             seed: of the noise.
             origin: (y, x) of these pictures in the whole pictures whose noise they share.
+            context: of the whole pictures, (N, K), where these are parts of them; otherwise it is made of these.
 
         Returns:
             `out`, or the new array.
@@ -78,6 +97,9 @@ class Chain:
         x, mu, *predictions = (each[: math.prod(shape)].reshape(shape) for each in self._buffers)
         # One store before the first write, one after the last: wherever an interrupt comes, this tells.
         self.unfinished = True
+        if self.condition is not None:
+            given = self.condition(picture) if context is None else context
+            network.context[...] = given.reshape(network.context.shape)
         self._clear_padding(height, width)
         cpu.start(picture, self.start, seed, mu, x, network.packed, origin=origin, threads=self.threads)
         last, depth = len(self.rows) - 1, len(predictions)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mrs.kernels.row import Row
 from mrs.runtime.backends.protocol import F32, Backend, Network
-from mrs.runtime.chain import Chain
+from mrs.runtime.chain import Chain, Condition
 
 if TYPE_CHECKING:
     from mrs.runtime.cuda.chain import CudaChain
@@ -23,12 +23,15 @@ class Loop:
         start: standard deviation of x_T - mu.
         clamp: what is done to each data prediction, see `mrs.kernels.update.step`.
         modulation: (steps, M) float32.
+        condition: gives the context of pictures (N, H, W, C), (N, K) float32, to a network that is told of the whole
+            picture; None for all others.
     """
 
     rows: Sequence[Row]
     start: float
     clamp: str
     modulation: F32
+    condition: Condition | None = None
 
 
 def device_of(backend: Backend) -> Any:
@@ -67,7 +70,7 @@ def make_chain(
         BackendError: where it cannot be made.
     """
     if device is None:
-        return Chain(network(), loop.rows, loop.start, loop.clamp, threads)
+        return Chain(network(), loop.rows, loop.start, loop.clamp, threads, loop.condition)
     from mrs.runtime.cuda.chain import CudaChain
     from mrs.runtime.cuda.failures import told
 
@@ -75,5 +78,5 @@ def make_chain(
         compiled: Network = network()
     return CudaChain(
         device, compiled, loop.rows, loop.start, loop.clamp, shape,
-        kinds=kinds, graphs=graphs, bound=bound, stream=stream,
+        kinds=kinds, graphs=graphs, bound=bound, stream=stream, condition=loop.condition,
     )  # fmt: skip

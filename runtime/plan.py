@@ -1,9 +1,10 @@
 """The plan: one file that holds everything a restore needs. Its format stands in docs/plan.md.
 
-A plan is a zip archive without compression: `manifest.json`, the network as `network.onnx`, the time-dependent vectors
-of each step as `modulation.npy`, perhaps those of every whole time as `timetable.npy`, perhaps the network quantised
-for the plan's precision, and perhaps an engine compiled for one machine as `engine.bin`, with others for further
-shapes. The manifest carries the SHA-256 of every other member, which is checked before a byte of it is used.
+A plan is a zip archive without compression: `manifest.json`, the network as `network.onnx`, perhaps what tells it of
+the whole picture as `conditioner.onnx`, the time-dependent vectors of each step as `modulation.npy`, perhaps those of
+every whole time as `timetable.npy`, perhaps the network quantised for the plan's precision, and perhaps an engine
+compiled for one machine as `engine.bin`, with others for further shapes. The manifest carries the SHA-256 of every
+other member, which is checked before a byte of it is used.
 """
 
 from __future__ import annotations
@@ -28,13 +29,16 @@ from mrs.kernels.row import Row
 from mrs.runtime.atomic import replacing
 from mrs.runtime.backends.protocol import QUANTISED
 from mrs.runtime.errors import BackendError, PlanError
-from mrs.runtime.onnx_guard import check_network
+from mrs.runtime.onnx_guard import check_conditioner, check_network
 from mrs.runtime.regular_files import open_regular
 
 FORMAT = "mrs-trt plan"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 GRAPH, MODULATION, TIMETABLE, ENGINE = "network.onnx", "modulation.npy", "timetable.npy", "engine.bin"
 QUANTISED_GRAPH = "network.{}.onnx"
+CONDITIONER = "conditioner.onnx"
+# Graphs around the network that the format has a place for, and that nothing here runs yet.
+UNKNOWN_GRAPHS = ("encoder.onnx", "decoder.onnx")
 FURTHER_ENGINE = "engine.{}x{}x{}.bin"
 # A manifest is some kilobytes; refuse to parse what cannot be one.
 MANIFEST_LIMIT = 16 << 20
@@ -60,6 +64,7 @@ class Plan:
             None.
         quantised: the ONNX model for `manifest["precision"]`, where that is int8 or fp8; else None.
         further: engines for `manifest["further_shapes"]`, by (N, H, W), on the same machine.
+        conditioner: the ONNX model that gives the network its input `context`; None for a network without one.
     """
 
     manifest: dict[str, Any]
@@ -69,6 +74,7 @@ class Plan:
     timetable: NDArray[np.float32] | None = None
     quantised: bytes | None = None
     further: Mapping[Size, bytes] = field(default_factory=dict)
+    conditioner: bytes | None = None
 
     @property
     def engines(self) -> dict[Size, bytes]:
@@ -112,6 +118,8 @@ class Plan:
             members[QUANTISED_GRAPH.format(self.manifest["precision"])] = self.quantised
         if self.timetable is not None:
             members[TIMETABLE] = _npy(self.timetable)
+        if self.conditioner is not None:
+            members[CONDITIONER] = self.conditioner
         if self.engine is not None:
             members[ENGINE] = self.engine
         members.update({FURTHER_ENGINE.format(*shape): engine for shape, engine in self.further.items()})
@@ -141,6 +149,12 @@ def read_plan(path: str | Path) -> Plan:
     modulation = _vectors(members[MODULATION], path, MODULATION)
     if len(modulation) != len(manifest["table"]["rows"]):
         raise _damaged(path, f"{MODULATION} does not fit its rows")
+    unknown = members.keys() & set(UNKNOWN_GRAPHS)
+    if unknown:
+        raise PlanError(
+            f"plan {path} has {min(unknown)}, which this version cannot run", hint="use the version that built it"
+        )
+    context = _context(members.get(CONDITIONER), manifest, path)
     for name, kind in {GRAPH: "fp32", **({quantised: manifest["precision"]} if quantised else {})}.items():
         network, about = check_network(members[name], f"plan {path}", kind), manifest["network"]
         wrong = (
@@ -148,6 +162,7 @@ def read_plan(path: str | Path) -> Plan:
             else "network.multiple" if network.multiple != about["multiple"]
             else "network.bytes_per_pixel" if network.bytes_per_pixel > about["bytes_per_pixel"]
             else MODULATION if network.modulation != modulation.shape[1]
+            else CONDITIONER if network.context != context
             else None
         )  # fmt: skip
         if wrong is not None:
@@ -157,8 +172,21 @@ def read_plan(path: str | Path) -> Plan:
         raise _damaged(path, f"{TIMETABLE} does not fit {MODULATION}")
     return Plan(
         manifest, members[GRAPH], modulation, members.get(ENGINE), timetable, members[quantised] if quantised else None,
-        _further(manifest, members, path),
+        _further(manifest, members, path), members.get(CONDITIONER),
     )  # fmt: skip
+
+
+def _context(conditioner: bytes | None, manifest: Mapping[str, Any], path: Path) -> int:
+    """Length of what the conditioner gives; 0 without one."""
+    about = manifest.get("conditioner")
+    if conditioner is None and about is None:
+        return 0
+    if conditioner is None or about is None:
+        raise _damaged(path, f"{CONDITIONER} or its place in the manifest is missing")
+    found = check_conditioner(conditioner, f"plan {path}")
+    if (found.channels, found.side, found.length) != (manifest["network"]["channels"], about["side"], about["length"]):
+        raise _damaged(path, f"conditioner does not fit {CONDITIONER}")
+    return found.length
 
 
 def _further(manifest: Mapping[str, Any], members: Mapping[str, bytes], path: Path) -> dict[Size, bytes]:
@@ -258,6 +286,11 @@ def _wrong_fields(manifest: Mapping[str, Any]) -> Iterator[str]:
     yield from (
         f"network.{name}" for name in ("channels", "multiple", "bytes_per_pixel") if not _is_count(network.get(name))
     )
+    conditioner = manifest.get("conditioner", {"side": 1, "length": 1})
+    if not isinstance(conditioner, dict) or not all(_is_count(conditioner.get(name)) for name in ("side", "length")):
+        yield "conditioner"
+    if network.get("padding", "zero") != "zero":
+        yield "network.padding"
     if not _is_list(manifest.get("shape"), _is_count, 3) or math.prod(manifest["shape"]) >= 1 << 31:
         yield "shape"
     if not _are_further_shapes(manifest):

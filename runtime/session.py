@@ -497,12 +497,14 @@ class Restorer:
         total = np.zeros((count, height, width, channels), np.float32)
         weight = np.zeros((height, width, 1), np.float32)
         restored = None
+        # Every tile is told of the whole picture.
+        context = None if worker.condition is None else worker.condition(pictures)
         for rows, columns in tiling.tiles(height, width, tile, overlap):
             part = np.ascontiguousarray(pictures[:, rows, columns])
             restored = np.empty(part.shape, np.float32) if restored is None else restored
             request.check()
             chain = worker.chain(part.shape[:3], (_kind(part), "float32"))
-            chain.restore_into(part, restored, seed, (rows.start, columns.start))
+            chain.restore_into(part, restored, seed, (rows.start, columns.start), context)
             blend = np.outer(
                 tiling.blend_weights(height, rows, overlap), tiling.blend_weights(width, columns, overlap)
             )[:, :, None]

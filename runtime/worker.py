@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mrs.runtime.chain import Chain
 from mrs.runtime.chains import Loop, make_chain
+from mrs.runtime.conditioner import conditioner_of
 from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError
 from mrs.runtime.networks import Networks
 
@@ -38,6 +39,9 @@ class Worker:
         pixels: of all pictures together, padded, whose chains are kept.
         device: a `Cuda` where the backend runs on a GPU.
         graphs: whether restores on a GPU are captured.
+
+    Attributes:
+        condition: gives the context of whole pictures; None for a network that is not told of them.
     """
 
     def __init__(self, networks: Networks, pixels: int, device: Any = None, graphs: bool = True) -> None:
@@ -45,7 +49,8 @@ class Worker:
         plan = networks.plan
         table, network = plan.manifest["table"], plan.manifest["network"]
         self._channels, self._multiple = int(network["channels"]), int(network["multiple"])
-        self._loop = Loop(plan.rows, float(table["start"]), str(table["clamp"]), plan.modulation)
+        self.condition = conditioner_of(plan, networks.threads)
+        self._loop = Loop(plan.rows, float(table["start"]), str(table["clamp"]), plan.modulation, self.condition)
         # As many bytes for networks as for activations.
         fitting = pixels * int(network["bytes_per_pixel"]) // (NETWORK_BYTES + GRAPH_TIMES * len(plan.graph))
         self._most = min(max(FEWEST, fitting), MOST)

@@ -14,9 +14,9 @@ import numpy as np
 
 from benchmarks.graph_forms import plain_export
 from benchmarks.networks import REFUSION, random_network
-from mrs.export.graph import build_graph
+from mrs.export.architectures.nafnet.graph import build_graph
+from mrs.export.architectures.nafnet.modulation import modulation_table
 from mrs.export.graph_variant import GraphVariant
-from mrs.export.modulation import modulation_table
 from mrs.runtime import machine
 from mrs.runtime.backends import openvino
 

@@ -16,6 +16,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,15 @@ from mrs import Schedule
 from mrs.building.calibration import calibration_pairs
 from mrs.building.loops import loop_of, reference_table
 from mrs.building.source import read_source
+from mrs.export.architectures.nafnet.graph import build_graph
+from mrs.export.architectures.nafnet.modulation import modulation_table
+from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.export.autotune.calibrated import feeds_of
 from mrs.export.autotune.candidates import Candidate
 from mrs.export.autotune.parity import judge, restore_in_float32, run_all
 from mrs.export.autotune.timing import chain_of, quartiles, time_interleaved
 from mrs.export.autotune.workload import Target, Workload
-from mrs.export.graph import build_graph
 from mrs.export.graph_variant import first_variant
-from mrs.export.nafnet import ConditionalNAFNet
 from mrs.export.quantise import Feed, Reader
 from mrs.numerics.solver import RECOMMENDED
 from mrs.numerics.tableau import tableau
@@ -143,12 +145,12 @@ def main() -> None:
 def measure(options: argparse.Namespace, net: ConditionalNAFNet, schedule: Schedule, output: str) -> None:
     engine, target = backends.get("openvino"), Target("openvino")
     loop, reference = (
-        loop_of(net, table)
+        loop_of(partial(modulation_table, net), table)
         for table in (tableau(schedule, RECOMMENDED, output), reference_table(schedule, RECOMMENDED, output))
     )
     pairs = calibration_pairs(None, "rain", net.arch.multiple)[: options.calibrations]
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    model = build_graph(state, net.arch, shape=first_variant(engine))
+    model = build_graph(state, net.arch, variant=first_variant(engine))
     plain = model.SerializeToString()
     workload = Workload({first_variant(engine): plain}, pairs, (1, 256, 256), reference)
     exact = restore_in_float32(workload, target, loop)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from benchmarks import rows
 from benchmarks.solvers import REFERENCE, distance, judge, picture_parser, prepared
-from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import CLAMPS, LAST_STEPS, Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime import machine
@@ -28,8 +27,8 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, help="append the figures to this file")
     options = parser.parse_args()
     source, clean, degraded, about = prepared(options)
-    schedule = Schedule(**source.metadata["schedule"])
-    network = of_network(source.network())
+    schedule = source.schedule
+    network = of_network(source.arch, source.network)
     trials = {
         precision: Trial(network, degraded, precision, machine.threads()) for precision in network.backend.precisions()
     }

@@ -21,12 +21,12 @@ from mrs.building.calibration import calibration_pairs
 from mrs.building.loops import loop_of, reference_table
 from mrs.building.source import read_source
 from mrs.export import quantise
+from mrs.export.architectures.nafnet.graph import build_graph
 from mrs.export.autotune.calibrated import feeds_of
 from mrs.export.autotune.candidates import Candidate
 from mrs.export.autotune.parity import Float32, judge
 from mrs.export.autotune.verdict import verdict_of
 from mrs.export.autotune.workload import Pair
-from mrs.export.graph import build_graph
 from mrs.export.graph_variant import first_variant
 from mrs.numerics.solver import RECOMMENDED
 from mrs.runtime import backends, machine
@@ -49,16 +49,16 @@ def main() -> None:
     many = reference_table(schedule, RECOMMENDED, output)
     pairs = calibration_pairs(None, "rain", net.arch.multiple)
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    graph = build_graph(state, net.arch, shape=first_variant(TensorRt)).SerializeToString()
+    graph = build_graph(state, net.arch, variant=first_variant(TensorRt)).SerializeToString()
     graphs = dict.fromkeys(("fp32", "fp16", "bf16"), graph)
-    loop = loop_of(net, table)
+    loop = loop_of(source.modulation, table)
     for precision in ("int8", "fp8"):
         reason = quantise.missing(precision)
         if reason is not None:
             print(f"{precision} is left out: {reason}")
             continue
         engine = backends.get("onnxruntime")
-        plain = build_graph(state, net.arch, shape=first_variant(engine)).SerializeToString()
+        plain = build_graph(state, net.arch, variant=first_variant(engine)).SerializeToString()
         feeds = feeds_of(engine, plain, loop, pairs, CompileSettings(machine.threads()))
         graphs[precision] = quantise.quantised(graph, precision, feeds)
     packed = np.random.default_rng(0).random((1, 6, 64, 64), np.float32)
@@ -68,7 +68,7 @@ def main() -> None:
         evaluate = _evaluation(each, precision, loop.modulation)
         single[precision] = evaluate(packed, len(table.rows) // 2)
         outputs[precision] = _restored(evaluate, table, pairs)
-    in_many = _restored(_evaluation(graph, "fp32", loop_of(net, many).modulation), many, pairs)
+    in_many = _restored(_evaluation(graph, "fp32", loop_of(source.modulation, many).modulation), many, pairs)
     clean = [np.asarray(pair.clean) / np.float32(255) for pair in pairs]
     verdict = verdict_of([pair.degraded / np.float32(255) for pair in pairs], clean, outputs["fp32"], in_many)
     exact = Float32(pairs, outputs["fp32"], mean_psnr(outputs["fp32"], in_many), verdict)

@@ -19,10 +19,10 @@ from benchmarks import rows
 from benchmarks.graph_forms import NETWORKS, RUNNERS
 from benchmarks.networks import random_network
 from mrs.export import graph
-from mrs.export.graph import build_graph
+from mrs.export.architectures.nafnet import NAFNet
+from mrs.export.architectures.nafnet.graph import build_graph
+from mrs.export.architectures.nafnet.modulation import modulation_table
 from mrs.export.graph_variant import GraphVariant
-from mrs.export.modulation import modulation_table
-from mrs.export.nafnet import Architecture
 
 TAKEN = GraphVariant("raw", "weights")
 
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def _written(
-    emitter: Callable[..., graph._Emitter], state: dict[str, Any], arch: Architecture, size: int, channels: int
+    emitter: Callable[..., graph._Emitter], state: dict[str, Any], arch: NAFNet, size: int, channels: int
 ) -> bytes:
     """The network as an emitter writes it, with this many channels of its input."""
     kept = graph._Emitter

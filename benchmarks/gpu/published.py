@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mrs.export.nafnet import ConditionalNAFNet
+from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.numerics.tableau import Table
 
 Restore = Callable[[torch.Tensor], torch.Tensor]

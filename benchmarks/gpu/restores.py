@@ -20,16 +20,17 @@ from benchmarks.gpu.parts import COMPILED, ENGINE, FORMS
 from benchmarks.gpu.published import published
 from benchmarks.networks import REFUSION, random_network
 from mrs import Schedule, Solver, Table, tableau
-from mrs.export.graph import build_graph
+from mrs.export.architectures.nafnet import NAFNet
+from mrs.export.architectures.nafnet.graph import build_graph
+from mrs.export.architectures.nafnet.modulation import modulation_table
+from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.export.graph_variant import first_variant
-from mrs.export.modulation import modulation_table
-from mrs.export.nafnet import Architecture, ConditionalNAFNet
 from mrs.runtime import backends, machine
 from mrs.runtime.plan import Plan
 from mrs.runtime.session import Restorer
 
 # A small network for what does not depend on its size.
-SMALL = Architecture(width=16, enc_blocks=(1, 1), mid_blocks=1, dec_blocks=(1, 1))
+SMALL = NAFNet(width=16, enc_blocks=(1, 1), mid_blocks=1, dec_blocks=(1, 1))
 ROUNDS, SECONDS = 30, 3.0
 REPLAYS, REPLAYING = 1000, 8.0
 # Seconds that an engine or a form of the published loop may take until it runs, the first time; and again, where it was
@@ -85,7 +86,7 @@ def plan_of(net: ConditionalNAFNet, table: Table, side: int, backend: str, preci
 def _graph(net: ConditionalNAFNet, form: Any) -> bytes:
     """A network's graph; of a large one it takes seconds."""
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    return build_graph(state, net.arch, shape=form).SerializeToString()
+    return build_graph(state, net.arch, variant=form).SerializeToString()
 
 
 @dataclass
@@ -111,7 +112,7 @@ class Bench:
     say: Callable[[str], object] = print
     device: Any = None
     place: str = "cuda"
-    arch: Architecture = REFUSION
+    arch: NAFNet = REFUSION
     precision: str = "bf16"
     replays: int = REPLAYS
     rounds: int = ROUNDS

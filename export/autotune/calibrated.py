@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -112,14 +113,17 @@ class Recording:
 
     def __init__(self, network: Network, modulation: F32, feeds: list[Feed]) -> None:
         self._network, self._modulation, self._feeds = network, modulation, feeds
-        self.packed, self.output = network.packed, network.output
+        self.packed, self.output, self.context = network.packed, network.output, network.context
         if hasattr(network, "stream"):
             self.stream = network.stream
 
     def evaluate(self, step: int) -> None:
         """See `protocol.Network`. On a GPU it waits for the device, so it must not be captured."""
-        packed = self.packed if isinstance(self.packed, np.ndarray) else self.packed.float().cpu().numpy()
-        self._feeds.append({"packed": packed.copy(), "modulation": self._modulation[step][None, :, None, None]})
+        packed = _on_host(self.packed)
+        feed = {"packed": packed.copy(), "modulation": self._modulation[step][None, :, None, None]}
+        if self.context is not None:
+            feed["context"] = _on_host(self.context).copy()
+        self._feeds.append(feed)
         self._network.evaluate(step)
 
     def retime(self, modulation: F32) -> None:
@@ -130,3 +134,7 @@ class Recording:
     def export(self) -> bytes | None:
         """See `protocol.Network`."""
         return self._network.export()
+
+
+def _on_host(values: Any) -> F32:
+    return values if isinstance(values, np.ndarray) else np.asarray(values.float().cpu().numpy())

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mrs import _version
 from mrs.building.source import Source
@@ -17,8 +16,6 @@ from mrs.export.autotune.calibrated import graph_of
 from mrs.export.autotune.candidates import Candidate
 from mrs.export.autotune.workload import Target, Workload
 from mrs.export.graph_variant import GraphVariant
-from mrs.export.modulation import modulation_table
-from mrs.export.nafnet import ConditionalNAFNet
 from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import Table, tableau
 from mrs.runtime import backends, machine
@@ -28,8 +25,6 @@ from mrs.runtime.plan import Plan
 
 # A tenth of a network's own size at the published 100 steps.
 LONGEST_TIMETABLE = 200
-# Of a picture: `read_source` refuses others.
-CHANNELS = 3
 
 Size = tuple[int, int, int]
 
@@ -65,10 +60,10 @@ def assemble(
     chosen, backend = measured.selection.chosen, backends.get(measured.selection.chosen.backend)
     solver = replace(solver, steps=measured.steps)
     table = tableau(source.schedule, solver, source.output)
-    modulation = modulation_table(source.network, table.times[:-1])
+    modulation = source.modulation(table.times[:-1])
     target.report(f"compiling for {chosen.backend} {chosen.precision}")
     graph = graph_of(workload.graphs, GraphVariant.parse(chosen.form), chosen.precision)
-    engines = _compile_all(chosen, graph, modulation, target, sizes)
+    engines = _compile_all(chosen, graph, modulation, target, sizes, source.arch.channels)
     manifest = {
         **_origin(source, solver, table),
         "shape": list(workload.shape),
@@ -83,6 +78,8 @@ def assemble(
         manifest["engine_options"] = options.to_dict()
         if options.hardware != "same":
             manifest["fingerprint"]["compatible"] = options.hardware
+    if source.conditioner is not None:
+        manifest["conditioner"] = {"side": source.conditioner.side, "length": source.conditioner.length}
     if engines.further:
         manifest["further_shapes"] = [list(size) for size in engines.further]
     return Plan(
@@ -90,18 +87,21 @@ def assemble(
         workload.graphs[GraphVariant.parse(chosen.form)],
         modulation,
         engines.first,
-        timetable(source.network, source.schedule.T),
+        timetable(source),
         graph if chosen.precision in QUANTISED else None,
         engines.further,
+        None if source.conditioner is None else source.conditioner.graph.SerializeToString(),
     )
 
 
-def _compile_all(chosen: Candidate, graph: bytes, modulation: F32, target: Target, sizes: Sequence[Size]) -> Engines:
+def _compile_all(
+    chosen: Candidate, graph: bytes, modulation: F32, target: Target, sizes: Sequence[Size], channels: int
+) -> Engines:
     backend = backends.get(chosen.backend)
 
     def compiled(size: Size) -> bytes | None:
         count, height, width = size
-        shape = (count, 2 * CHANNELS, height, width)
+        shape = (count, 2 * channels, height, width)
         return mixed.compile_network(backend, graph, modulation, shape, chosen.precision, target.settings).export()
 
     first = compiled(sizes[0])
@@ -124,10 +124,13 @@ def _origin(source: Source, solver: Solver, table: Table) -> dict[str, Any]:
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "checkpoint": {"name": source.path.name, "sha256": source.checkpoint.sha256},
         "network": {
-            "name": "ConditionalNAFNet",
-            **asdict(source.arch),
+            "architecture": source.arch.name,
+            "summary": source.arch.summary,
+            **source.arch.to_dict(),
+            "channels": source.arch.channels,
             "multiple": source.arch.multiple,
-            "bytes_per_pixel": source.bytes_per_pixel,
+            "padding": source.arch.padding,
+            "bytes_per_pixel": source.arch.bytes_per_pixel,
         },
         "schedule": source.schedule.to_dict(),
         "solver": solver.to_dict(),
@@ -156,6 +159,7 @@ def _measurements(source: Source, measured: Measured, pictures: int) -> dict[str
     return found
 
 
-def timetable(net: ConditionalNAFNet, T: int) -> NDArray[np.float32] | None:
+def timetable(source: Source) -> F32 | None:
     """The modulation at every whole time, where that is not out of proportion."""
-    return modulation_table(net, np.arange(T + 1.0).tolist()) if T <= LONGEST_TIMETABLE else None
+    T = source.schedule.T
+    return source.modulation(np.arange(T + 1.0).tolist()) if T <= LONGEST_TIMETABLE else None

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from mrs.building.source import Source
 from mrs.export.autotune.workload import Pair, Target
 from mrs.export.graph_variant import GraphVariant, variants_of
-from mrs.export.modulation import modulation_table
 from mrs.runtime import backends
 from mrs.runtime.backends import Network
+from mrs.runtime.conditioner import scaled
 from mrs.runtime.errors import BackendError, CheckpointError
 
 # Largest error of a float32 engine beside torch, relative to the largest output: far above round-off, far below
@@ -38,25 +38,44 @@ def check_graphs(source: Source, graphs: Mapping[GraphVariant, bytes], pair: Pai
     mu = np.ascontiguousarray(pair.degraded[None].transpose(0, 3, 1, 2)).astype(np.float32) / 255
     noise = np.random.default_rng(0).standard_normal(mu.shape, dtype=np.float32)
     x, time = mu + np.float32(source.schedule.S) * noise, float(source.schedule.T)
+    context = None if source.condition is None else source.condition(pair.degraded[None])
     with torch.no_grad():
-        expected = source.network(torch.from_numpy(x), torch.from_numpy(mu), time).numpy()
+        told = () if context is None else (_condition(source, pair, context),)
+        expected = source.network(torch.from_numpy(x), torch.from_numpy(mu), time, *told).numpy()
     if not np.isfinite(expected).all():
         raise CheckpointError("the network gives infinities or NaN in float32", hint="check its weights")
     packed = np.concatenate([x - mu, mu], axis=1)
-    modulation = modulation_table(source.network, [time])
+    modulation = source.modulation([time])
     for engine in backends.available():
         if target.backend not in ("auto", engine.name) or target.device not in ("auto", engine.device):
             continue
         for variant in variants_of([engine]) & graphs.keys():
             network = engine.compile(graphs[variant], modulation, packed.shape, "fp32", target.settings)
-            difference = float(np.abs(_evaluated(network, packed) - expected).max())
-            error = difference / max(float(np.abs(expected).max()), 1e-12)
+            error = _difference(_evaluated(network, packed, context), expected)
             if not error <= TOLERANCE:
                 raise BackendError(f"{engine.name} ({variant}) differs from torch by {error:.1e} of the largest output")
 
 
-def _evaluated(network: Network, packed: NDArray[np.float32]) -> NDArray[Any]:
-    """The output of a network anywhere for an input on the host."""
+def _condition(source: Source, pair: Pair, context: NDArray[np.float32]) -> torch.Tensor:
+    """The context by torch, once the engine's is known to be the same."""
+    side = 0 if source.conditioner is None else source.conditioner.side
+    network: Any = source.network
+    expected = network.condition(torch.from_numpy(scaled(pair.degraded, side)[None]))
+    error = _difference(context, expected.numpy())
+    if not error <= TOLERANCE:
+        raise BackendError(f"the conditioner differs from torch by {error:.1e} of the largest output")
+    return torch.as_tensor(expected)
+
+
+def _difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    return float(np.abs(found - expected).max()) / max(float(np.abs(expected).max()), 1e-12)
+
+
+def _evaluated(network: Network, packed: NDArray[np.float32], context: NDArray[np.float32] | None) -> NDArray[Any]:
+    """The output of a network anywhere for inputs on the host."""
+    if context is not None:
+        given = context.reshape(network.context.shape)
+        network.context[:] = torch.from_numpy(given) if isinstance(network.context, torch.Tensor) else given
     if isinstance(network.packed, torch.Tensor):
         network.packed.copy_(torch.from_numpy(packed))
         network.evaluate(0)

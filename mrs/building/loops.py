@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from mrs.building.source import Source
 from mrs.export.autotune.budget import LADDER
-from mrs.export.modulation import modulation_table
-from mrs.export.nafnet import ConditionalNAFNet
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import Table, tableau
+from mrs.runtime.backends.protocol import F32
+from mrs.runtime.chain import Condition
 from mrs.runtime.chains import Loop
 from mrs.runtime.errors import InputError
 
 REFERENCE_STEPS = 100
 
 
-def loop_of(net: ConditionalNAFNet, table: Table) -> Loop:
-    """A table with the network's modulation at its times."""
-    return Loop(table.rows, table.start, table.clamp, modulation_table(net, table.times[:-1]))
+def loop_of(modulation: Callable[[Sequence[float]], F32], table: Table, condition: Condition | None = None) -> Loop:
+    """A table with the network's modulation at its times, which `modulation` gives; `condition` as of `Loop`."""
+    return Loop(table.rows, table.start, table.clamp, modulation(table.times[:-1]), condition)
 
 
 def loops_of(source: Source, solver: Solver, any_number: bool) -> dict[int, Loop]:
@@ -30,7 +31,9 @@ def loops_of(source: Source, solver: Solver, any_number: bool) -> dict[int, Loop
         InputError: for a solver that has its number for good, or less than two of them.
     """
     if not any_number:
-        return {solver.steps: loop_of(source.network, tableau(source.schedule, solver, source.output))}
+        return {
+            solver.steps: loop_of(source.modulation, tableau(source.schedule, solver, source.output), source.condition)
+        }
     if solver.times:
         raise InputError(
             "a solver with a time grid of its own has a fixed number of evaluations",
@@ -41,7 +44,9 @@ def loops_of(source: Source, solver: Solver, any_number: bool) -> dict[int, Loop
         # Some need more steps than others.
         with suppress(InputError):
             loops[steps] = loop_of(
-                source.network, tableau(source.schedule, replace(solver, steps=steps), source.output)
+                source.modulation,
+                tableau(source.schedule, replace(solver, steps=steps), source.output),
+                source.condition,
             )
     if len(loops) < 2:
         raise InputError("this solver has no two numbers of evaluations to choose from", hint="leave out max_latency")
@@ -50,7 +55,7 @@ def loops_of(source: Source, solver: Solver, any_number: bool) -> dict[int, Loop
 
 def reference_loop(source: Source, solver: Solver) -> Loop:
     """The same solver at many steps."""
-    return loop_of(source.network, reference_table(source.schedule, solver, source.output))
+    return loop_of(source.modulation, reference_table(source.schedule, solver, source.output), source.condition)
 
 
 def reference_table(schedule: Schedule, solver: Solver, output: str) -> Table:

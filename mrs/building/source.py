@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from onnx import ModelProto
+from torch import nn
 
 from mrs import degradations
+from mrs.export.architectures import Architecture, Conditioner, detect, network_of
 from mrs.export.checkpoint import Checkpoint, read_checkpoint
-from mrs.export.graph import build_graph
 from mrs.export.graph_variant import GraphVariant, variants_of
-from mrs.export.nafnet import LIVE_CHANNELS, Architecture, ConditionalNAFNet
+from mrs.export.onnx_writer import F32
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import OUTPUTS
 from mrs.runtime import backends, machine
+from mrs.runtime.conditioner import Conditioner as CompiledConditioner
 from mrs.runtime.errors import CheckpointError
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -33,28 +36,25 @@ class Source:
     Attributes:
         path: of the file.
         checkpoint: what it holds.
+        arch: the network that its weights are of.
         schedule: the process that the network was trained on.
         output: what the network predicts: `noise`, `data` or `velocity`.
     """
 
     path: Path
     checkpoint: Checkpoint
+    arch: Architecture
     schedule: Schedule
     output: str
 
-    @property
-    def arch(self) -> Architecture:
-        """Hyper-parameters of the network."""
-        return self.checkpoint.arch
-
     @cached_property
-    def network(self) -> ConditionalNAFNet:
+    def network(self) -> nn.Module:
         """The network with its weights, in evaluation mode.
 
         Raises:
             CheckpointError: where the weights do not fit.
         """
-        return self.checkpoint.network()
+        return network_of(self.arch, self.checkpoint)
 
     @property
     def degradation(self) -> str | None:
@@ -63,10 +63,9 @@ class Source:
         name = recipe.get("degradation") if isinstance(recipe, dict) else None
         return name if isinstance(name, str) and name in degradations.DEGRADATIONS else None
 
-    @property
-    def bytes_per_pixel(self) -> int:
-        """Memory of the network's activations for one pixel."""
-        return 4 * LIVE_CHANNELS * self.arch.width
+    def modulation(self, times: Sequence[float]) -> F32:
+        """All of the network that depends on time alone, (len(times), M) float32."""
+        return self.arch.modulation(self.network, times)
 
     def graphs(self) -> dict[GraphVariant, bytes]:
         """The network in each form that an engine of this machine asks for, any size and batch."""
@@ -75,8 +74,28 @@ class Source:
 
     def graph(self, variant: GraphVariant) -> ModelProto:
         """The network in one form, any size and batch."""
-        state = {key: value.numpy() for key, value in self.network.state_dict().items()}
-        return build_graph(state, self.arch, shape=variant)
+        return self.arch.graph(self._weights(), variant)
+
+    @cached_property
+    def conditioner(self) -> Conditioner | None:
+        """What the network is told of the whole picture, if anything."""
+        return self.arch.conditioner(self._weights())
+
+    @cached_property
+    def condition(self) -> CompiledConditioner | None:
+        """The same, compiled for this machine's CPU.
+
+        Raises:
+            BackendError: where that cannot be done.
+        """
+        about = self.conditioner
+        if about is None:
+            return None
+        graph = about.graph.SerializeToString()
+        return CompiledConditioner(graph, self.arch.channels, about.side, machine.threads())
+
+    def _weights(self) -> dict[str, F32]:
+        return {key: value.numpy() for key, value in self.network.state_dict().items()}
 
     def padded(self, size: tuple[int, int], batch: int = 1) -> tuple[int, int]:
         """The size of pictures that the network takes instead of `size`, (H, W).
@@ -85,7 +104,7 @@ class Source:
             InputError: where one of these needs more memory than the machine has.
         """
         machine.check_memory(
-            f"size {size[0]}x{size[1]} at batch {batch}", self.bytes_per_pixel * size[0] * size[1] * batch,
+            f"size {size[0]}x{size[1]} at batch {batch}", self.arch.bytes_per_pixel * size[0] * size[1] * batch,
             hint="build for a smaller size: larger pictures are restored in tiles",
         )  # fmt: skip
         height, width = (-(-side // self.arch.multiple) * self.arch.multiple for side in size)
@@ -136,10 +155,13 @@ def read_source(
     """
     path = _find(checkpoint)
     read = read_checkpoint(path)
-    if read.arch.channels != 3:
-        raise CheckpointError(f"{path} is for pictures of {read.arch.channels} channels", hint="3 are supported")
+    arch = detect(read.state, str(path))
+    if arch.channels != 3:
+        raise CheckpointError(f"{path} is for pictures of {arch.channels} channels", hint="3 are supported")
     own = _own_schedule(read, path)
-    source = Source(path, read, schedule or own or Schedule(), output or str(read.metadata.get("output", "noise")))
+    source = Source(
+        path, read, arch, schedule or own or Schedule(), output or str(read.metadata.get("output", "noise"))
+    )
     if not override:
         source.check_process()
     return source

@@ -45,11 +45,10 @@ def summary(manifest: dict[str, Any]) -> str:
     network, schedule, solver = manifest["network"], manifest["schedule"], manifest["solver"]
     selection = manifest["selection"]
     count, height, width = manifest["shape"]
-    blocks = ",".join(map(str, network["enc_blocks"])), network["mid_blocks"], ",".join(map(str, network["dec_blocks"]))
     gap = selection["discretisation_db"]
     lines = [
         ("checkpoint", f"{manifest['checkpoint']['name']}  sha256 {manifest['checkpoint']['sha256'][:16]}..."),
-        ("network", "{} width {}, blocks {} / {} / {}".format(network["name"], network["width"], *blocks)),
+        ("network", f"{network['architecture']} {network['summary']}"),
         ("schedule", _schedule(schedule)),
         ("solver", _solver(solver)),
         ("compiled for", f"{height}x{width}, batch {count}, {manifest['threads']} threads{_further(manifest)}"),

@@ -63,11 +63,11 @@ def run(options: argparse.Namespace) -> int:
         arguments.check_output(path, replace, hint="pass --resume to go on, or --overwrite to start again")
     schedule = Schedule(**{"max_sigma": 10.0, "convention": "ir-sde", **arguments.schedule_options(options)})
     arguments.require("train", "torch", "safetensors")
-    from mrs.export.nafnet import Architecture
+    from mrs.export.architectures.nafnet import NAFNet
     from mrs.training.train import Recipe, train
 
     names = ("degradation", "iterations", "batch", "patch", "learning_rate", "ema", "seed", "bf16", "compile")
-    arch = Architecture(options.width, options.enc, options.mid, options.dec)
+    arch = NAFNet(options.width, options.enc, options.mid, options.dec)
     recipe = Recipe(arch=arch, schedule=schedule, **arguments.given(options, *names))
     begin = time.monotonic()
 

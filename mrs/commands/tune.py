@@ -154,7 +154,7 @@ def _network(options: argparse.Namespace) -> tuple[TimedNetwork, Schedule, str, 
     if not override:
         source.check_process()
     about = {"checkpoint": {"name": source.path.name, "sha256": source.checkpoint.sha256}}
-    return of_network(source.network), source.schedule, source.output, about
+    return of_network(source.arch, source.network, source.condition), source.schedule, source.output, about
 
 
 def _report(line: str) -> None:

@@ -21,7 +21,9 @@ from torch import Tensor
 
 from mrs import degradations
 from mrs.export import checkpoint
-from mrs.export.nafnet import LIVE_CHANNELS, Architecture, ConditionalNAFNet, weight_shapes
+from mrs.export.architectures.nafnet import NAFNet
+from mrs.export.architectures.nafnet.config import LIVE_CHANNELS, weight_shapes
+from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.folders import paths_below, read_bytes
 from mrs.kernels.threads import Hands, Task, end
 from mrs.numerics.schedule import Schedule
@@ -52,7 +54,7 @@ class Recipe:
         seed: of weights, patches, degradations, times and noise.
     """
 
-    arch: Architecture = field(default_factory=lambda: Architecture(16, (1, 1, 1, 4), 1, (1, 1, 1, 1)))
+    arch: NAFNet = field(default_factory=lambda: NAFNet(16, (1, 1, 1, 4), 1, (1, 1, 1, 1)))
     schedule: Schedule = field(default_factory=lambda: Schedule(max_sigma=10.0, convention="ir-sde"))
     degradation: str = "rain"
     iterations: int = 20_000

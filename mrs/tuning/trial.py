@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
-from mrs.export.graph import build_graph
+from mrs.export.architectures import Architecture
 from mrs.export.graph_variant import first_variant
-from mrs.export.modulation import modulation_table
-from mrs.export.nafnet import ConditionalNAFNet
 from mrs.kernels.noise import normal
 from mrs.kernels.row import Row
-from mrs.runtime import backends
+from mrs.runtime import backends, machine
 from mrs.runtime.backends import Backend
 from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.chain import Chain
+from mrs.runtime.chain import Chain, Condition
+from mrs.runtime.conditioner import conditioner_of
 from mrs.runtime.errors import BackendError, InputError
 from mrs.runtime.plan import Plan
 
@@ -33,15 +34,17 @@ class TimedNetwork:
         graph: the ONNX model in that engine's shape.
         modulation: gives the modulation of times, (len(times), M) float32.
         multiple: of the sides of pictures.
+        condition: gives the context of pictures to a network that is told of them.
     """
 
     backend: Backend
     graph: bytes
     modulation: Callable[[Sequence[float]], F32]
     multiple: int
+    condition: Condition | None = None
 
 
-def of_network(net: ConditionalNAFNet) -> TimedNetwork:
+def of_network(arch: Architecture, net: nn.Module, condition: Condition | None = None) -> TimedNetwork:
     """A torch network on the first backend that runs here.
 
     Raises:
@@ -49,8 +52,8 @@ def of_network(net: ConditionalNAFNet) -> TimedNetwork:
     """
     engine = _on_cpu()
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    graph = build_graph(state, net.arch, shape=first_variant(engine)).SerializeToString()
-    return TimedNetwork(engine, graph, lambda times: modulation_table(net, times), net.arch.multiple)
+    graph = arch.graph(state, first_variant(engine)).SerializeToString()
+    return TimedNetwork(engine, graph, partial(arch.modulation, net), arch.multiple, condition)
 
 
 def of_plan(plan: Plan) -> TimedNetwork:
@@ -75,7 +78,13 @@ def of_plan(plan: Plan) -> TimedNetwork:
             raise InputError("a plan holds its network at whole times only", hint="give the checkpoint instead")
         return timetable[np.array(times, dtype=np.int64)]
 
-    return TimedNetwork(engine, plan.graph, modulation, int(plan.manifest["network"]["multiple"]))
+    return TimedNetwork(
+        engine,
+        plan.graph,
+        modulation,
+        int(plan.manifest["network"]["multiple"]),
+        conditioner_of(plan, machine.threads()),
+    )
 
 
 def _on_cpu() -> Backend:
@@ -110,6 +119,7 @@ class Trial:
         high, wide = (-(-side // network.multiple) * network.multiple for side in (height, width))
         self._parts = [slice(low, min(low + batch, count)) for low in range(0, count, batch)]
         self._modulations: dict[float, F32] = {}
+        self._contexts: dict[int, F32] = {}
         unused = network.modulation([1.0])
         self._compiled = {
             size: network.backend.compile(
@@ -139,9 +149,18 @@ class Trial:
             compiled = self._compiled[part.stop - part.start]
             compiled.packed[:, :channels, :height, :width] = x[part] - mu[part]
             compiled.packed[:, channels:, :height, :width] = mu[part]
+            if self.network.condition is not None:
+                compiled.context[...] = self._context(part).reshape(compiled.context.shape)
             compiled.evaluate(0)
             output[part] = compiled.output[:, :, :height, :width]
         return output
+
+    def _context(self, part: slice) -> F32:
+        """Of the pictures of a batch; a fit asks for the same hundreds of times."""
+        if part.start not in self._contexts:
+            assert self.network.condition is not None
+            self._contexts[part.start] = self.network.condition(self.pictures[part])
+        return self._contexts[part.start]
 
     def run(self, times: Sequence[float], rows: Sequence[Row], start: float, clamp: str, seed: int = 0) -> F32:
         """Restore all pictures with a table; each batch draws the noise of its own seed, counted up from `seed`.
@@ -154,7 +173,7 @@ class Trial:
         chains = {}
         for size, compiled in self._compiled.items():
             compiled.retime(modulation)
-            chains[size] = Chain(compiled, rows, start, clamp, self._threads)
+            chains[size] = Chain(compiled, rows, start, clamp, self._threads, self.network.condition)
         for index, part in enumerate(self._parts):
             chains[part.stop - part.start].restore_into(self.pictures[part], out[part], seed + index)
         return out

@@ -30,7 +30,7 @@ class MixedNetwork:
 
     def __init__(self, exact: Network, rough: Any, after: int) -> None:
         self._exact, self._rough, self._after = exact, rough, after
-        self.packed, self.output = exact.packed, exact.output
+        self.packed, self.output, self.context = exact.packed, exact.output, exact.context
         rough.share(exact)
 
     def evaluate(self, step: int) -> None:

@@ -23,9 +23,11 @@ class OnnxRuntimeNetwork:
     """A session whose inputs and output are bound to our own arrays, one binding per step."""
 
     def __init__(self, session: Any, modulation: F32, shape: Shape) -> None:
-        count, halves, height, width = shape
         self.packed = np.zeros(shape, np.float32)
-        self.output = np.empty((count, halves // 2, height, width), np.float32)
+        self.output = np.empty(session.get_outputs()[0].shape, np.float32)
+        sides = {value.name: value.shape for value in session.get_inputs()}
+        self.context = np.zeros(sides["context"], np.float32) if "context" in sides else None
+        self._timed = "modulation" in sides
         self._session = session
         self.retime(modulation)
         _LIBRARY.kept(self)
@@ -37,7 +39,8 @@ class OnnxRuntimeNetwork:
             binding = self._session.io_binding()
             for bind, name, array in (
                 (binding.bind_input, "packed", self.packed),
-                (binding.bind_input, "modulation", row),
+                *([(binding.bind_input, "modulation", row)] if self._timed else []),
+                *([(binding.bind_input, "context", self.context)] if self.context is not None else []),
                 (binding.bind_output, "output", self.output),
             ):
                 bind(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)

@@ -25,9 +25,11 @@ class OpenVinoNetwork:
     """A compiled model whose input and output tensors are our own arrays."""
 
     def __init__(self, compiled: Any, modulation: F32, shape: Shape) -> None:
-        count, halves, height, width = shape
         self.packed = np.zeros(shape, np.float32)
-        self.output = np.empty((count, halves // 2, height, width), np.float32)
+        self.output = np.empty(tuple(compiled.output("output").shape), np.float32)
+        sides = {value.any_name: tuple(value.shape) for value in compiled.inputs}
+        self.context = np.zeros(sides["context"], np.float32) if "context" in sides else None
+        self._timed = "modulation" in sides
         self.retime(modulation)
         self._compiled = compiled
         self._request = compiled.create_infer_request()
@@ -36,7 +38,7 @@ class OpenVinoNetwork:
 
     def share(self, other: Any) -> None:
         """Work on the buffers of another network of the same shape."""
-        self.packed, self.output = other.packed, other.output
+        self.packed, self.output, self.context = other.packed, other.output, other.context
         with telling("openvino cannot share the buffers of another network", hint="build the plan again"):
             self._bind()
 
@@ -45,10 +47,13 @@ class OpenVinoNetwork:
 
         self._request.set_tensor("packed", openvino.Tensor(self.packed, shared_memory=True))
         self._request.set_tensor("output", openvino.Tensor(self.output, shared_memory=True))
+        if self.context is not None:
+            self._request.set_tensor("context", openvino.Tensor(self.context, shared_memory=True))
 
     def evaluate(self, step: int) -> None:
         with telling(f"openvino failed at step {step}", hint=OTHERWISE):
-            self._request.set_tensor("modulation", self._modulations[step])
+            if self._timed:
+                self._request.set_tensor("modulation", self._modulations[step])
             self._request.infer()
 
     def retime(self, modulation: F32) -> None:
@@ -95,7 +100,11 @@ class OpenVino:
         self._check(precision)
         with telling(f"openvino cannot compile the graph for {shape}", hint=_hint(precision)):
             model = _core().read_model(graph)
-            model.reshape({"packed": list(shape), "modulation": [1, modulation.shape[1], 1, 1]})
+            sides = {"packed": list(shape), "modulation": [1, modulation.shape[1], 1, 1]}
+            names = {value.any_name for value in model.inputs}
+            if "context" in names:
+                sides["context"] = [shape[0], model.input("context").partial_shape[1].get_length(), 1, 1]
+            model.reshape({name: sides[name] for name in names})
             compiled = _core().compile_model(model, "CPU", _settings(precision, settings.threads))
             made = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
             # Asked for bfloat16 it falls back without a word.

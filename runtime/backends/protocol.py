@@ -25,6 +25,8 @@ class Network(Protocol):
             backend's `device` is `cpu`; on a GPU a tensor of torch, float32, float16 or bfloat16, as planes or with
             channels last.
         output: (N, C, H, W), of the same type and layout: `evaluate` writes here.
+        context: (N, K, 1, 1) float32 where the network is told of the whole picture: the caller writes that here. None
+            for all others.
 
     An engine on a GPU that replays graphs of its own has one attribute more, `stream`: the stream that it is bound to,
     on which it works wherever it is called. A chain works on that stream too, and captures nothing.
@@ -32,6 +34,7 @@ class Network(Protocol):
 
     packed: Any
     output: Any
+    context: Any
 
     def evaluate(self, step: int) -> None:
         """Run the network on `packed` with the modulation of row `step`; copies and allocates nothing.
@@ -56,8 +59,8 @@ class Backend(Protocol):
     Attributes:
         name: as in plans and options.
         device: `cpu`, or `cuda` for an NVIDIA GPU.
-        forms: the graph shapes that it may run fastest, (norm, gate) of mrs.export.graph.GraphVariant each. A build
-            measures them all; the first is used where nothing is measured.
+        forms: the variants of a graph that it may run fastest, (norm, gate) of mrs.export.graph_variant.GraphVariant
+            each. A build measures them all; the first is used where nothing is measured.
     """
 
     name: str
@@ -79,8 +82,9 @@ class Backend(Protocol):
         """Compile a graph for one shape.
 
         Args:
-            graph: an ONNX model with inputs `packed` and `modulation`, output `output`: float32, or for int8 and fp8
-                the one that was quantised for it.
+            graph: an ONNX model with inputs `packed`, `modulation` and perhaps `context`, output `output`: float32, or
+                for int8 and fp8 the one that was quantised for it. On a CPU also one with `packed` alone, which is
+                compiled for its shape as it is.
             modulation: (steps, M) float32, a row per step.
             shape: (N, 2C, H, W) of `packed`.
             precision: one of `precisions()`.

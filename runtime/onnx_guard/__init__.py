@@ -7,9 +7,14 @@ zero, run in a circle, take hours to compile. Here passes what `mrs.export` emit
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from mrs.runtime.errors import PlanError
-from mrs.runtime.onnx_guard.graph import Network, walk
-from mrs.runtime.onnx_guard.model import FLOAT8, FLOAT32, INT8, INT64, read_model
+from mrs.runtime.onnx_guard.graph import Conditioner, Network, conditioner, network
+from mrs.runtime.onnx_guard.model import FLOAT8, FLOAT32, INT8, INT64, Model, read_model
+
+T = TypeVar("T")
 
 IR_VERSION = 9
 # Opset and types of weights, of a network as it is built and of one that is quantised.
@@ -21,7 +26,7 @@ KINDS = {
 
 
 def check_network(content: bytes, name: str, kind: str = "fp32") -> Network:
-    """Judge a serialised model.
+    """Judge a serialised network.
 
     Args:
         content: the model.
@@ -31,6 +36,15 @@ def check_network(content: bytes, name: str, kind: str = "fp32") -> Network:
     Raises:
         PlanError: where it is not readable, or holds anything that a network of ours does not.
     """
+    return _checked(network, content, f"{name}: its network", kind)
+
+
+def check_conditioner(content: bytes, name: str) -> Conditioner:
+    """Judge a serialised conditioner; see `check_network`."""
+    return _checked(conditioner, content, f"{name}: its conditioner", "fp32")
+
+
+def _checked(walk: Callable[[bytes, Model, frozenset[int]], T], content: bytes, what: str, kind: str) -> T:
     opset, types = KINDS[kind]
     try:
         model = read_model(content)
@@ -39,9 +53,7 @@ def check_network(content: bytes, name: str, kind: str = "fp32") -> Network:
         return walk(content, model, types)
     except ValueError as error:
         # It quotes the file, which may hold lists without an end.
-        raise PlanError(
-            f"{name}: its network is none of this program's: {error!s:.200}", hint="build it again"
-        ) from None
+        raise PlanError(f"{what} is none of this program's: {error!s:.200}", hint="build it again") from None
 
 
-__all__ = ["Network", "check_network"]
+__all__ = ["Conditioner", "Network", "check_conditioner", "check_network"]

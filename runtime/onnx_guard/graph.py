@@ -11,6 +11,8 @@ from mrs.runtime.onnx_guard.operators import ELEMENTWISE, QUANTISING, Value, out
 
 # Sides that a graph leaves open, as numbers that no weight's side can be; they may be halved forty times.
 BATCH, HEIGHT, WIDTH = (prime << 40 for prime in (1_000_003, 1_000_033, 1_000_037))
+# Of a picture that a conditioner takes.
+LARGEST = 4096
 OPEN = {"batch": BATCH, "height": HEIGHT, "width": WIDTH}
 # The time that OpenVINO takes to compile grows with the third power of the elementwise operations in a row: a thousand
 # take a minute. Of ours there are at most so many, and so many read one value.
@@ -26,18 +28,33 @@ class Network(NamedTuple):
     Attributes:
         channels: of pictures.
         modulation: length of the vector that depends on time.
+        context: length of the vector that depends on the whole picture; 0 for a network that has none.
         multiple: of the sides that it takes.
         bytes_per_pixel: of its largest value.
     """
 
     channels: int
     modulation: int
+    context: int
     multiple: int
     bytes_per_pixel: int
 
 
-def walk(content: bytes, model: Model, types: frozenset[int]) -> Network:
-    """Follow every value from where it is made to where it is read.
+class Conditioner(NamedTuple):
+    """What a plan's conditioner says of itself.
+
+    Attributes:
+        channels, side: of the pictures that it takes.
+        length: of the vector that it gives.
+    """
+
+    channels: int
+    side: int
+    length: int
+
+
+def network(content: bytes, model: Model, types: frozenset[int]) -> Network:
+    """What a network says of itself, once every value of it is followed from where it is made to where it is read.
 
     Args:
         content: the model's bytes.
@@ -47,7 +64,60 @@ def walk(content: bytes, model: Model, types: frozenset[int]) -> Network:
     Raises:
         ValueError: for a graph that is none of ours.
     """
-    values = _given(content, model, types)
+    values = _weights(content, model, types)
+    # One more, which nobody sets, would be read as it lies in memory.
+    if [port.name for port in model.inputs] not in (["packed", "modulation"], ["packed", "modulation", "context"]):
+        raise ValueError(f"inputs {', '.join(port.name for port in model.inputs[:4])}")
+    packed, modulation, *context = map(_sides, model.inputs)
+    if packed != (BATCH, packed[1] // 2 * 2, HEIGHT, WIDTH) or modulation != (1, modulation[1], 1, 1):
+        raise ValueError("inputs with other sides")
+    if any(sides != (BATCH, sides[1], 1, 1) for sides in context):
+        raise ValueError("a context with other sides")
+    _add(values, model, (packed, modulation, *context))
+    _follow(model, values)
+    wanted = (BATCH, packed[1] // 2, HEIGHT, WIDTH)
+    if model.output.name != "output" or {_sides(model.output), values["output"].sides} != {wanted}:
+        raise ValueError("another output")
+    pictures = [value.sides for value in values.values() if not value.fixed and value.sides[0] == BATCH]
+    halved = (values[node.outputs[0]].sides[2] for node in model.nodes if node.operator == "Conv")
+    return Network(
+        packed[1] // 2,
+        modulation[1],
+        context[0][1] if context else 0,
+        HEIGHT // min((side for side in halved if side > 1), default=HEIGHT),
+        max(4 * math.prod(sides) // (BATCH * HEIGHT * WIDTH) for sides in pictures),
+    )
+
+
+def conditioner(content: bytes, model: Model, types: frozenset[int]) -> Conditioner:
+    """The same for a conditioner.
+
+    Raises:
+        ValueError: for a graph that is none of ours.
+    """
+    values = _weights(content, model, types)
+    if [port.name for port in model.inputs] != ["packed"]:
+        raise ValueError(f"inputs {', '.join(port.name for port in model.inputs[:4])}")
+    packed, output = _sides(model.inputs[0]), _sides(model.output)
+    if packed != (BATCH, packed[1], packed[2], packed[2]) or packed[2] > LARGEST:
+        raise ValueError("inputs with other sides")
+    _add(values, model, (packed,))
+    _follow(model, values)
+    if model.output.name != "output" or output != (BATCH, output[1], 1, 1) or values["output"].sides != output:
+        raise ValueError("another output")
+    return Conditioner(packed[1], packed[2], output[1])
+
+
+def _add(values: dict[str, Value], model: Model, sides: tuple[tuple[int, ...], ...]) -> None:
+    """The inputs, to the weights."""
+    for port, each in zip(model.inputs, sides, strict=True):
+        if port.name in values:
+            raise ValueError(f"a weight for the input {port.name}")
+        values[port.name] = Value(FLOAT32, each)
+
+
+def _follow(model: Model, values: dict[str, Value]) -> None:
+    """Add what the nodes make to what is given."""
     computed = sum(node.operator not in QUANTISING for node in model.nodes)
     if computed > NODES:
         raise ValueError(f"{computed} operations, more than {NODES}")
@@ -80,27 +150,15 @@ def walk(content: bytes, model: Model, types: frozenset[int]) -> Network:
         raise ValueError(f"{min(idle)} is not {'read' if min(idle) in values else 'made'}")
     if max(runs.values(), default=0) > RUN or max(readers.values(), default=0) > READERS:
         raise ValueError(f"more than {RUN} elementwise operations in a row, or {READERS} of one value")
-    return _network(model, values)
 
 
-def _given(content: bytes, model: Model, types: frozenset[int]) -> dict[str, Value]:
-    """The inputs, which are two, and the weights."""
+def _weights(content: bytes, model: Model, types: frozenset[int]) -> dict[str, Value]:
     values = {}
     for name, tensor in model.weights.items():
         if tensor.type not in types:
             raise ValueError(f"weight {name} of type {tensor.type}")
         numbers = whole_numbers(content, tensor) if tensor.type == INT64 else ()
         values[name] = Value(tensor.type, tensor.dims, True, numbers)
-    # One more, which nobody sets, would be read as it lies in memory.
-    if [port.name for port in model.inputs] != ["packed", "modulation"]:
-        raise ValueError(f"inputs {', '.join(port.name for port in model.inputs[:4])}")
-    packed, modulation = map(_sides, model.inputs)
-    if packed != (BATCH, packed[1] // 2 * 2, HEIGHT, WIDTH) or modulation != (1, modulation[1], 1, 1):
-        raise ValueError("inputs with other sides")
-    for name, sides in (("packed", packed), ("modulation", modulation)):
-        if name in values:
-            raise ValueError(f"a weight for the input {name}")
-        values[name] = Value(FLOAT32, sides)
     return values
 
 
@@ -110,18 +168,3 @@ def _sides(port: Port) -> tuple[int, ...]:
     if port.type != FLOAT32 or known != [True] * 4:
         raise ValueError(f"{port.name} of type {port.type} with sides {', '.join(map(str, port.sides[:5]))}")
     return tuple(OPEN[side] if isinstance(side, str) else side for side in port.sides)
-
-
-def _network(model: Model, values: dict[str, Value]) -> Network:
-    packed, modulation = values["packed"].sides, values["modulation"].sides
-    wanted = (BATCH, packed[1] // 2, HEIGHT, WIDTH)
-    if model.output.name != "output" or {_sides(model.output), values["output"].sides} != {wanted}:
-        raise ValueError("another output")
-    pictures = [value.sides for value in values.values() if not value.fixed and value.sides[0] == BATCH]
-    halved = (values[node.outputs[0]].sides[2] for node in model.nodes if node.operator == "Conv")
-    return Network(
-        packed[1] // 2,
-        modulation[1],
-        HEIGHT // min((side for side in halved if side > 1), default=HEIGHT),
-        max(4 * math.prod(sides) // (BATCH * HEIGHT * WIDTH) for sides in pictures),
-    )

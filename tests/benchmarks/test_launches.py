@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from benchmarks import cost, launches
 from benchmarks.launches import Call, Kernel, calls_of, fused, network_calls
 from benchmarks.networks import REFUSION
-from mrs.export.nafnet import Architecture
+from mrs.export.architectures.nafnet import NAFNet
 from mrs.kernels.gpu import traffic
 
 # As deep as Refusion's: launches do not depend on the width.
-NARROW = Architecture(8, REFUSION.enc_blocks, REFUSION.mid_blocks, REFUSION.dec_blocks)
+NARROW = NAFNet(8, REFUSION.enc_blocks, REFUSION.mid_blocks, REFUSION.dec_blocks)
 SHAPE = (1, 6, 32, 48)
 BLOCKS, LEVELS = 36, 4
 
@@ -126,7 +126,7 @@ def test_what_waits_for_a_mean_is_another_kernel() -> None:
 
 
 def test_the_whole_restore() -> None:
-    lines = cost.table(10, 32, Architecture(8, (1,), 0, (1,)))
+    lines = cost.table(10, 32, NAFNet(8, (1,), 0, (1,)))
     assert lines[0].split("|")[1].strip() == "part"
     shown = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in lines[2:]}
     # start, nine steps, audit, finish, and a copy each way.

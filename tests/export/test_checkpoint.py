@@ -22,17 +22,19 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mrs.export import checkpoint
-from mrs.export.checkpoint import Checkpoint, flatten, infer_architecture, load_checkpoint, read_checkpoint, save
-from mrs.export.nafnet import Architecture, ConditionalNAFNet
+from mrs.export.architectures import detect, load_checkpoint, nafnet, network_of
+from mrs.export.architectures.nafnet import NAFNet
+from mrs.export.architectures.nafnet.module import ConditionalNAFNet
+from mrs.export.checkpoint import Checkpoint, flatten, read_checkpoint, save
 from mrs.runtime.errors import CheckpointError
 
-TINY = Architecture(width=4, enc_blocks=(1,), mid_blocks=1, dec_blocks=(1,))
-UNEVEN = Architecture(width=6, enc_blocks=(2, 0, 3), mid_blocks=2, dec_blocks=(0, 1, 2))
+TINY = NAFNet(width=4, enc_blocks=(1,), mid_blocks=1, dec_blocks=(1,))
+UNEVEN = NAFNet(width=6, enc_blocks=(2, 0, 3), mid_blocks=2, dec_blocks=(0, 1, 2))
 
 State = dict[str, Tensor]
 
 
-def weights(arch: Architecture = TINY, seed: int = 0) -> State:
+def weights(arch: NAFNet = TINY, seed: int = 0) -> State:
     torch.manual_seed(seed)
     return {key: torch.randn_like(value) for key, value in ConditionalNAFNet(arch).state_dict().items()}
 
@@ -52,7 +54,7 @@ def assert_same(got: State, expected: State) -> None:
 def refusal(path: Path) -> str:
     """The error for a file: one line that names the file."""
     with pytest.raises(CheckpointError) as caught:
-        read_checkpoint(path)
+        load_checkpoint(path)
     text = str(caught.value)
     assert "\n" not in text
     assert str(path) in text
@@ -90,7 +92,7 @@ def refusal(path: Path) -> str:
 def test_published_forms_of_pth(tmp_path: Path, nest) -> None:
     read = read_checkpoint(written(tmp_path / "net.pth", nest(weights())))
     assert_same(read.state, weights())
-    assert read.arch == TINY
+    assert detect(read.state) == TINY
     assert read.metadata == {}
     assert not any(value.requires_grad for value in read.state.values())
 
@@ -150,7 +152,7 @@ def test_network_has_the_weights_and_touches_no_random_number(tmp_path: Path) ->
     path = written(tmp_path / "net.pth", weights())
     torch.manual_seed(3)
     read = read_checkpoint(path)
-    net = read.network()
+    net = network_of(detect(read.state), read)
     drawn = torch.rand(4)
     torch.manual_seed(3)
     assert torch.equal(torch.rand(4), drawn)
@@ -167,17 +169,17 @@ def test_network_has_the_weights_and_touches_no_random_number(tmp_path: Path) ->
     [
         TINY,
         UNEVEN,
-        Architecture(4, (), 1, ()),
-        Architecture(4, (0,), 0, (0,)),
-        Architecture(4, (0, 0, 12), 0, (11, 0, 0), channels=1),
-        Architecture(10, (1, 1, 1, 3), 1, (1, 1, 1, 1)),
+        NAFNet(4, (), 1, ()),
+        NAFNet(4, (0,), 0, (0,)),
+        NAFNet(4, (0, 0, 12), 0, (11, 0, 0), channels=1),
+        NAFNet(10, (1, 1, 1, 3), 1, (1, 1, 1, 1)),
     ],
     ids=str,
 )
-def test_architecture_is_read_from_the_shapes(arch: Architecture) -> None:
+def test_architecture_is_read_from_the_shapes(arch: NAFNet) -> None:
     with torch.device("meta"):
         state = ConditionalNAFNet(arch).state_dict()
-    assert infer_architecture(state) == arch
+    assert NAFNet.detect(state, "") == arch
 
 
 @settings(max_examples=20)
@@ -190,15 +192,15 @@ def test_architecture_is_read_from_the_shapes(arch: Architecture) -> None:
 def test_any_architecture_is_read_from_the_shapes(
     width: int, levels: list[tuple[int, int]], mid: int, channels: int
 ) -> None:
-    arch = Architecture(width, tuple(a for a, _ in levels), mid, tuple(b for _, b in levels), channels)
+    arch = NAFNet(width, tuple(a for a, _ in levels), mid, tuple(b for _, b in levels), channels)
     with torch.device("meta"):
         state = ConditionalNAFNet(arch).state_dict()
-    assert infer_architecture(state) == arch
+    assert NAFNet.detect(state, "") == arch
 
 
 def test_published_file(golden) -> None:
     read = read_checkpoint(golden.weights)
-    assert read.arch == Architecture(8, (1, 2), 1, (1, 1))
+    assert detect(read.state) == NAFNet(8, (1, 2), 1, (1, 1))
     assert sum(value.numel() for value in read.state.values()) == 30403
 
 
@@ -281,7 +283,7 @@ def test_a_checkpoint_made_by_hand_is_checked_too() -> None:
     state = weights()
     del state["intro.bias"]
     with pytest.raises(CheckpointError, match=r"missing: intro\.bias"):
-        Checkpoint(state, TINY, "").network()
+        network_of(TINY, Checkpoint(state, ""))
 
 
 @pytest.mark.parametrize("extra", [0, 3, "best", None, [], np.float32(1)], ids=repr)
@@ -318,8 +320,8 @@ def test_a_network_without_time_is_refused_by_its_keys(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "shape", "named"),
     [
-        ("intro.weight", (4,), "no convolutions"),
-        ("ending.weight", (), "no convolutions"),
+        ("intro.weight", (4,), "is no ConditionalNAFNet"),
+        ("ending.weight", (), "is no ConditionalNAFNet"),
         ("intro.weight", (5, 6, 3, 3), "width 5"),
         ("intro.weight", (0, 6, 3, 3), "width 0"),
         ("ending.weight", (0, 4, 3, 3), "channels 0"),
@@ -370,10 +372,10 @@ def test_claimed_blocks_are_not_built(tmp_path: Path) -> None:
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(arch: Architecture) -> None:
+    def fail(arch: NAFNet) -> None:
         pytest.fail("a network was made of what a file claims")
 
-    monkeypatch.setattr(checkpoint, "ConditionalNAFNet", fail)
+    monkeypatch.setattr(nafnet, "ConditionalNAFNet", fail)
 
 
 @pytest.mark.usefixtures("no_network")
@@ -494,7 +496,7 @@ def test_damaged_headers_end_in_an_error(tmp_path: Path, suffix: str) -> None:
             damaged[rng.randrange(3000)] = rng.randrange(256)
         path.write_bytes(damaged)
         try:
-            read_checkpoint(path)
+            load_checkpoint(path)
         except CheckpointError as error:
             texts.append(str(error))
     assert len(texts) > 10

@@ -19,10 +19,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from mrs.export.graph import build_graph
+from mrs.export.architectures.nafnet import NAFNet
+from mrs.export.architectures.nafnet.graph import build_graph
+from mrs.export.architectures.nafnet.modulation import modulation_table
+from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.export.graph_variant import GraphVariant
-from mrs.export.modulation import modulation_table
-from mrs.export.nafnet import Architecture, ConditionalNAFNet
 from mrs.export.sampler_graph import build_sampler
 from mrs.kernels.noise import normal
 from mrs.numerics.methods import METHODS
@@ -39,9 +40,9 @@ from mrs.runtime.errors import InputError
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = Architecture(width=4, enc_blocks=(1, 1), mid_blocks=1, dec_blocks=(1, 1))
+SMALL = NAFNet(width=4, enc_blocks=(1, 1), mid_blocks=1, dec_blocks=(1, 1))
 # For OpenVINO, which compiles each step anew: as many levels, all kinds of nodes, one block.
-ONE_BLOCK = Architecture(width=4, enc_blocks=(0, 0), mid_blocks=1, dec_blocks=(0, 0))
+ONE_BLOCK = NAFNet(width=4, enc_blocks=(0, 0), mid_blocks=1, dec_blocks=(0, 0))
 SEED = 5
 SOLVERS = {
     "ode-1": Solver(order=1, steps=3),
@@ -58,7 +59,7 @@ SOLVERS = {
 
 
 @cache
-def network(arch: Architecture = SMALL) -> ConditionalNAFNet:
+def network(arch: NAFNet = SMALL) -> ConditionalNAFNet:
     """Blocks and times matter, and pictures are neither black nor white."""
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(1)
@@ -72,7 +73,7 @@ def network(arch: Architecture = SMALL) -> ConditionalNAFNet:
 
 def graph_of(net: ConditionalNAFNet) -> onnx.ModelProto:
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    return build_graph(state, net.arch, shape=GraphVariant("moments", "weights"))
+    return build_graph(state, net.arch, variant=GraphVariant("moments", "weights"))
 
 
 def table_of(solver: Solver) -> Table:
@@ -310,7 +311,7 @@ def test_the_model_holds_all_that_it_needs() -> None:
 
 def test_every_value_of_the_network_has_its_shape() -> None:
     """Without them ONNX Runtime loads in a time that grows with the square of the steps."""
-    net = network(Architecture(4, (1, 1, 1), 1, (1, 1, 1)))
+    net = network(NAFNet(4, (1, 1, 1), 1, (1, 1, 1)))
     model = sampler(net, table_of(SOLVERS["ode-2"]))
     shapes = {
         value.name: tuple(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim)
@@ -330,7 +331,7 @@ def test_equal_samplers_are_equal_models() -> None:
 
 
 def test_pictures_of_one_channel() -> None:
-    net = network(Architecture(4, (1,), 1, (1,), channels=1))
+    net = network(NAFNet(4, (1,), 1, (1,), channels=1))
     table, picture = table_of(SOLVERS["ode-2"]), picture_of(1, 5, 6, channels=1)
     restored = on_onnxruntime(sampler(net, table), {"picture": picture, "noise": noise_of(table, picture)})
     assert np.abs(restored.astype(int) - by_chain(net, table, picture, np.uint8)).max() <= 1

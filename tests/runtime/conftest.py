@@ -73,14 +73,15 @@ def manifest_of(table: Table, backend: str, fingerprint: dict[str, str], precisi
 def tiny() -> Tiny:
     import torch
 
-    from mrs.export.graph import build_graph
+    from mrs.export.architectures.nafnet import NAFNet
+    from mrs.export.architectures.nafnet.graph import build_graph
+    from mrs.export.architectures.nafnet.modulation import modulation_table
+    from mrs.export.architectures.nafnet.module import ConditionalNAFNet
     from mrs.export.graph_variant import GraphVariant
-    from mrs.export.modulation import modulation_table
-    from mrs.export.nafnet import Architecture, ConditionalNAFNet
 
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
-        net = ConditionalNAFNet(Architecture(4, (1, 1), 1, (1, 1))).eval()
+        net = ConditionalNAFNet(NAFNet(4, (1, 1), 1, (1, 1))).eval()
         for name, parameter in net.named_parameters():
             # Strong residuals, whose gains are zero in a new network, so that blocks and times matter.
             scale = 1.0 if name.endswith(("beta", "gamma", ".g")) else 0.25
@@ -90,7 +91,7 @@ def tiny() -> Tiny:
         net.ending.weight.mul_(0.1)
     table = tableau(Schedule(), Solver(steps=3), "data")
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    graph = build_graph(state, net.arch, shape=GraphVariant("moments", "weights")).SerializeToString()
+    graph = build_graph(state, net.arch, variant=GraphVariant("moments", "weights")).SerializeToString()
     return Tiny(net, table, graph, modulation_table(net, table.times[:-1]))
 
 

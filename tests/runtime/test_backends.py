@@ -122,7 +122,7 @@ def outputs(network: Any, packed: np.ndarray[Any, Any], steps: int) -> list[byte
 @pytest.fixture(scope="module")
 def longer(tiny) -> np.ndarray[Any, Any]:
     """The modulation of five other times."""
-    from mrs.export.modulation import modulation_table
+    from mrs.export.architectures.nafnet.modulation import modulation_table
 
     return modulation_table(tiny.net, [97.0, 55.5, 30.0, 12.0, 3.0])
 
@@ -239,11 +239,11 @@ SHAPES = [(norm, gate) for norm in NORMS for gate in ("weights", "split")]
 
 
 def graph_of(net: Any, norm: str, gate: str) -> bytes:
-    from mrs.export.graph import build_graph
+    from mrs.export.architectures.nafnet.graph import build_graph
     from mrs.export.graph_variant import GraphVariant
 
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    return build_graph(state, net.arch, shape=GraphVariant(norm, gate)).SerializeToString()
+    return build_graph(state, net.arch, variant=GraphVariant(norm, gate)).SerializeToString()
 
 
 def scaled(tiny, scale: float) -> Any:

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.gpu import restores, restores_report
 from benchmarks.gpu.budget import Budget
-from mrs.export.nafnet import Architecture
+from mrs.export.architectures.nafnet import NAFNet
 from mrs.runtime import backends
 from mrs.runtime.backends.onnxruntime_gpu import OnnxRuntimeGpu
 from mrs.runtime.backends.torch import Torch
@@ -24,7 +24,7 @@ from mrs.runtime.errors import BackendError
 from tests.benchmarks.gpu.virtual import Memory
 from tests.runtime.backends.onnxruntime_double import CUDA, Gpu, module_for
 
-TINY = Architecture(width=4, enc_blocks=(1,), mid_blocks=0, dec_blocks=(1,))
+TINY = NAFNet(width=4, enc_blocks=(1,), mid_blocks=0, dec_blocks=(1,))
 ENGINES = ["onnxruntime-cuda", "torch", "torch-eager"]
 
 

@@ -116,7 +116,7 @@ def test_the_published_loop_is_the_reference_loop(form: str) -> None:
     from benchmarks.gpu.published import published
     from benchmarks.networks import random_network
     from mrs import Schedule, Solver, sample, tableau
-    from mrs.export.nafnet import Architecture
+    from mrs.export.architectures.nafnet import NAFNet
 
     asked: list[dict[str, Any]] = []
 
@@ -124,7 +124,7 @@ def test_the_published_loop_is_the_reference_loop(form: str) -> None:
         asked.append(options)
         return network
 
-    net = random_network(Architecture(width=4, enc_blocks=(1,), mid_blocks=0, dec_blocks=(1,)))
+    net = random_network(NAFNet(width=4, enc_blocks=(1,), mid_blocks=0, dec_blocks=(1,)))
     table = tableau(Schedule(), Solver("ode", 2, steps=3))
     picture = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8))
     restored = published(net, table, form, compiler)

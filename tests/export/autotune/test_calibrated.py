@@ -13,13 +13,14 @@ import pytest
 from numpy.typing import NDArray
 
 from mrs.export import quantise as quantisation
+from mrs.export.architectures.nafnet import NAFNet
+from mrs.export.architectures.nafnet.graph import build_graph
+from mrs.export.architectures.nafnet.modulation import modulation_table
+from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.export.autotune.calibrated import CalibratedGraphs, feeds_of, graph_of
 from mrs.export.autotune.candidates import candidates
 from mrs.export.autotune.workload import Pair, Target
-from mrs.export.graph import build_graph
 from mrs.export.graph_variant import GraphVariant, first_variant
-from mrs.export.modulation import modulation_table
-from mrs.export.nafnet import Architecture, ConditionalNAFNet
 from mrs.export.quantise import quantised
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
@@ -53,7 +54,7 @@ def absent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def graph(net: ConditionalNAFNet, gate: str = "split") -> bytes:
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    return build_graph(state, net.arch, shape=GraphVariant("layernorm", gate)).SerializeToString()
+    return build_graph(state, net.arch, variant=GraphVariant("layernorm", gate)).SerializeToString()
 
 
 def picture(seed: int) -> NDArray[np.uint8]:
@@ -66,7 +67,7 @@ def net() -> ConditionalNAFNet:
 
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
-        net = ConditionalNAFNet(Architecture(16, (1, 1), 1, (1, 1))).eval()
+        net = ConditionalNAFNet(NAFNet(16, (1, 1), 1, (1, 1))).eval()
         for parameter in net.parameters():
             parameter.copy_(0.25 * torch.randn_like(parameter))
     return net
@@ -147,7 +148,7 @@ def test_made_once_for_each_form_and_precision(modelopt: ModelOpt, net: Any, loo
     engine = backends.get("onnxruntime")
     shapes = {GraphVariant("layernorm", gate): graph(net, gate) for gate in GATES}
     shapes[first_variant(engine)] = build_graph(
-        {key: value.numpy() for key, value in net.state_dict().items()}, net.arch, shape=first_variant(engine)
+        {key: value.numpy() for key, value in net.state_dict().items()}, net.arch, variant=first_variant(engine)
     ).SerializeToString()
     told: list[str] = []
     graphs = CalibratedGraphs(

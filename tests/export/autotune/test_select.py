@@ -13,6 +13,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from mrs.export.architectures.nafnet import NAFNet
+from mrs.export.architectures.nafnet.graph import build_graph
+from mrs.export.architectures.nafnet.modulation import modulation_table
+from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.export.autotune import select as selection
 from mrs.export.autotune import timing
 from mrs.export.autotune import variants as forms
@@ -21,10 +25,7 @@ from mrs.export.autotune.parity import Float32, judge
 from mrs.export.autotune.select import select
 from mrs.export.autotune.verdict import verdict_of
 from mrs.export.autotune.workload import Pair, Target, Workload
-from mrs.export.graph import build_graph
 from mrs.export.graph_variant import GraphVariant, variants_of
-from mrs.export.modulation import modulation_table
-from mrs.export.nafnet import Architecture, ConditionalNAFNet
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import tableau
@@ -196,14 +197,14 @@ def loops() -> tuple[dict[GraphVariant, bytes], Loop, Loop]:
     """A tiny network's graphs, three steps, and ten steps."""
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
-        net = ConditionalNAFNet(Architecture(4, (1,), 0, (1,))).eval()
+        net = ConditionalNAFNet(NAFNet(4, (1,), 0, (1,))).eval()
         for parameter in net.parameters():
             parameter.copy_(0.25 * torch.randn_like(parameter))
         net.ending.bias.fill_(0.5)
         net.ending.weight.mul_(0.1)
     state = {key: value.numpy() for key, value in net.state_dict().items()}
     shapes = variants_of(backends.BACKENDS.values())
-    graphs = {shape: build_graph(state, net.arch, shape=shape).SerializeToString() for shape in shapes}
+    graphs = {shape: build_graph(state, net.arch, variant=shape).SerializeToString() for shape in shapes}
     made = []
     for steps in (3, 10):
         table = tableau(Schedule(), Solver(steps=steps), "data")

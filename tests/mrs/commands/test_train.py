@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import mrs
+from mrs.export.architectures.nafnet import NAFNet
 from mrs.export.checkpoint import read_checkpoint
-from mrs.export.nafnet import Architecture
 from mrs.runtime.pictures import read_picture
 from mrs.training.train import Recipe
 
@@ -94,7 +94,7 @@ def test_flags_reach_the_recipe(recipe) -> None:
         "--max-sigma", 30, "--schedule", "linear", "--eps", 0.01, "--T", 40, "--convention", "mr-sampler", "--resume",
     )  # fmt: skip
     assert made == Recipe(
-        arch=Architecture(6, (1, 2), 3, (4, 5)),
+        arch=NAFNet(6, (1, 2), 3, (4, 5)),
         schedule=mrs.Schedule("linear", 30.0, 0.01, 40, "mr-sampler"),
         iterations=7, batch=3, patch=16, learning_rate=0.001, ema=0.9, bf16=False, compile=True, seed=5,
     )  # fmt: skip

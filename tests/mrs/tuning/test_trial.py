@@ -12,8 +12,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mrs.export.modulation import modulation_table
-from mrs.export.nafnet import Architecture, ConditionalNAFNet
+from mrs.export.architectures.nafnet import NAFNet
+from mrs.export.architectures.nafnet.modulation import modulation_table
+from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.kernels.row import Row
 from mrs.numerics.reference import sample
 from mrs.numerics.schedule import Schedule
@@ -51,7 +52,7 @@ def table_of(name: str) -> Table:
 def net() -> ConditionalNAFNet:
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
-        net = ConditionalNAFNet(Architecture(4, (1,), 0, (1,))).eval()
+        net = ConditionalNAFNet(NAFNet(4, (1,), 0, (1,))).eval()
         for parameter in net.parameters():
             parameter.copy_(0.3 * torch.randn_like(parameter))
         net.ending.bias.fill_(0.5)
@@ -61,7 +62,7 @@ def net() -> ConditionalNAFNet:
 
 @pytest.fixture(scope="module")
 def network(net: ConditionalNAFNet) -> TimedNetwork:
-    return of_network(net)
+    return of_network(net.arch, net)
 
 
 def plan_of(net: ConditionalNAFNet, network: TimedNetwork, table: Table) -> Plan:
@@ -294,7 +295,7 @@ def test_a_checkpoint_runs_on_the_first_backend_that_can(
 ) -> None:
     assert network.backend is backends.available()[0]
     monkeypatch.setattr(type(backends.get("openvino")), "missing", lambda self: "openvino is gone")
-    other = of_network(net)
+    other = of_network(net.arch, net)
     assert other.backend.name == "onnxruntime"
     np.testing.assert_allclose(
         run(Trial(other, PICTURES[:1], "fp32", 1), "ode-2"),
@@ -307,7 +308,7 @@ def test_without_any_backend_it_says_what_to_install(net: ConditionalNAFNet, mon
     for name in backends.BACKENDS:
         monkeypatch.setattr(type(backends.get(name)), "missing", lambda self: f"{self.name} is gone")
     with pytest.raises(BackendError, match="no backend can run here") as caught:
-        of_network(net)
+        of_network(net.arch, net)
     assert caught.value.hint == "pip install openvino"
 
 

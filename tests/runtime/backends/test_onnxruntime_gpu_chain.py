@@ -211,11 +211,11 @@ IN_FLOAT32 = {"Add", "Cast", "Conv", "DepthToSpace", "Div", "GlobalAveragePool",
 
 
 def graph_of(tiny, norm: str, gate: str) -> bytes:
-    from mrs.export.graph import build_graph
+    from mrs.export.architectures.nafnet.graph import build_graph
     from mrs.export.graph_variant import GraphVariant
 
     state = {key: value.numpy() for key, value in tiny.net.state_dict().items()}
-    return build_graph(state, tiny.net.arch, shape=GraphVariant(norm, gate)).SerializeToString()
+    return build_graph(state, tiny.net.arch, variant=GraphVariant(norm, gate)).SerializeToString()
 
 
 @pytest.mark.parametrize("norm", ["layernorm", "moments", "length"])

@@ -26,11 +26,11 @@ def drawn(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def split(tiny) -> bytes:
     """The graph that torch runs: norms as layer norms, gates as halves."""
-    from mrs.export.graph import build_graph
+    from mrs.export.architectures.nafnet.graph import build_graph
     from mrs.export.graph_variant import GraphVariant
 
     state = {key: value.numpy() for key, value in tiny.net.state_dict().items()}
-    return build_graph(state, tiny.net.arch, shape=GraphVariant("layernorm", "split")).SerializeToString()
+    return build_graph(state, tiny.net.arch, variant=GraphVariant("layernorm", "split")).SerializeToString()
 
 
 def computed(graph: bytes, tiny: Any, packed: torch.Tensor, dtype: torch.dtype, compiled: bool) -> torch.Tensor:

@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from mrs.export import quantise as quantisation
-from mrs.export.graph import build_graph
+from mrs.export.architectures.nafnet import NAFNet
+from mrs.export.architectures.nafnet.graph import build_graph
+from mrs.export.architectures.nafnet.modulation import modulation_table
+from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.export.graph_variant import GATES, NORMS, GraphVariant
-from mrs.export.modulation import modulation_table
-from mrs.export.nafnet import Architecture, ConditionalNAFNet
 from mrs.export.quantise import quantised
 from mrs.runtime.backends.torch_graph import program_of, read, weights_of
 from mrs.runtime.backends.typed_graph import typed_graph
@@ -37,7 +38,7 @@ def network(scale: float = 1.0) -> ConditionalNAFNet:
     """Random weights; the residual stream is `scale` times as large as it would be."""
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
-        net = ConditionalNAFNet(Architecture(8, (1, 1), 1, (1, 1))).eval()
+        net = ConditionalNAFNet(NAFNet(8, (1, 1), 1, (1, 1))).eval()
         for name, parameter in net.named_parameters():
             own = 1.0 if name.endswith(("beta", "gamma", ".g")) else 0.25
             parameter.copy_(own * torch.randn_like(parameter))
@@ -52,7 +53,7 @@ def network(scale: float = 1.0) -> ConditionalNAFNet:
 def graph(norm: str = "layernorm", gate: str = "split", scale: float = 1.0) -> bytes:
     net = network(scale)
     state = {key: value.numpy() for key, value in net.state_dict().items()}
-    return build_graph(state, net.arch, shape=GraphVariant(norm, gate)).SerializeToString()
+    return build_graph(state, net.arch, variant=GraphVariant(norm, gate)).SerializeToString()
 
 
 def typed(precision: str, *form: Any) -> onnx.ModelProto:

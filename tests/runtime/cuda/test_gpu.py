@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from mrs.export.nafnet import Architecture, ConditionalNAFNet
+from mrs.export.architectures.nafnet import NAFNet
+from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import Table, tableau
@@ -20,7 +21,7 @@ from tests import scripts
 
 pytestmark = pytest.mark.gpu
 SIDE = 64
-ARCH = Architecture(width=8, enc_blocks=(1, 1), mid_blocks=1, dec_blocks=(1, 1))
+ARCH = NAFNet(width=8, enc_blocks=(1, 1), mid_blocks=1, dec_blocks=(1, 1))
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,11 @@ import onnx
 import pytest
 
 from mrs.export import graph
-from mrs.export.graph import build_graph
+from mrs.export.architectures.nafnet import NAFNet
+from mrs.export.architectures.nafnet.config import NORM_EPS
+from mrs.export.architectures.nafnet.graph import build_graph
+from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.export.graph_variant import GATES, NORMS, SCALES, TIMES, GraphVariant
-from mrs.export.nafnet import NORM_EPS, Architecture, ConditionalNAFNet
 from mrs.export.quantise import quantised
 from mrs.runtime import onnx_guard
 from mrs.runtime.errors import InputError, PlanError
@@ -31,12 +33,12 @@ FIRST = [
 ]
 
 
-def weights(width: int) -> tuple[dict[str, Any], Architecture]:
+def weights(width: int) -> tuple[dict[str, Any], NAFNet]:
     import torch
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        net = ConditionalNAFNet(Architecture(width, (1, 1), 1, (1, 1)))
+        net = ConditionalNAFNet(NAFNet(width, (1, 1), 1, (1, 1)))
     return {key: value.numpy() for key, value in net.state_dict().items()}, net.arch
 
 
@@ -44,12 +46,12 @@ def weights(width: int) -> tuple[dict[str, Any], Architecture]:
 def written() -> dict[tuple[str, str], bytes]:
     """Every graph that a plan may hold, by its shape and the precision that it is quantised for."""
     state, arch = weights(4)
-    found = {(str(shape), "fp32"): build_graph(state, arch, shape=shape).SerializeToString() for shape in SHAPES}
+    found = {(str(shape), "fp32"): build_graph(state, arch, variant=shape).SerializeToString() for shape in SHAPES}
     # Narrower convolutions are not quantised.
     state, arch = weights(32)
     random = np.random.default_rng(0)
     for gate, precision in (("split", "int8"), ("weights", "fp8")):
-        plain = build_graph(state, arch, shape=GraphVariant("layernorm", gate))
+        plain = build_graph(state, arch, variant=GraphVariant("layernorm", gate))
         sides = [(1, 6, 8, 8), (1, plain.graph.input[1].type.tensor_type.shape.dim[1].dim_value, 1, 1)]
         feed = {
             name: random.random(size, np.float32) for name, size in zip(("packed", "modulation"), sides, strict=True)

@@ -99,7 +99,7 @@ def test_whoever_works_on_the_default_stream_is_followed(world, make, tiny, pack
 
 @pytest.mark.parametrize("steps", [5, 3, 1])
 def test_other_times(world, make, tiny, packed, steps: int) -> None:
-    from mrs.export.modulation import modulation_table
+    from mrs.export.architectures.nafnet.modulation import modulation_table
 
     times = modulation_table(tiny.net, [97.0, 55.5, 30.0, 12.0, 3.0])[-steps:]
     network, addresses = make(), None

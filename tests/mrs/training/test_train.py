@@ -16,8 +16,9 @@ from skimage import data
 
 from mrs import degradations
 from mrs.export import checkpoint
-from mrs.export.checkpoint import load_checkpoint, read_checkpoint
-from mrs.export.nafnet import Architecture
+from mrs.export.architectures import load_checkpoint
+from mrs.export.architectures.nafnet import NAFNet
+from mrs.export.checkpoint import read_checkpoint
 from mrs.numerics.schedule import CONVENTIONS, KINDS, Schedule
 from mrs.runtime.errors import InputError
 from mrs.training import train
@@ -25,7 +26,7 @@ from mrs.training.train import Recipe, load_pictures
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-RECIPE = Recipe(arch=Architecture(4, (1,), 1, (1,)), iterations=9, batch=2, patch=16, bf16=False, seed=1)
+RECIPE = Recipe(arch=NAFNet(4, (1,), 1, (1,)), iterations=9, batch=2, patch=16, bf16=False, seed=1)
 
 
 @pytest.fixture
@@ -279,7 +280,7 @@ def test_loss_falls(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(train, "WARM_UP", 10)
     monkeypatch.setattr(train, "LOG_EVERY", 25)
     rows: list[dict[str, Any]] = []
-    recipe = replace(RECIPE, arch=Architecture(8, (1,), 1, (1,)), iterations=150, learning_rate=3e-3, batch=8)
+    recipe = replace(RECIPE, arch=NAFNet(8, (1,), 1, (1,)), iterations=150, learning_rate=3e-3, batch=8)
     train.train(folder, tmp_path / "net.safetensors", recipe, report=rows.append)
     assert [row["iteration"] for row in rows] == [25, 50, 75, 100, 125, 150]
     assert rows[-1]["loss"] < 0.75 * rows[0]["loss"]
@@ -375,7 +376,7 @@ def test_resuming_another_recipe(folder: Path, tmp_path: Path) -> None:
         {"seed": 2},
         {"schedule": Schedule()},
         {"learning_rate": 1e-4},
-        {"arch": Architecture(4, (1,), 2, (1,))},
+        {"arch": NAFNet(4, (1,), 2, (1,))},
     ]
     for other in others:
         error = refusal(folder, output, replace(RECIPE, **other), resume=True)
@@ -526,7 +527,7 @@ def test_errors_of_a_degradation_come_out(folder: Path, tmp_path: Path, monkeypa
         ({"ema": -0.1}, "ema -0.1"),
         ({"ema": math.nan}, "ema nan"),
         ({"seed": -1}, "seed -1"),
-        ({"arch": Architecture(4, (1,), 1, (1,), channels=1)}, "1 channels"),
+        ({"arch": NAFNet(4, (1,), 1, (1,), channels=1)}, "1 channels"),
     ],
     ids=str,
 )
@@ -537,6 +538,6 @@ def test_recipes_that_cannot_be_trained(arguments: dict[str, Any], named: str) -
 
 def test_the_default_recipe_is_the_shipped_one() -> None:
     recipe = Recipe()
-    assert recipe.arch == Architecture(16, (1, 1, 1, 4), 1, (1, 1, 1, 1))
+    assert recipe.arch == NAFNet(16, (1, 1, 1, 4), 1, (1, 1, 1, 1))
     assert (recipe.schedule.max_sigma, recipe.schedule.convention) == (10, "ir-sde")
     assert recipe.patch % recipe.arch.multiple == 0

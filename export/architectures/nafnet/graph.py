@@ -8,118 +8,82 @@ network's; `modulation` (1, M, 1, 1) float32, the time-dependent vectors of one 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
+from mrs.export.architectures.nafnet.config import NORM_EPS, Config
+from mrs.export.architectures.nafnet.modulation import block_names, modulation_size
+from mrs.export.architectures.nafnet.time_nodes import time_vectors
 from mrs.export.graph_variant import GraphVariant
-from mrs.export.modulation import block_names, modulation_size
-from mrs.export.nafnet import NORM_EPS, Architecture
-from mrs.export.time_nodes import time_vectors
+from mrs.export.onnx_writer import F32, Emitter
 from mrs.runtime.backends.protocol import MEANS
 from mrs.runtime.errors import InputError
-from mrs.runtime.onnx_guard.graph import NODES
-
-# LayerNormalization came with opset 17; ReduceMean takes its axes as an input from 18 on.
-OPSET = 18
-# The newest format that the oldest supported engines read.
-IR_VERSION = 9
-
-F32 = NDArray[np.float32]
 
 
 def build_graph(
     state: Mapping[str, F32],
-    arch: Architecture,
+    config: Config,
     size: tuple[int, int] | None = None,
     batch: int | None = None,
-    shape: GraphVariant | None = None,
+    variant: GraphVariant | None = None,
 ) -> onnx.ModelProto:
     """The network as a checked ONNX model.
 
     Args:
         state: float32 weights under the published keys.
         arch: their hyper-parameters.
-        size: (H, W) for a static graph, both multiples of `arch.multiple`; None for any.
+        size: (H, W) for a static graph, both multiples of `config.multiple`; None for any.
         batch: N for a static batch; None for any.
-        shape: how to write it down.
+        variant: how to write it down.
 
     Raises:
         InputError: for a size that is not a multiple, or a network without blocks or with too many.
     """
-    if size is not None and any(side <= 0 or side % arch.multiple for side in size):
-        raise InputError(f"graph size {size[0]}x{size[1]} is not a multiple of {arch.multiple}")
-    emit = _Emitter(state, shape or GraphVariant())
+    if size is not None and any(side <= 0 or side % config.multiple for side in size):
+        raise InputError(f"graph size {size[0]}x{size[1]} is not a multiple of {config.multiple}")
+    emit = _Emitter(state, variant or GraphVariant())
     sides: list[int | str] = list(size) if size else ["height", "width"]
     count: int | str = batch or "batch"
 
-    names = dict(block_names(arch))
+    names = dict(block_names(config))
     if not names:
         raise InputError("the network has no blocks", hint="it would not depend on time")
-    inside = emit.shape.time == "inside"
+    inside = emit.variant.time == "inside"
     vectors = time_vectors(emit, "modulation", names) if inside else emit.modulations(names)
     y = emit.conv("packed", "intro", pads=1)
     skips = []
-    for level, blocks in enumerate(arch.enc_blocks):
+    for level, blocks in enumerate(config.enc_blocks):
         for i in range(blocks):
             y = emit.block(y, f"encoders.{level}.{i}", vectors)
         skips.append(y)
         y = emit.conv(y, f"downs.{level}", strides=2)
-    for i in range(arch.mid_blocks):
+    for i in range(config.mid_blocks):
         y = emit.block(y, f"middle_blks.{i}", vectors)
-    for level, blocks in enumerate(arch.dec_blocks):
+    for level, blocks in enumerate(config.dec_blocks):
         y = emit.conv(y, f"ups.{level}.0")
         y = emit("DepthToSpace", [y], blocksize=2, mode="CRD")
         y = emit("Add", [y, skips.pop()])
         for i in range(blocks):
             y = emit.block(y, f"decoders.{level}.{i}", vectors)
     emit.conv(y, "ending", pads=1, output="output")
-    if len(emit.nodes) > NODES:
-        raise InputError(f"the network has {len(emit.nodes)} operations, more than {NODES}", hint="use fewer blocks")
-
-    channels = arch.channels
-    graph = helper.make_graph(
-        emit.nodes,
+    channels = config.channels
+    return emit.model(
         "ConditionalNAFNet",
-        [
-            helper.make_tensor_value_info("packed", TensorProto.FLOAT, [count, 2 * channels, *sides]),
-            helper.make_tensor_value_info(
-                "modulation", TensorProto.FLOAT, [1, 1 if inside else modulation_size(arch), 1, 1]
-            ),
-        ],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [count, channels, *sides])],
-        emit.initializers,
+        {
+            "packed": [count, 2 * channels, *sides],
+            "modulation": [1, 1 if inside else modulation_size(config), 1, 1],
+        },
+        [count, channels, *sides],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="mrs-trt")
-    model.ir_version = IR_VERSION
-    onnx.checker.check_model(model)
-    return model
 
 
-class _Emitter:
-    """Collects nodes and weights; every method returns the name of the value that it made."""
+class _Emitter(Emitter):
+    """The blocks of this network in one variant."""
 
-    def __init__(self, state: Mapping[str, F32], shape: GraphVariant) -> None:
-        self.state = state
-        self.shape = shape
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: list[onnx.TensorProto] = []
-        self._known: set[str] = set()
-
-    def __call__(self, op: str, inputs: list[str], output: str = "", outputs: int = 1, **attributes: Any) -> str:
-        name = output or f"{op}_{len(self.nodes)}"
-        names = [name] if outputs == 1 else [f"{name}.{i}" for i in range(outputs)]
-        self.nodes.append(helper.make_node(op, inputs, names, name=name, **attributes))
-        return name
-
-    def constant(self, name: str, value: NDArray[np.generic]) -> str:
-        if name not in self._known:
-            self._known.add(name)
-            self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
+    def __init__(self, state: Mapping[str, F32], variant: GraphVariant) -> None:
+        super().__init__(state)
+        self.variant = variant
 
     def modulations(self, blocks: Mapping[str, int]) -> dict[str, list[str]]:
         """The four vectors of each block, cut from the graph's input."""
@@ -127,37 +91,8 @@ class _Emitter:
         cut = self("Split", ["modulation", sizes], output="vectors", outputs=4 * len(blocks), axis=1)
         return {block: [f"{cut}.{4 * i + j}" for j in range(4)] for i, block in enumerate(blocks)}
 
-    def conv(
-        self,
-        x: str,
-        key: str,
-        *,
-        pads: int = 0,
-        strides: int = 1,
-        group: int = 1,
-        part: slice | None = None,
-        scale: F32 | None = None,
-        output: str = "",
-    ) -> str:
-        """A convolution with the weights under `key`; of its output channels only `part`, times `scale`."""
-        weight, bias = self.state[f"{key}.weight"], self.state.get(f"{key}.bias")
-        suffix = "" if part is None else f".{part.start}"
-        if part is not None:
-            weight, bias = weight[part], bias[part] if bias is not None else None
-        if scale is not None:
-            weight = weight * scale[:, None, None, None]
-            bias = bias * scale if bias is not None else None
-        inputs = [x, self.constant(f"{key}.weight{suffix}", weight)]
-        if bias is not None:
-            inputs.append(self.constant(f"{key}.bias{suffix}", bias))
-        side = weight.shape[2]
-        return self(
-            "Conv", inputs, output=output,
-            kernel_shape=[side, side], pads=[pads] * 4, strides=[strides] * 2, group=group,
-        )  # fmt: skip
-
     def block(self, x: str, key: str, vectors: Mapping[str, list[str]]) -> str:
-        """One NAFBlock; see nafnet.py for the same in torch."""
+        """One NAFBlock; see module.py for the same in torch."""
         shift_att, gain_att, shift_ffn, gain_ffn = vectors[key]
         y = self.norm(x, f"{key}.norm1", gain_att, shift_att)
         y = self.gated(y, f"{key}.conv1", f"{key}.conv2")
@@ -169,7 +104,7 @@ class _Emitter:
 
     def scaled(self, x: str, key: str, scale: str) -> str:
         """A convolution whose outputs are multiplied by a vector of the state."""
-        if self.shape.scales == "folded":
+        if self.variant.scales == "folded":
             return self.conv(x, key, scale=self.state[scale].reshape(-1))
         return self("Mul", [self.conv(x, key), self.constant(scale, self.state[scale])])
 
@@ -177,7 +112,7 @@ class _Emitter:
         """1x1 convolution, perhaps a 3x3 one per channel, and the product of both halves of the channels."""
         channels = self.state[f"{key}.weight"].shape[0]
         half = channels // 2
-        if self.shape.gate == "split":
+        if self.variant.gate == "split":
             y = self.conv(x, key)
             if depthwise:
                 y = self.conv(y, depthwise, pads=1, group=channels)
@@ -192,7 +127,7 @@ class _Emitter:
 
     def norm(self, x: str, key: str, gain: str, shift: str) -> str:
         """Layer norm over the channels, times `gain`, plus `shift`."""
-        if self.shape.norm == "layernorm":
+        if self.variant.norm == "layernorm":
             channels = self.state[f"{key}.g"].size
             ones = self.constant(f"ones.{channels}", np.ones(channels, np.float32))
             y = self("Transpose", [x], perm=[0, 2, 3, 1])
@@ -202,11 +137,11 @@ class _Emitter:
             channels = self.state[f"{key}.g"].size
             mean = self.mean(x, channels)
             centred = self("Sub", [x, mean])
-            if self.shape.norm == "raw":
+            if self.variant.norm == "raw":
                 variance = self("Sub", [self.mean_square(x, channels), self("Mul", [mean, mean])])
                 # Rounding may leave a little less than nothing, which has no root.
                 variance = self("Max", [variance, self.constant("nothing", np.array(0, np.float32))])
-            elif self.shape.norm == "length":
+            elif self.variant.norm == "length":
                 variance = self.mean_square(centred, channels)
             else:
                 variance = self.mean(self("Mul", [centred, centred]), channels)
@@ -217,7 +152,7 @@ class _Emitter:
 
     def mean(self, x: str, channels: int) -> str:
         """The mean over the channels."""
-        if self.shape.norm in ("convolution", "raw"):
+        if self.variant.norm in ("convolution", "raw"):
             weight = self.constant(f"{MEANS}{channels}", np.full((1, channels, 1, 1), 1 / channels, np.float32))
             return self("Conv", [x, weight], kernel_shape=[1, 1], pads=[0] * 4, strides=[1, 1], group=1)
         return self("ReduceMean", [x, self.constant("channel_axis", np.array([1], np.int64))], keepdims=1)

@@ -12,10 +12,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mrs.export.graph import OPSET, build_graph
+from mrs.export.architectures.nafnet import NAFNet
+from mrs.export.architectures.nafnet.graph import build_graph
+from mrs.export.architectures.nafnet.modulation import modulation_size, modulation_table
+from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.export.graph_variant import GATES, NORMS, GraphVariant
-from mrs.export.modulation import modulation_size, modulation_table
-from mrs.export.nafnet import Architecture, ConditionalNAFNet
+from mrs.export.onnx_writer import OPSET
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import InputError
@@ -23,7 +25,7 @@ from mrs.runtime.onnx_guard import check_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SMALL = Architecture(width=4, enc_blocks=(1, 2), mid_blocks=1, dec_blocks=(1, 1))
+SMALL = NAFNet(width=4, enc_blocks=(1, 2), mid_blocks=1, dec_blocks=(1, 1))
 SHAPES = [
     *(GraphVariant(norm, gate) for norm in NORMS for gate in GATES),
     GraphVariant("length", "weights", scales="apart"),
@@ -33,7 +35,7 @@ SHAPES = [
 TIMES = (90.0, 3.5)
 
 
-def network(arch: Architecture = SMALL) -> ConditionalNAFNet:
+def network(arch: NAFNet = SMALL) -> ConditionalNAFNet:
     """Every weight matters; as built, the gains of the residuals are zero."""
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(1)
@@ -75,7 +77,7 @@ def assert_equal(output: NDArray[Any], expected: NDArray[Any]) -> None:
 def test_every_form_is_the_torch_network(shape: GraphVariant, static: bool, engine: str) -> None:
     net = network()
     packed, expected = example(net, 2, 8, 12)
-    model = graph_of(net, shape=shape, **({"size": (8, 12), "batch": 2} if static else {}))
+    model = graph_of(net, variant=shape, **({"size": (8, 12), "batch": 2} if static else {}))
     assert_equal(run(engine, model, net, packed), expected)
 
 
@@ -95,20 +97,20 @@ def test_the_blocks_matter() -> None:
 @pytest.mark.parametrize(
     "arch",
     [
-        Architecture(6, (1,), 0, (1,)),
-        Architecture(4, (0, 0), 1, (0, 0)),
-        Architecture(8, (0, 2, 0), 0, (1, 0, 2)),
-        Architecture(4, (), 2, ()),
-        Architecture(4, (1,), 1, (1,), channels=1),
-        Architecture(4, (1, 1, 1, 1), 1, (1, 1, 1, 1)),
+        NAFNet(6, (1,), 0, (1,)),
+        NAFNet(4, (0, 0), 1, (0, 0)),
+        NAFNet(8, (0, 2, 0), 0, (1, 0, 2)),
+        NAFNet(4, (), 2, ()),
+        NAFNet(4, (1,), 1, (1,), channels=1),
+        NAFNet(4, (1, 1, 1, 1), 1, (1, 1, 1, 1)),
     ],
     ids=["no middle", "middle only", "uneven", "no levels", "one channel", "four levels"],
 )
 @pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[-1]], ids=str)
-def test_other_architectures(arch: Architecture, shape: GraphVariant) -> None:
+def test_other_architectures(arch: NAFNet, shape: GraphVariant) -> None:
     net = network(arch)
     packed, expected = example(net, 1, 2 * arch.multiple, arch.multiple)
-    assert_equal(run("onnxruntime", graph_of(net, shape=shape), net, packed), expected)
+    assert_equal(run("onnxruntime", graph_of(net, variant=shape), net, packed), expected)
 
 
 def test_a_dynamic_graph_takes_any_size_and_batch() -> None:
@@ -139,21 +141,21 @@ def test_inputs_and_outputs(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("gate", GATES)
 def test_one_layer_normalization_node_for_each_norm(gate: str) -> None:
-    nodes = graph_of(network(), shape=GraphVariant("layernorm", gate)).graph.node
+    nodes = graph_of(network(), variant=GraphVariant("layernorm", gate)).graph.node
     norms = [node for node in nodes if node.op_type == "LayerNormalization"]
     assert len(norms) == 2 * 6
     for node in norms:
         epsilon = next(entry.f for entry in node.attribute if entry.name == "epsilon")
         assert epsilon == pytest.approx(1e-5)
     assert not any(node.op_type in ("ReduceMean", "Sqrt") for node in nodes)
-    plain = graph_of(network(), shape=GraphVariant("moments", gate)).graph.node
+    plain = graph_of(network(), variant=GraphVariant("moments", gate)).graph.node
     assert not any(node.op_type == "LayerNormalization" for node in plain)
 
 
 @pytest.mark.parametrize("gate", GATES)
 def test_lengths_need_no_squares(gate: str) -> None:
     def counts(norm: str) -> Counter[str]:
-        return Counter(node.op_type for node in graph_of(network(), shape=GraphVariant(norm, gate)).graph.node)
+        return Counter(node.op_type for node in graph_of(network(), variant=GraphVariant(norm, gate)).graph.node)
 
     length, moments = counts("length"), counts("moments")
     # Of each of the 12 norms a mean and a square of a whole tensor go; what comes works on one channel.
@@ -169,12 +171,12 @@ def test_the_norm_keeps_its_epsilon() -> None:
         net.intro.bias.zero_()
     packed, expected = example(net, 1, 8, 8)
     for shape in SHAPES:
-        assert_equal(run("onnxruntime", graph_of(net, shape=shape), net, packed), expected)
+        assert_equal(run("onnxruntime", graph_of(net, variant=shape), net, packed), expected)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_model_holds_all_that_it_needs(shape: GraphVariant) -> None:
-    model = graph_of(network(), shape=shape)
+    model = graph_of(network(), variant=shape)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
     # LayerNormalization came with 17.
     assert OPSET >= 17
@@ -226,4 +228,4 @@ def test_a_form_has_a_text(shape: GraphVariant) -> None:
 
 def test_a_network_without_blocks_is_refused() -> None:
     with pytest.raises(InputError, match="has no blocks"):
-        graph_of(network(Architecture(4, (0,), 0, (0,))))
+        graph_of(network(NAFNet(4, (0,), 0, (0,))))

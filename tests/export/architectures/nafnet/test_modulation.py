@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrs.export.modulation import block_names, modulation_size, modulation_table
-from mrs.export.nafnet import Architecture, ConditionalNAFNet
+from mrs.export.architectures.nafnet import NAFNet
+from mrs.export.architectures.nafnet.modulation import block_names, modulation_size, modulation_table
+from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 
 Values = dict[str, Tensor]
-ARCH = Architecture(width=4, enc_blocks=(1, 0, 2), mid_blocks=1, dec_blocks=(0, 1, 1))
+ARCH = NAFNet(width=4, enc_blocks=(1, 0, 2), mid_blocks=1, dec_blocks=(0, 1, 1))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_blocks_in_the_order_of_execution(net: ConditionalNAFNet) -> None:
 
 def test_size() -> None:
     assert modulation_size(ARCH) == 4 * (4 + 16 + 16 + 32 + 8 + 4)
-    assert modulation_size(Architecture(64, (1, 1, 1, 28), 1, (1, 1, 1, 1))) == 4 * (64 * 15 * 2 + 27 * 512 + 1024)
+    assert modulation_size(NAFNet(64, (1, 1, 1, 28), 1, (1, 1, 1, 1))) == 4 * (64 * 15 * 2 + 27 * 512 + 1024)
 
 
 def passed_through(net: ConditionalNAFNet, parts: list[str], call: Callable[[], Tensor]) -> tuple[Values, Values]:

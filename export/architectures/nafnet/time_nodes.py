@@ -4,24 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-F32 = NDArray[np.float32]
-
-
-class Emitter(Protocol):
-    """What these nodes need of the graph in the making."""
-
-    state: Mapping[str, F32]
-
-    def constant(self, name: str, value: NDArray[Any]) -> str:
-        """Add a weight; its name."""
-
-    def __call__(self, op: str, inputs: list[str], output: str = "", outputs: int = 1, **attributes: Any) -> str:
-        """Add a node; the name of its output, or what its outputs' names begin with."""
+from mrs.export.onnx_writer import Emitter
 
 
 def time_vectors(emit: Emitter, time: str, blocks: Mapping[str, int]) -> dict[str, list[str]]:
@@ -32,7 +18,7 @@ def time_vectors(emit: Emitter, time: str, blocks: Mapping[str, int]) -> dict[st
         time: name of t, (1, 1, 1, 1).
         blocks: channels of each block.
     """
-    # As SinusoidalEmbedding in nafnet.py.
+    # As SinusoidalEmbedding in module.py.
     half = emit.state["time_mlp.1.weight"].shape[1] // 2
     frequencies = np.exp(np.arange(half, dtype=np.float32) * np.float32(-math.log(10000.0) / (half - 1)))
     angle = emit("Mul", [time, emit.constant("frequencies", frequencies.reshape(1, half, 1, 1))])

@@ -7,114 +7,12 @@ published `DenoisingNAFNet_arch.py`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrs.runtime.errors import InputError
-
-# The published norm uses 1e-5 in float32 and 1e-3 in any other dtype, so that casting the network changes its
-# function. Every checkpoint was trained in float32: pin its value.
-NORM_EPS = 1e-5
-# Channels double at each level, so there are never ten; names of blocks are read with so many digits.
-MOST_LEVELS, MOST_BLOCKS = 9, 999
-# Activations alive at once at full resolution, in channels of float32 per channel of width. Measured: docs/plan.md.
-LIVE_CHANNELS = 10
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """Hyper-parameters of a ConditionalNAFNet.
-
-    Args:
-        width: channels at full resolution, even and at least 4; they double at each level.
-        enc_blocks: blocks per encoder level, full resolution first; a level may have none.
-        mid_blocks: blocks at the lowest resolution.
-        dec_blocks: blocks per decoder level, lowest resolution first; as many levels as `enc_blocks`.
-        channels: channels of the picture.
-
-    Raises:
-        InputError: for sizes that no network can have.
-    """
-
-    width: int
-    enc_blocks: tuple[int, ...]
-    mid_blocks: int
-    dec_blocks: tuple[int, ...]
-    channels: int = 3
-
-    def __post_init__(self) -> None:
-        # The time embedding is half sines and half cosines, and its frequencies need two points.
-        if self.width < 4 or self.width % 2:
-            raise InputError(f"width {self.width} is not an even number of at least 4")
-        if self.channels < 1:
-            raise InputError(f"channels {self.channels} is not positive")
-        if len(self.enc_blocks) != len(self.dec_blocks):
-            raise InputError(
-                f"the encoder has {len(self.enc_blocks)} levels and the decoder {len(self.dec_blocks)}",
-                hint="give both as many block counts",
-            )
-        if self.levels > MOST_LEVELS or max((*self.enc_blocks, self.mid_blocks, *self.dec_blocks)) > MOST_BLOCKS:
-            raise InputError(
-                f"a network of {self.levels} levels and up to "
-                f"{max((*self.enc_blocks, self.mid_blocks, *self.dec_blocks))} blocks each is too large",
-                hint=f"use at most {MOST_LEVELS} levels and {MOST_BLOCKS} blocks",
-            )
-        if min((*self.enc_blocks, self.mid_blocks, *self.dec_blocks)) < 0:
-            raise InputError(
-                f"block counts {self.enc_blocks}, {self.mid_blocks}, {self.dec_blocks} hold a negative one"
-            )
-
-    @property
-    def levels(self) -> int:
-        """Number of halvings between full and lowest resolution."""
-        return len(self.enc_blocks)
-
-    @property
-    def multiple(self) -> int:
-        """Height and width are padded with zeros to a multiple of this."""
-        return 2**self.levels
-
-
-def weight_shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
-    """The state dict's keys and shapes, without making a module: what a file claims may be of any size."""
-    time = 4 * arch.width
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def layer(name: str, *shape: int, bias: bool = True) -> None:
-        shapes[f"{name}.weight"] = shape
-        if bias:
-            shapes[f"{name}.bias"] = shape[:1]
-
-    def blocks(part: str, count: int, c: int) -> None:
-        for name in (f"{part}.{index}" for index in range(count)):
-            layer(f"{name}.mlp.1", 4 * c, time // 2)
-            layer(f"{name}.conv1", 2 * c, c, 1, 1)
-            layer(f"{name}.conv2", 2 * c, 1, 3, 3)
-            layer(f"{name}.conv3", c, c, 1, 1)
-            layer(f"{name}.sca.1", c, c, 1, 1)
-            layer(f"{name}.conv4", 2 * c, c, 1, 1)
-            layer(f"{name}.conv5", c, c, 1, 1)
-            shapes.update(dict.fromkeys((f"{name}.norm1.g", f"{name}.norm2.g"), (1, c, 1, 1)))
-            shapes.update(dict.fromkeys((f"{name}.beta", f"{name}.gamma"), (1, c, 1, 1)))
-
-    layer("time_mlp.1", 2 * time, arch.width)
-    layer("time_mlp.3", time, time)
-    layer("intro", arch.width, 2 * arch.channels, 3, 3)
-    layer("ending", arch.channels, arch.width, 3, 3)
-    channels = arch.width
-    for level, count in enumerate(arch.enc_blocks):
-        blocks(f"encoders.{level}", count, channels)
-        layer(f"downs.{level}", 2 * channels, channels, 2, 2)
-        channels *= 2
-    blocks("middle_blks", arch.mid_blocks, channels)
-    for level, count in enumerate(arch.dec_blocks):
-        layer(f"ups.{level}.0", 2 * channels, channels, 1, 1, bias=False)
-        channels //= 2
-        blocks(f"decoders.{level}", count, channels)
-    return shapes
+from mrs.export.architectures.nafnet.config import NORM_EPS, Config
 
 
 class ChannelNorm(nn.Module):
@@ -192,19 +90,19 @@ class ConditionalNAFNet(nn.Module):
 
     Called as `net(x, mu, t)` with the state x and the degraded picture mu, both (N, C, H, W) float in picture units,
     and t a number or a tensor of shape (N,) or (1,) in forward steps [0, T]; returns (N, C, H, W). Any height and
-    width: both are padded with zeros to `arch.multiple` inside and cropped again. Cast to a 16-bit type it computes the
-    same function, rounded: its norms and its time embedding stay in float32.
+    width: both are padded with zeros to `arch.multiple` inside and cropped again. Cast to a 16-bit type it computes
+    the same function, rounded: its norms and its time embedding stay in float32.
     """
 
-    def __init__(self, arch: Architecture) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        self.arch = arch
-        width, time_dim = arch.width, 4 * arch.width
+        self.arch = config
+        width, time_dim = config.width, 4 * config.width
         self.time_mlp = nn.Sequential(
             SinusoidalEmbedding(width), nn.Linear(width, 2 * time_dim), SimpleGate(), nn.Linear(time_dim, time_dim)
         )
-        self.intro = nn.Conv2d(2 * arch.channels, width, 3, padding=1)
-        self.ending = nn.Conv2d(width, arch.channels, 3, padding=1)
+        self.intro = nn.Conv2d(2 * config.channels, width, 3, padding=1)
+        self.ending = nn.Conv2d(width, config.channels, 3, padding=1)
         self.encoders = nn.ModuleList()
         self.downs = nn.ModuleList()
         self.ups = nn.ModuleList()
@@ -214,12 +112,12 @@ class ConditionalNAFNet(nn.Module):
             return nn.Sequential(*(NAFBlock(channels, time_dim) for _ in range(count)))
 
         channels = width
-        for count in arch.enc_blocks:
+        for count in config.enc_blocks:
             self.encoders.append(blocks(count, channels))
             self.downs.append(nn.Conv2d(channels, 2 * channels, 2, stride=2))
             channels *= 2
-        self.middle_blks = blocks(arch.mid_blocks, channels)
-        for count in arch.dec_blocks:
+        self.middle_blks = blocks(config.mid_blocks, channels)
+        for count in config.dec_blocks:
             self.ups.append(nn.Sequential(nn.Conv2d(channels, 2 * channels, 1, bias=False), nn.PixelShuffle(2)))
             channels //= 2
             self.decoders.append(blocks(count, channels))

@@ -13,24 +13,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mrs.export.nafnet import Architecture, ConditionalNAFNet, NAFBlock
+from mrs.export.architectures.nafnet.config import Config
+from mrs.export.architectures.nafnet.module import ConditionalNAFNet, NAFBlock
 
 
-def block_names(arch: Architecture) -> Iterator[tuple[str, int]]:
+def block_names(config: Config) -> Iterator[tuple[str, int]]:
     """State-dict prefix and channels of every block, in the order of execution and of the modulation vector."""
-    channels = arch.width
-    for level, count in enumerate(arch.enc_blocks):
+    channels = config.width
+    for level, count in enumerate(config.enc_blocks):
         yield from ((f"encoders.{level}.{i}", channels) for i in range(count))
         channels *= 2
-    yield from ((f"middle_blks.{i}", channels) for i in range(arch.mid_blocks))
-    for level, count in enumerate(arch.dec_blocks):
+    yield from ((f"middle_blks.{i}", channels) for i in range(config.mid_blocks))
+    for level, count in enumerate(config.dec_blocks):
         channels //= 2
         yield from ((f"decoders.{level}.{i}", channels) for i in range(count))
 
 
-def modulation_size(arch: Architecture) -> int:
+def modulation_size(config: Config) -> int:
     """Length of the modulation vector: four times the channels of every block."""
-    return sum(4 * channels for _, channels in block_names(arch))
+    return sum(4 * channels for _, channels in block_names(config))
 
 
 def modulation_table(net: ConditionalNAFNet, times: Sequence[float]) -> NDArray[np.float32]:

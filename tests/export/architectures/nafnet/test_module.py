@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrs.export.checkpoint import load_checkpoint
-from mrs.export.nafnet import Architecture, ChannelNorm, ConditionalNAFNet, weight_shapes
+from mrs.export.architectures import load_checkpoint
+from mrs.export.architectures.nafnet import NAFNet
+from mrs.export.architectures.nafnet.config import weight_shapes
+from mrs.export.architectures.nafnet.module import ChannelNorm, ConditionalNAFNet
 from mrs.runtime.errors import InputError
 
-SMALL = Architecture(width=4, enc_blocks=(1, 0), mid_blocks=1, dec_blocks=(0, 1))
+SMALL = NAFNet(width=4, enc_blocks=(1, 0), mid_blocks=1, dec_blocks=(0, 1))
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +32,7 @@ def pair(golden) -> tuple[Tensor, Tensor]:
     return torch.tensor(golden.arrays["x"]), torch.tensor(golden.arrays["mu"])
 
 
-def scrambled(arch: Architecture) -> ConditionalNAFNet:
+def scrambled(arch: NAFNet) -> ConditionalNAFNet:
     """A network whose every weight matters; as built, the gains of the residuals are zero."""
     torch.manual_seed(0)
     net = ConditionalNAFNet(arch)
@@ -41,10 +43,10 @@ def scrambled(arch: Architecture) -> ConditionalNAFNet:
 
 @pytest.mark.parametrize(
     "arch",
-    [SMALL, Architecture(4, (), 1, ()), Architecture(6, (2, 0, 3), 2, (0, 1, 2), 1), Architecture(4, (0,), 0, (0,))],
+    [SMALL, NAFNet(4, (), 1, ()), NAFNet(6, (2, 0, 3), 2, (0, 1, 2), 1), NAFNet(4, (0,), 0, (0,))],
     ids=str,
 )
-def test_the_shapes_are_those_of_the_module(arch: Architecture) -> None:
+def test_the_shapes_are_those_of_the_module(arch: NAFNet) -> None:
     with torch.device("meta"):
         state = ConditionalNAFNet(arch).state_dict()
     assert weight_shapes(arch) == {key: tuple(value.shape) for key, value in state.items()}
@@ -86,7 +88,7 @@ def test_any_size_is_the_crop_of_the_zero_padded_one(size: tuple[int, int]) -> N
 
 
 def test_every_weight_and_every_input_matters() -> None:
-    net = scrambled(Architecture(4, (1, 0), 2, (1, 1)))
+    net = scrambled(NAFNet(4, (1, 0), 2, (1, 1)))
     x, mu = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8)
     with torch.enable_grad():
         x.requires_grad_()
@@ -103,7 +105,7 @@ def test_every_weight_and_every_input_matters() -> None:
     ("enc", "mid", "dec"), [((), 1, ()), ((2,), 0, (0,)), ((0, 3), 1, (1, 0)), ((1, 1, 1), 1, (1, 1, 1))]
 )
 def test_levels_without_blocks(enc: tuple[int, ...], mid: int, dec: tuple[int, ...]) -> None:
-    arch = Architecture(6, enc, mid, dec, channels=2)
+    arch = NAFNet(6, enc, mid, dec, channels=2)
     assert arch.multiple == 2 ** len(enc)
     out = scrambled(arch)(torch.rand(1, 2, 5, 6), torch.rand(1, 2, 5, 6), 4)
     assert out.shape == (1, 2, 5, 6)
@@ -146,4 +148,4 @@ def test_network_cast_to_16_bits(golden, pair, dtype: torch.dtype, least: float)
 )
 def test_sizes_that_no_network_has_are_refused(arguments: tuple, named: str) -> None:
     with pytest.raises(InputError, match=named):
-        Architecture(*arguments)
+        NAFNet(*arguments)

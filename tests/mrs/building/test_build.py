@@ -22,9 +22,11 @@ from mrs.building import loops, source
 from mrs.building.assemble import timetable
 from mrs.building.build import build
 from mrs.commands import inspect
+from mrs.export.architectures import load_checkpoint, nafnet
+from mrs.export.architectures.nafnet import NAFNet
+from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.export.autotune import variants as forms
-from mrs.export.checkpoint import load_checkpoint, save
-from mrs.export.nafnet import Architecture, ConditionalNAFNet
+from mrs.export.checkpoint import save
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import RECOMMENDED, Solver
 from mrs.numerics.tableau import tableau
@@ -34,14 +36,14 @@ from mrs.runtime.plan import Plan, read_plan
 
 pytestmark = pytest.mark.usefixtures("quick")
 
-ARCH = Architecture(4, (1, 1), 1, (1, 1))
+ARCH = NAFNet(4, (1, 1), 1, (1, 1))
 SCHEDULE = Schedule(max_sigma=30.0, T=50)
 SOLVER = Solver(steps=3)
 FORMS = ["moments-weights", "length-weights"]
 METADATA = {"schedule": SCHEDULE.to_dict(), "output": "data", "recipe": {"degradation": "rain"}}
 
 
-def state(arch: Architecture = ARCH) -> dict[str, torch.Tensor]:
+def state(arch: NAFNet = ARCH) -> dict[str, torch.Tensor]:
     """Weights that all matter, and give pictures that are neither black nor white."""
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
@@ -225,7 +227,8 @@ def test_a_plan_holds_its_network_at_every_whole_time(weights: Path, path: Path)
 
 @pytest.mark.parametrize(("T", "rows"), [(200, 201), (201, None)])
 def test_a_long_timetable_is_left_out(weights: Path, T: int, rows: int | None) -> None:
-    table = timetable(load_checkpoint(weights), T)
+    read = source.read_source(weights, replace(SCHEDULE, T=T), override=True)
+    table = timetable(read)
     assert (None if table is None else len(table)) == rows
 
 
@@ -501,12 +504,12 @@ def test_a_network_that_overflows(tmp_path: Path, path: Path) -> None:
 def test_a_graph_that_is_another_function(
     weights: Path, path: Path, monkeypatch: pytest.MonkeyPatch, key: str, backend: str
 ) -> None:
-    right: Callable[..., Any] = source.build_graph
+    right: Callable[..., Any] = nafnet.build_graph
 
     def wrong(weights: dict[str, NDArray[np.float32]], *rest: Any, **options: Any) -> Any:
         return right({**weights, key: weights[key] + np.float32(0.3)}, *rest, **options)
 
-    monkeypatch.setattr(source, "build_graph", wrong)
+    monkeypatch.setattr(nafnet, "build_graph", wrong)
     with pytest.raises(BackendError, match=r"differs from torch by .* of the largest output"):
         quickly(weights, path, backend=backend)
     assert not path.exists()

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mrs.export.checkpoint import load_checkpoint
+from mrs.export.architectures import load_checkpoint
 from mrs.numerics.methods import METHODS
 from mrs.numerics.reference import Denoiser, sample
 from mrs.numerics.schedule import CONVENTIONS, Schedule
@@ -351,7 +351,8 @@ def test_each_step_is_reported_with_its_distance() -> None:
 def test_a_fit_of_a_network_is_what_its_trial_then_runs(golden: Any) -> None:
     schedule = Schedule()
     pictures = np.random.default_rng(3).integers(LOW, HIGH, (3, 9, 14, 3), np.uint8)
-    trial = Trial(of_network(load_checkpoint(golden.weights)), pictures, "fp32", 1, batch=2)
+    net = load_checkpoint(golden.weights)
+    trial = Trial(of_network(net.arch, net), pictures, "fp32", 1, batch=2)
 
     def run(solver: Solver) -> Array:
         table = tableau(schedule, solver)

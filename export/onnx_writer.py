@@ -1,0 +1,110 @@
+"""Writing ONNX node by node, so that engines see what they fuse: what every architecture's graph is written with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from mrs.runtime.errors import InputError
+from mrs.runtime.onnx_guard.graph import NODES
+
+# LayerNormalization came with opset 17; ReduceMean takes its axes as an input from 18 on.
+OPSET = 18
+# The newest format that the oldest supported engines read.
+IR_VERSION = 9
+
+F32 = NDArray[np.float32]
+
+
+class Emitter:
+    """Collects nodes and weights; every method returns the name of the value that it made.
+
+    Args:
+        state: float32 weights by their keys.
+    """
+
+    def __init__(self, state: Mapping[str, F32]) -> None:
+        self.state = state
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self._known: set[str] = set()
+
+    def __call__(self, op: str, inputs: list[str], output: str = "", outputs: int = 1, **attributes: Any) -> str:
+        """Add a node; the name of its output, or what its outputs' names begin with."""
+        name = output or f"{op}_{len(self.nodes)}"
+        names = [name] if outputs == 1 else [f"{name}.{i}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(op, inputs, names, name=name, **attributes))
+        return name
+
+    def constant(self, name: str, value: NDArray[np.generic]) -> str:
+        """Add a weight, once."""
+        if name not in self._known:
+            self._known.add(name)
+            self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def conv(
+        self,
+        x: str,
+        key: str,
+        *,
+        pads: int = 0,
+        strides: int = 1,
+        group: int = 1,
+        part: slice | None = None,
+        scale: F32 | None = None,
+        output: str = "",
+    ) -> str:
+        """A convolution with the weights under `key`; of its output channels only `part`, times `scale`."""
+        weight, bias = self.state[f"{key}.weight"], self.state.get(f"{key}.bias")
+        suffix = "" if part is None else f".{part.start}"
+        if part is not None:
+            weight, bias = weight[part], bias[part] if bias is not None else None
+        if scale is not None:
+            weight = weight * scale[:, None, None, None]
+            bias = bias * scale if bias is not None else None
+        inputs = [x, self.constant(f"{key}.weight{suffix}", weight)]
+        if bias is not None:
+            inputs.append(self.constant(f"{key}.bias{suffix}", bias))
+        side = weight.shape[2]
+        return self(
+            "Conv", inputs, output=output,
+            kernel_shape=[side, side], pads=[pads] * 4, strides=[strides] * 2, group=group,
+        )  # fmt: skip
+
+    def model(
+        self,
+        name: str,
+        inputs: Mapping[str, Sequence[int | str]],
+        output: Sequence[int | str],
+    ) -> onnx.ModelProto:
+        """What was collected as a checked model of float32.
+
+        Args:
+            name: of the graph.
+            inputs: their sides; a name for a side that is open.
+            output: sides of the value `output`.
+
+        Raises:
+            InputError: for more nodes than a plan's reader takes.
+        """
+        if len(self.nodes) > NODES:
+            raise InputError(
+                f"the network has {len(self.nodes)} operations, more than {NODES}", hint="use fewer blocks"
+            )
+        graph = helper.make_graph(
+            self.nodes,
+            name,
+            [helper.make_tensor_value_info(key, TensorProto.FLOAT, list(sides)) for key, sides in inputs.items()],
+            [helper.make_tensor_value_info("output", TensorProto.FLOAT, list(output))],
+            self.initializers,
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="mrs-trt")
+        model.ir_version = IR_VERSION
+        onnx.checker.check_model(model)
+        return model

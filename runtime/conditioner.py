@@ -1,0 +1,80 @@
+"""What a network is told of the whole picture: once for each, before its first evaluation, whatever its tiles are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mrs.runtime import backends
+from mrs.runtime.backends.protocol import F32
+from mrs.runtime.backends.settings import CompileSettings
+from mrs.runtime.errors import BackendError
+from mrs.runtime.plan import Plan
+
+# What evaluates it, on any machine: once per picture, and a restore on a GPU has a CPU idle meanwhile.
+ENGINES = ("openvino", "onnxruntime")
+
+
+class Conditioner:
+    """A compiled graph from pictures to their context. One thread at a time.
+
+    Args:
+        graph: an ONNX model from `packed`, (N, C, side, side) float32 in [0, 1], to `output`, (N, length, 1, 1).
+        channels: C.
+        side: to which pictures are scaled.
+        threads: most threads to use.
+
+    Raises:
+        BackendError: where no engine for CPUs takes the graph.
+    """
+
+    def __init__(self, graph: bytes, channels: int, side: int, threads: int) -> None:
+        engine = next((backends.get(name) for name in ENGINES if backends.get(name).missing() is None), None)
+        if engine is None:
+            raise BackendError(f"{' and '.join(ENGINES)} are not there", hint="pip install openvino")
+        none = np.zeros((1, 0), np.float32)
+        self._network = engine.compile(graph, none, (1, channels, side, side), "fp32", CompileSettings(threads))
+        self._side = side
+
+    def __call__(self, pictures: NDArray[Any]) -> F32:
+        """The context of pictures, (N, length).
+
+        Args:
+            pictures: (N, H, W, C), uint8, or float32 in [0, 1].
+
+        Raises:
+            BackendError: where the engine fails.
+        """
+        contexts = []
+        for picture in pictures:
+            self._network.packed[0] = scaled(picture, self._side)
+            self._network.evaluate(0)
+            contexts.append(self._network.output.reshape(-1).copy())
+        return np.stack(contexts)
+
+
+def conditioner_of(plan: Plan, threads: int) -> Conditioner | None:
+    """What gives a plan's network its context, compiled anew; None where the plan has none.
+
+    Raises:
+        BackendError: where no engine for CPUs takes it.
+    """
+    if plan.conditioner is None:
+        return None
+    about = plan.manifest
+    return Conditioner(plan.conditioner, about["network"]["channels"], about["conditioner"]["side"], threads)
+
+
+def scaled(picture: NDArray[Any], side: int) -> F32:
+    """A picture (H, W, C), uint8, or float32 in [0, 1], as (C, side, side) float32 in [0, 1], by bicubic resampling."""
+    planes = np.asarray(picture, np.float32).transpose(2, 0, 1)
+    if picture.dtype == np.uint8:
+        planes = planes / np.float32(255)
+    small = [
+        Image.fromarray(np.ascontiguousarray(plane), "F").resize((side, side), Image.Resampling.BICUBIC)
+        for plane in planes
+    ]
+    return np.clip(np.stack([np.asarray(plane, np.float32) for plane in small]), 0, 1)
