@@ -43,7 +43,16 @@ class Launch:
         return str(self.kernel.__name__)
 
     def run(self) -> None:
-        """Launch on the current stream; nothing waits for it. The first time compiles and loads what is not yet."""
+        """Launch on the current stream; nothing waits for it. The first time compiles and loads what is not yet.
+
+        Raises:
+            ValueError: where the arrays are on another GPU than the current one, on which it would run.
+        """
+        place = next((each.device for each in self.arguments if hasattr(each, "device")), None)
+        if place is not None and place.type == "cuda" and place.index != current_gpu():
+            raise ValueError(
+                f"the arrays are on {place}, the current GPU is cuda:{current_gpu()}: use torch.cuda.device"
+            )
         if self._loaded:
             self._launch()
             return
@@ -53,6 +62,13 @@ class Launch:
 
     def _launch(self) -> None:
         self.kernel[self.grid](*self.arguments, **self.constants, **options(self.warps))
+
+
+def current_gpu() -> int:
+    """Number of the GPU that Triton would launch on."""
+    from triton.runtime import driver
+
+    return int(driver.active.get_current_device())
 
 
 def options(warps: int) -> dict[str, object]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from mrs.kernels.gpu import launch as module
 from mrs.kernels.gpu.launch import Launch
 
 
@@ -76,3 +78,17 @@ def test_a_launch_that_failed_is_a_first_one_again() -> None:
     kernel.work = wait
     launched([launch, Launch(kernel, (1, 1), (), {}, 1)])
     assert len(kernel.given) == 3
+
+
+def test_arrays_of_another_gpu_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton launches on the current one, which would read what is not there."""
+    place = SimpleNamespace(type="cuda", index=1)
+    kernel = Kernel(lambda: None)
+    launch = Launch(kernel, (1, 1), (SimpleNamespace(device=place), 3), {}, 1)
+    current = [1]
+    monkeypatch.setattr(module, "current_gpu", lambda: current[0])
+    launch.run()
+    current[0] = 0
+    with pytest.raises(ValueError, match="the current GPU is cuda:0"):
+        launch.run()
+    assert len(kernel.given) == 1
