@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # Of accesses to single elements more in flight would only need more registers. Noise comes in fours.
 NARROW_GROUP = 4
 # Triton lets other threads have a kernel between making its launcher and loading its code, and then launches nothing
-# (triton-lang/triton, pull request 11518, open in 3.9). Whoever launches for the first time is therefore alone.
+# (3.6; triton-lang/triton pull request 11518, open in August 2026). Whoever launches for the first time is alone.
 _LOADING = threading.RLock()
 
 
