@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mrs.kernels.gpu.arrays import WIDE_BYTES, Geometry, is_wide
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 # Of accesses to single elements more in flight would only need more registers. Noise comes in fours.
 NARROW_GROUP = 4
+# Triton lets other threads have a kernel between making its launcher and loading its code, and then launches nothing
+# (3.6; triton-lang/triton pull request 11518, open in August 2026). Whoever launches for the first time is alone.
+_LOADING = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Launch:
     arguments: tuple[Any, ...]
     constants: dict[str, Any]
     warps: int
+    _loaded: list[None] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -38,8 +43,32 @@ class Launch:
         return str(self.kernel.__name__)
 
     def run(self) -> None:
-        """Launch on the current stream; nothing waits for it."""
+        """Launch on the current stream; nothing waits for it. The first time compiles and loads what is not yet.
+
+        Raises:
+            ValueError: where the arrays are on another GPU than the current one, on which it would run.
+        """
+        place = next((each.device for each in self.arguments if hasattr(each, "device")), None)
+        if place is not None and place.type == "cuda" and place.index != current_gpu():
+            raise ValueError(
+                f"the arrays are on {place}, the current GPU is cuda:{current_gpu()}: use torch.cuda.device"
+            )
+        if self._loaded:
+            self._launch()
+            return
+        with _LOADING:
+            self._launch()
+        self._loaded.append(None)
+
+    def _launch(self) -> None:
         self.kernel[self.grid](*self.arguments, **self.constants, **options(self.warps))
+
+
+def current_gpu() -> int:
+    """Number of the GPU that Triton would launch on."""
+    from triton.runtime import driver
+
+    return int(driver.active.get_current_device())
 
 
 def options(warps: int) -> dict[str, object]:

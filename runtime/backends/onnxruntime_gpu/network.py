@@ -6,8 +6,11 @@ without one it frees memory of the host, which is not allowed either. So each ev
 
 from __future__ import annotations
 
+import gc
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from mrs.kernels.threads import Hands, Task, end
@@ -22,6 +25,10 @@ TYPES = {"tensor(float)": (1, "float32"), "tensor(float16)": (10, "float16"), "t
 RUNS = 4
 # What it says where memory does not suffice; it has no class of errors for that.
 MEMORY = re.compile(r"out of memory|failed to allocate|ALLOC_FAILED|OutOfMemory", re.IGNORECASE)
+# Held while a session captures, which it does for all threads (CUDA's global mode), and while one is let go of: its
+# graph cannot be destroyed during a capture, and its destructor ends the process then.
+_CAPTURES = threading.Lock()
+_AFTERWARDS = Hands(1)
 
 
 class OnnxRuntimeGpuNetwork:
@@ -53,6 +60,7 @@ class OnnxRuntimeGpuNetwork:
         from mrs.runtime.cuda.device import CAPTURING
 
         self.name, self._device, self.stream = name, device, device.stream()
+        self._ready = False
         # ONNX Runtime keeps a graph for each thread, and would capture another one wherever else it is called from.
         self._thread = Hands(1)
         self._session = self._on_thread(session, self.stream)
@@ -87,6 +95,18 @@ class OnnxRuntimeGpuNetwork:
                 self.evaluate(0)
             self.output.zero_()
             device.wait(self.stream)
+        self._ready = True
+
+    def __del__(self) -> None:
+        kept = [self.__dict__.pop(name, None) for name in ("_session", "_binding")]
+        if _CAPTURES.acquire(blocking=False):
+            try:
+                kept.clear()
+            finally:
+                _CAPTURES.release()
+        else:
+            # Waiting here could be waiting for this very thread.
+            _AFTERWARDS.give(Task(_let_go, kept))
 
     def evaluate(self, step: int) -> None:
         device, caller = self._device, self._device.current()
@@ -119,7 +139,8 @@ class OnnxRuntimeGpuNetwork:
     def _run(self, step: int) -> None:
         # Caught here, on the network's thread, where no signal's handler raises anything.
         try:
-            self._session.run_with_iobinding(self._binding, self._options)
+            with nullcontext() if self._ready else _capturing():
+                self._session.run_with_iobinding(self._binding, self._options)
         except Exception as error:
             # ONNX Runtime's exceptions share no base class below Exception.
             raise failed(f"{self.name} failed at step {step}", error, self._device) from error
@@ -133,6 +154,24 @@ class OnnxRuntimeGpuNetwork:
             # Nobody uses the buffers while the session still works on them.
             end([task])
             raise
+
+
+@contextmanager
+def _capturing() -> Iterator[None]:
+    """Let nothing be destroyed meanwhile, neither another session nor what a collection of garbage finds."""
+    with _CAPTURES:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if collects:
+                gc.enable()
+
+
+def _let_go(kept: list[Any]) -> None:
+    with _CAPTURES:
+        kept.clear()
 
 
 def failed(what: str, error: Exception, device: Any) -> Exception:

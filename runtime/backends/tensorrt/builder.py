@@ -9,7 +9,7 @@ from mrs.kernels.threads import Hands, Task, end
 from mrs.runtime import machine
 from mrs.runtime.backends.protocol import Shape
 from mrs.runtime.backends.settings import EngineOptions
-from mrs.runtime.backends.tensorrt.messages import Messages, logger, not_parsed
+from mrs.runtime.backends.tensorrt.messages import Messages, collected, logger, not_parsed
 from mrs.runtime.backends.tensorrt.progress import Progress, monitor
 from mrs.runtime.backends.tensorrt.timing_cache import TimingCache
 from mrs.runtime.backends.typed_graph import typed_graph
@@ -53,8 +53,8 @@ def build_engine(
 
     def work() -> bytes:
         # A thread begins on the first GPU and the default stream.
-        with device.on(device.stream()):
-            return _built(graph, shape, precision, options, progress)
+        with device.on(device.stream()), collected() as messages:
+            return _built(graph, shape, precision, options, progress, messages)
 
     build = Task(work)
     try:
@@ -66,26 +66,26 @@ def build_engine(
         raise
 
 
-def _built(graph: bytes, shape: Shape, precision: str, options: EngineOptions, progress: Progress) -> bytes:
+def _built(
+    graph: bytes, shape: Shape, precision: str, options: EngineOptions, progress: Progress, messages: Messages
+) -> bytes:
     import tensorrt as trt
 
     count, _, height, width = shape
     ranged = options.covers((count, height, width))
     typed = typed_graph(graph, precision, (None, None, None) if ranged else (count, height, width))
-    messages = Messages()
-    # What TensorRT refers to stays referred to here until the build has ended.
-    kept = logger(messages)
     try:
-        builder = trt.Builder(kept)
+        builder = trt.Builder(logger())
     except TypeError as error:
         # Its factory gave nothing.
         raise messages.error(CANNOT) from error
     flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED) if major(trt.__version__) < 11 else 0
     network = builder.create_network(flags)
-    parser = trt.OnnxParser(network, kept)
+    parser = trt.OnnxParser(network, logger())
     if not parser.parse(typed):
         raise not_parsed(parser, messages)
     config = builder.create_builder_config()
+    # What TensorRT refers to stays referred to here until the build has ended.
     watch = monitor(progress)
     config.progress_monitor = watch
     _configure(config, options)
@@ -93,8 +93,7 @@ def _built(graph: bytes, shape: Shape, precision: str, options: EngineOptions, p
         _add_range(builder, config, options, shape)
     cache = TimingCache(machine.gpu(), trt.__version__)
     cache.attach(config)
-    # What was refused so far was replaced by something else.
-    messages.taken()
+    messages.clear()
     engine = builder.build_serialized_network(network, config)
     if progress.failure is not None:
         raise progress.failure

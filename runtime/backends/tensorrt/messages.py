@@ -1,6 +1,8 @@
 """What TensorRT says, as errors that a user can act on.
 
-TensorRT tells failures in two ways: a call gives nothing, and its logger got lines of text meanwhile.
+TensorRT tells failures in two ways: a call gives nothing, and its logger got lines of text meanwhile. A process has one
+logger: as long as any builder or engine lives, those that are given to others are ignored, wholly by older versions,
+in part by newer ones. Ours therefore is one as well, and hands on what it gets to whoever is in a call.
 """
 
 from __future__ import annotations
@@ -8,7 +10,8 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from mrs.runtime.errors import BackendError, DeviceMemoryError
@@ -84,23 +87,20 @@ RULES = (
 
 
 class Messages:
-    """Collects the errors of one builder or runtime, from any of its threads."""
+    """The errors of one call or several, see `collected`."""
 
     def __init__(self) -> None:
+        self.thread = threading.get_ident()
         self._lines: list[str] = []
-        self._lock = threading.Lock()
 
     def add(self, text: str) -> None:
         """An error."""
-        with self._lock:
-            if len(self._lines) < KEPT:
-                self._lines.append(text)
+        if len(self._lines) < KEPT:
+            self._lines.append(text)
 
-    def taken(self) -> list[str]:
-        """All errors since the last time."""
-        with self._lock:
-            lines, self._lines = self._lines, []
-        return lines
+    def clear(self) -> None:
+        """Forget what was refused so far: something else was done instead."""
+        self._lines.clear()
 
     def error(self, when: str) -> BackendError:
         """What to raise now that something failed.
@@ -108,7 +108,33 @@ class Messages:
         Args:
             when: such as `tensorrt cannot build the engine`.
         """
-        return told(when, self.taken())
+        return told(when, self._lines)
+
+
+# Who is in a call, the innermost of a thread last. Without a lock: TensorRT speaks in destructors too, and therefore
+# whenever Python collects garbage, within this module as well. Appending, removing and copying are single calls into C.
+_COLLECTING: list[Messages] = []
+
+
+@contextmanager
+def collected() -> Iterator[Messages]:
+    """The errors that TensorRT tells the calling thread inside, and those of threads of its own."""
+    messages = Messages()
+    try:
+        _COLLECTING.append(messages)
+        yield messages
+    finally:
+        # An interrupt may have come before it was there.
+        with suppress(ValueError):
+            _COLLECTING.remove(messages)
+
+
+def _hand_on(text: str) -> None:
+    """Give an error to the thread that it comes from; a thread of TensorRT's own may work for any."""
+    everyone, thread = list(_COLLECTING), threading.get_ident()
+    own = [messages for messages in everyone if messages.thread == thread]
+    for messages in own[-1:] or everyone:
+        messages.add(text)
 
 
 def told(when: str, lines: Sequence[str]) -> BackendError:
@@ -128,10 +154,14 @@ def plain(line: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
-def logger(messages: Messages) -> trt.ILogger:
-    """A logger that keeps errors, and passes the rest to Python's log of debugging.
+_LOGGER: list[trt.ILogger] = []
+_MAKING = threading.Lock()
 
-    It must live as long as what is made with it.
+
+def logger() -> trt.ILogger:
+    """The logger of this process: errors go to whoever is in a call, everything to Python's log of debugging.
+
+    It stays for ever: whatever is made with it may speak when it is let go of.
     """
     import tensorrt as trt
 
@@ -142,10 +172,13 @@ def logger(messages: Messages) -> trt.ILogger:
         def log(self, severity: object, msg: str) -> None:
             # TensorRT cannot be told of an exception here.
             if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
-                messages.add(msg)
+                _hand_on(msg)
             log.debug("%s", msg)
 
-    return Logger()
+    with _MAKING:
+        if not _LOGGER:
+            _LOGGER.append(Logger())
+        return _LOGGER[0]
 
 
 def not_parsed(parser: trt.OnnxParser, messages: Messages) -> BackendError:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from mrs.kernels.threads import Hands, Task, end
 from mrs.runtime.backends.protocol import F32, Shape
-from mrs.runtime.backends.tensorrt.messages import Messages, logger
+from mrs.runtime.backends.tensorrt.messages import Messages, collected, logger
 from mrs.runtime.backends.typed_graph import HALVES
 from mrs.runtime.errors import BackendError
 
 if TYPE_CHECKING:
     import tensorrt as trt
+
+T = TypeVar("T")
 
 CANNOT = "tensorrt cannot load its engine"
 # Of `packed` and `output`, by the names of ONNX's types: torch's and TensorRT's.
@@ -43,16 +47,12 @@ class TensorRtNetwork:
         import torch
 
         self._bytes, self._device = engine, device
-        self._messages = Messages()
-        # The context goes first, then the engine, then what it was made with.
         self._context: trt.IExecutionContext
         self._engine: trt.ICudaEngine
+        # The context goes first, then the engine, then what it was made with.
         with torch.inference_mode(False), device.on(device.current()):
-            runtime, logging = self._runtime()
-            self._engine = self._deserialized(runtime, shape, precision)
-            self._runtime_kept = runtime, logging
+            self._context, self._engine, self._runtime = _apart(device, lambda: _loaded(engine, shape, precision))
             self._vectors = tuple(self._engine.get_tensor_shape("modulation"))[1]
-            self._context = self._made(shape)
             count, halves, height, width = shape
             dtype = getattr(torch, DTYPES[HALVES[precision]])
             self.packed = self._tensor(shape, dtype)
@@ -103,53 +103,90 @@ class TensorRtNetwork:
         """See `protocol.Network`."""
         return self._bytes
 
-    def _runtime(self) -> tuple[trt.Runtime, Any]:
-        import tensorrt as trt
-
-        kept = logger(self._messages)
-        try:
-            return trt.Runtime(kept), kept
-        except TypeError as error:
-            raise self._messages.error(CANNOT) from error
-
-    def _deserialized(self, runtime: trt.Runtime, shape: Shape, precision: str) -> trt.ICudaEngine:
-        import tensorrt as trt
-
-        engine = runtime.deserialize_cuda_engine(self._bytes)
-        if engine is None:
-            raise self._messages.error(CANNOT)
-        names = {engine.get_tensor_name(number) for number in range(engine.num_io_tensors)}
-        if names != NAMES:
-            raise BackendError(f"{CANNOT}: it has the inputs and outputs {', '.join(sorted(names))}")
-        types = {"FLOAT": trt.DataType.FLOAT, "FLOAT16": trt.DataType.HALF, "BFLOAT16": trt.DataType.BF16}
-        wanted = types[HALVES[precision]]
-        if any(engine.get_tensor_dtype(name) != wanted for name in ("packed", "output")):
-            raise BackendError(f"{CANNOT}: it is not for {precision}")
-        # A side that is not fixed is -1.
-        made_for = tuple(engine.get_tensor_shape("packed"))
-        if len(made_for) != 4 or any(side not in (-1, given) for side, given in zip(made_for, shape, strict=True)):
-            raise BackendError(f"{CANNOT}: it is for {made_for}, not for {shape}")
-        return engine
-
-    def _made(self, shape: Shape) -> trt.IExecutionContext:
-        import tensorrt as trt
-
-        context = self._engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
-        if context is None:
-            raise self._messages.error(CANNOT)
-        # Without an effect where the engine is for this shape alone.
-        if not context.set_input_shape("packed", tuple(shape)):
-            raise BackendError(f"{CANNOT} for {shape}: it is for other sizes")
-        return context
-
     def _tensor(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """Zeros, as planes: engines read channels last of half precision only in multiples of 8 channels."""
         return self._device.memory(math.prod(shape) * dtype.itemsize).view(dtype).view(shape)
 
     def _bind(self, name: str, address: int) -> None:
-        if not self._context.set_tensor_address(name, address):
-            raise self._messages.error(f"tensorrt refuses the address of {name}")
+        with collected() as messages:
+            if not self._context.set_tensor_address(name, address):
+                raise messages.error(f"tensorrt refuses the address of {name}")
 
     def _enqueue(self, step: int, stream: Any) -> None:
-        if not self._context.execute_async_v3(self._device.handle(stream)):
-            raise self._messages.error(f"tensorrt failed at step {step}")
+        with collected() as messages:
+            if not self._context.execute_async_v3(self._device.handle(stream)):
+                raise messages.error(f"tensorrt failed at step {step}")
+
+
+def _apart(device: Any, load: Callable[[], T]) -> T:
+    """Call something on a thread of its own, on the current stream.
+
+    Python runs the handlers of signals in the main thread, in whatever code of Python comes next. While an engine is
+    loaded that is our logger, and TensorRT's bindings drop what is raised in there: Ctrl-C would be lost.
+    """
+    stream = device.current()
+
+    def work() -> T:
+        with device.on(stream):
+            return load()
+
+    hands, task = Hands(1), Task(work)
+    try:
+        hands.give(task)
+        return task.result()
+    except BaseException:
+        end([task])
+        raise
+
+
+def _loaded(content: bytes, shape: Shape, precision: str) -> tuple[trt.IExecutionContext, trt.ICudaEngine, trt.Runtime]:
+    with collected() as messages:
+        runtime = _runtime(messages)
+        engine = _deserialized(runtime, content, messages)
+        _check(engine, shape, precision)
+        return _made(engine, shape, messages), engine, runtime
+
+
+def _runtime(messages: Messages) -> trt.Runtime:
+    import tensorrt as trt
+
+    try:
+        return trt.Runtime(logger())
+    except TypeError as error:
+        # Its factory gave nothing.
+        raise messages.error(CANNOT) from error
+
+
+def _deserialized(runtime: trt.Runtime, content: bytes, messages: Messages) -> trt.ICudaEngine:
+    engine = runtime.deserialize_cuda_engine(content)
+    if engine is None:
+        raise messages.error(CANNOT)
+    return engine
+
+
+def _check(engine: trt.ICudaEngine, shape: Shape, precision: str) -> None:
+    import tensorrt as trt
+
+    names = {engine.get_tensor_name(number) for number in range(engine.num_io_tensors)}
+    if names != NAMES:
+        raise BackendError(f"{CANNOT}: it has the inputs and outputs {', '.join(sorted(names))}")
+    types = {"FLOAT": trt.DataType.FLOAT, "FLOAT16": trt.DataType.HALF, "BFLOAT16": trt.DataType.BF16}
+    wanted = types[HALVES[precision]]
+    if any(engine.get_tensor_dtype(name) != wanted for name in ("packed", "output")):
+        raise BackendError(f"{CANNOT}: it is not for {precision}")
+    # A side that is not fixed is -1.
+    made_for = tuple(engine.get_tensor_shape("packed"))
+    if len(made_for) != 4 or any(side not in (-1, given) for side, given in zip(made_for, shape, strict=True)):
+        raise BackendError(f"{CANNOT}: it is for {made_for}, not for {shape}")
+
+
+def _made(engine: trt.ICudaEngine, shape: Shape, messages: Messages) -> trt.IExecutionContext:
+    import tensorrt as trt
+
+    context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+    if context is None:
+        raise messages.error(CANNOT)
+    # Without an effect where the engine is for this shape alone.
+    if not context.set_input_shape("packed", tuple(shape)):
+        raise BackendError(f"{CANNOT} for {shape}: it is for other sizes")
+    return context

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,47 @@ def test_the_report_names_the_bars(rehearsal: dict[str, Any]) -> None:
     text = "\n".join(rehearsal["right"]["lines"])
     for bar in ("outside the network", "p99/p50", "faster than torch.compile with graphs", "one graph launch"):
         assert f"bar: {bar}" in text
+
+
+@pytest.mark.parametrize(
+    ("events", "figures", "wrong", "left_out"),
+    [
+        ({"cudaGraphLaunch": 1, "cudaStreamSynchronize": 1, "aten::copy_": 2}, (1, 0), 0, 0),
+        ({"cudaGraphLaunch_v10000": 1, "cuLaunchKernelEx": 2, "cudaMemcpyAsync": 1}, (1, 3), 1, 0),
+        ({"cudaDeviceSynchronize": 1}, (0, 0), 1, 0),
+        # Without CUPTI torch's profiler goes on, and shows what torch itself calls.
+        ({"aten::copy_": 2}, None, 0, 1),
+    ],
+)
+def test_a_profile_without_calls_of_cuda_proves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: dict[str, int], figures: Any, wrong: int, left_out: int
+) -> None:
+    pytest.importorskip("triton")
+    import torch
+
+    from benchmarks.gpu.budget import Budget
+    from benchmarks.gpu.kept import Kept
+    from benchmarks.gpu.restores import Bench, Case
+
+    class Profile:
+        def __init__(self, activities: Any) -> None:
+            pass
+
+        def __enter__(self) -> Profile:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def key_averages(self) -> list[Any]:
+            return [SimpleNamespace(key=key, count=count) for key, count in events.items()]
+
+    monkeypatch.setattr(torch.profiler, "profile", Profile)
+    bench = Bench(Budget(100.0), Kept(tmp_path / "rows.jsonl", {}))
+    found = bench._launches(Case(16, 2, "torch"), {"restore": lambda: None})
+    graphs, others = figures or (None, None)
+    assert found == ({} if figures is None else {"graph_launches": graphs, "other_launches": others})
+    assert (len(bench.findings.wrong), len(bench.findings.left_out)) == (wrong, left_out)
 
 
 def test_without_time_everything_is_left_out(rehearsal: dict[str, Any]) -> None:

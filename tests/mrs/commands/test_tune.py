@@ -20,8 +20,8 @@ from mrs.export.checkpoint import read_checkpoint
 from mrs.numerics.solver_file import read_solver, write_solver
 from mrs.runtime import backends
 from mrs.runtime.plan import read_plan
-from mrs.tuning import search as tuning
 from mrs.tuning.search import Attempt, Tuned
+from mrs.tuning.search import search as tuning
 
 CANDIDATES = (Solver("dpm++", 2, last_step="lower-order"), Solver("deis", 2, "noise", last_step="full"))
 SEARCHED = ["--evaluations", 3, "--crop", 8, "--pictures", 2, "--threads", 1]

@@ -21,8 +21,8 @@ from mrs.numerics.reference import Denoiser, sample
 from mrs.numerics.schedule import CONVENTIONS, Schedule
 from mrs.numerics.solver import OUTPUTS, PREDICTIONS, Solver
 from mrs.numerics.tableau import Table, tableau
-from mrs.tuning import fitting
 from mrs.tuning.fitting import fit, own_weights
+from mrs.tuning.search import fitting
 from mrs.tuning.trial import Trial, of_network
 from tests.gaussian import GaussianProblem
 

@@ -21,8 +21,8 @@ from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import Table, tableau
 from mrs.runtime.errors import BackendError, InputError
-from mrs.tuning import search as tuning
 from mrs.tuning.search import CANDIDATES, POWERS, Attempt, Tuned, tune, whole_times
+from mrs.tuning.search import search as tuning
 from tests.gaussian import GaussianProblem
 
 Array = NDArray[Any]

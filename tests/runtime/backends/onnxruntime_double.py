@@ -1,7 +1,8 @@
 """ONNX Runtime's build for GPUs on the double of a GPU: the real one for CPUs computes, on the same memory.
 
 What the real one does otherwise is refused: options that it does not read, work while a stream is captured, another
-thread than the one that captured, other addresses than those that were captured.
+thread than the one that captured, other addresses than those that were captured. A session that is let go of while
+another one captures ends the process: `died` of the module tells.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ class Session:
     """As `onnxruntime.InferenceSession`; `log` of the module has what was asked."""
 
     def __init__(self, module: Any, graph: bytes, options: Options, providers: Any, enable_fallback: int = 1) -> None:
+        self.module, self.device = module, module.gpu
         ((self.provider, given),) = providers
         unknown = set(given) - OPTIONS[self.provider]
         if unknown:
@@ -92,12 +94,16 @@ class Session:
         elif module.on_cpu and options.forbidden:
             raise RuntimeError(ON_CPU)
         module.log.append((graph, given))
-        self.module, self.device = module, module.gpu
         self.stream = self.device.streams[int(given["user_compute_stream"])]
         self.real = onnxruntime.InferenceSession(graph, options, providers=[CPU])
         self.get_inputs, self.get_outputs = self.real.get_inputs, self.real.get_outputs
         self.captured: tuple[int, list[Any]] | None = None
         self.runs = 0
+
+    def __del__(self) -> None:
+        # From a destructor that may not raise: cudaGraphExecDestroy fails in a capture of any thread's.
+        if self.module.capturing:
+            self.module.died.append("terminate called after throwing an instance of 'OnnxRuntimeException'")
 
     def get_providers(self) -> list[str]:
         return list(dict.fromkeys([self.provider, CPU]))
@@ -115,6 +121,11 @@ class Session:
         # It runs twice without a graph.
         if self.runs == 3:
             self.captured = here
+            self.module.capturing.append(self)
+            try:
+                self.module.during()
+            finally:
+                self.module.capturing.remove(self)
         assert self.captured in (None, here), "another thread, or other addresses"
         with self.device.on(self.stream):
             self.device.give("network", lambda: self.real.run_with_iobinding(binding.real, options))
@@ -144,9 +155,11 @@ def module_for(gpu: Gpu) -> Any:
         broken: what sessions fail with; failing: what runs fail with.
         silent: sessions go on without the provider. on_cpu: some of the graph has no kernel on the GPU.
         log: graph and options of each session.
+        during: called within the capture of a session; capturing: those within. died: what ended the process.
     """
     module = SimpleNamespace(
         gpu=gpu, broken=None, failing=None, silent=False, on_cpu=False, log=[],
+        during=lambda: None, capturing=[], died=[],
         captures=lambda: gpu.capturing is not None,
         SessionOptions=Options, RunOptions=onnxruntime.RunOptions,
         get_available_providers=lambda: [CUDA, CPU], __version__="1.31.1", __spec__=onnxruntime.__spec__,

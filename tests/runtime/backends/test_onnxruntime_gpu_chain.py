@@ -159,6 +159,54 @@ def test_a_network_that_is_dropped_lets_go_of_its_session_and_thread(engine, tin
         time.sleep(0.001)
 
 
+@pytest.mark.parametrize("where", ["another thread", "the thread that captures"])
+def test_a_network_that_is_dropped_while_another_captures_waits_for_that(engine, runtime, tiny, where: str) -> None:
+    kept = [engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))]
+    session = weakref.ref(kept[0]._session)
+
+    def drop() -> None:
+        if where == "another thread":
+            thread = threading.Thread(target=kept.clear)
+            thread.start()
+            thread.join(60)
+        else:
+            kept.clear()
+        assert session() is not None
+
+    runtime.during = drop
+    other = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
+    assert runtime.died == []
+    end = time.monotonic() + 60
+    while session() is not None and time.monotonic() < end:
+        time.sleep(0.01)
+    assert session() is None
+    assert runtime.died == []
+    # Without a capture it is gone at once, and its memory with it.
+    session = weakref.ref(other._session)
+    del other
+    assert session() is None
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_no_garbage_is_collected_while_a_session_captures(engine, runtime, tiny, enabled: bool) -> None:
+    """It may hold graphs of whoever."""
+    seen: list[bool] = []
+    runtime.during = lambda: seen.append(gc.isenabled())
+    (gc.enable if enabled else gc.disable)()
+    try:
+        network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
+        assert seen == [False]
+        assert gc.isenabled() == enabled
+        runtime.failing = RuntimeError("lost")
+        with pytest.raises(BackendError, match="lost"):
+            network.evaluate(0)
+        with pytest.raises(BackendError, match="lost"):
+            engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, TimeoutError])
 def test_who_is_interrupted_gets_that_very_error_when_the_session_has_ended(
     engine, tiny, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]

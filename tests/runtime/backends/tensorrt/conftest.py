@@ -15,6 +15,7 @@ import pytest
 
 from mrs.kernels import threads
 from mrs.runtime import machine
+from mrs.runtime.backends.tensorrt import messages
 from tests.runtime.backends.tensorrt.facts import VERSIONS
 
 MISSING = [name for name in ("torch", "triton", "onnx") if find_spec(name) is None]
@@ -67,6 +68,8 @@ def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Te
     """TensorRT of both majors, installed."""
     made = TensorRtDouble(request.param, Gpu(), GPU)
     monkeypatch.setitem(sys.modules, "tensorrt", made.module)
+    # Another library has another logger.
+    monkeypatch.setattr(messages, "_LOGGER", [])
     monkeypatch.setattr(machine, "gpu", lambda: GPU)
     return made
 

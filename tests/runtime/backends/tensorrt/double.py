@@ -90,7 +90,8 @@ class TensorRtDouble:
         says: lines that a failing call gives to the logger, by the call: `build`, `deserialize`, `context`, `execute`,
             `runtime`, `builder`, `parse`, `address`.
         refused: errors of a parser, from `refuse`.
-        steps: of the build's one phase; `during` is called after each.
+        steps: of the build's one phase; `during` is called after each, and with 0 while an engine is loaded, when
+            `loads` is set.
     """
 
     def __init__(self, version: str, device: Gpu, gpu: str = "NVIDIA Double 9.0") -> None:
@@ -101,6 +102,10 @@ class TensorRtDouble:
         self.says: dict[str, list[str]] = {}
         self.steps = 3
         self.during: Callable[[int], None] = lambda step: None
+        self.loads = False
+        # The library has one logger: the first one, as long as any builder or runtime lives, whatever others get.
+        self._logger: Any = None
+        self._holders: weakref.WeakSet[Any] = weakref.WeakSet()
         self.module: Any = ModuleType("tensorrt")
         self.module.__version__ = version
         # Who looks for the library, torch too, finds it.
@@ -109,10 +114,23 @@ class TensorRtDouble:
             if name != "__version__":
                 setattr(self.module, name, self._class(name, members))
 
-    def fails(self, what: str, logger: Any) -> bool:
+    def hold(self, owner: Any, logger: Any) -> None:
+        """A builder or runtime gets a logger."""
+        assert logger.made
+        if not self._holders:
+            self._logger = weakref.ref(logger)
+        self._holders.add(owner)
+
+    def log(self, line: str) -> None:
+        """Say an error, to the logger that counts."""
+        logger = self._logger()
+        assert logger is not None, "the logger that was given first is gone"
+        logger.log(self.module.ILogger.Severity.ERROR, line)
+
+    def fails(self, what: str) -> bool:
         """Whether a call shall fail; its reasons are in the log then."""
         for line in self.says.get(what, ()):
-            logger().log(self.module.ILogger.Severity.ERROR, line)
+            self.log(line)
         return what in self.says
 
     def refuse(self, code: str, operator: str, text: str) -> None:
@@ -250,9 +268,9 @@ class Builder:
     logger_kept: Any
 
     def __init__(self, logger: Any) -> None:
-        assert logger.made
+        self._world.hold(self, logger)
         self.logger_kept = weakref.ref(logger)
-        if self._world.fails("builder", self.logger_kept):
+        if self._world.fails("builder"):
             raise TypeError(NULL)
 
     def create_network(self, flags: int = 0) -> Any:
@@ -262,10 +280,7 @@ class Builder:
         return _new(self._world, "INetworkDefinition", model=None)
 
     def create_builder_config(self) -> Any:
-        return _new(
-            self._world, "IBuilderConfig", written={}, cleared=set(), pools={}, profiles=[], cache=None,
-            logger=self.logger_kept,
-        )  # fmt: skip
+        return _new(self._world, "IBuilderConfig", written={}, cleared=set(), pools={}, profiles=[], cache=None)
 
     def create_optimization_profile(self) -> Any:
         return _new(self._world, "IOptimizationProfile", shapes={})
@@ -292,7 +307,7 @@ class Builder:
                 monitor.phase_finish("Building")
                 return None
         monitor.phase_finish("Building")
-        if world.fails("build", self.logger_kept):
+        if world.fails("build"):
             return None
         settings = {name: value for name, value in config.written.items() if name != "progress_monitor"}
         compatible = settings.get("hardware_compatibility_level")
@@ -324,7 +339,7 @@ class OnnxParser:
         self.network, self.logger_kept, self.errors = network, weakref.ref(logger), list(self._world.refused)
 
     def parse(self, model: bytes, path: str | None = None) -> bool:
-        if self._world.fails("parse", self.logger_kept):
+        if self._world.fails("parse"):
             return False
         read = onnx.load_from_string(model)
         # Types that do not fit are refused, as by a strongly typed network.
@@ -358,7 +373,6 @@ class IBuilderConfig:
     pools: dict[str, int]
     profiles: list[Any]
     cache: Any
-    logger: Any
 
     def clear_flag(self, flag: Any) -> None:
         self.cleared.add(flag.name)
@@ -375,7 +389,7 @@ class IBuilderConfig:
         try:
             head = json.loads(serialized_timing_cache) if serialized_timing_cache else head
         except ValueError:
-            self.logger().log(self._world.module.ILogger.Severity.ERROR, "Error Code 4: Internal Error (a bad cache)")
+            self._world.log("Error Code 4: Internal Error (a bad cache)")
             return None
         return _new(self._world, "ITimingCache", head=head, entries=set(head["entries"]))
 
@@ -415,15 +429,17 @@ class Runtime:
     logger_kept: Any
 
     def __init__(self, logger: Any) -> None:
-        assert logger.made
+        self._world.hold(self, logger)
         self.logger_kept = weakref.ref(logger)
-        if self._world.fails("runtime", self.logger_kept):
+        if self._world.fails("runtime"):
             raise TypeError(NULL)
 
     def deserialize_cuda_engine(self, serialized_engine: bytes) -> Any:
         world = self._world
         _refuse(world, "an engine is loaded")
-        if world.fails("deserialize", self.logger_kept):
+        if world.loads:
+            world.during(0)
+        if world.fails("deserialize"):
             return None
         text, _, model = serialized_engine.partition(b"\n")
         head, reason = json.loads(text), ""
@@ -438,8 +454,7 @@ class Runtime:
                 "please rebuild."
             )
         if reason:
-            line = f"IRuntime::deserializeCudaEngine: Error Code 6: API Usage Error ({reason})"
-            self.logger_kept().log(world.module.ILogger.Severity.ERROR, line)
+            world.log(f"IRuntime::deserializeCudaEngine: Error Code 6: API Usage Error ({reason})")
             return None
         read = onnx.load_from_string(model)
         program = reference.Program.of(read)
@@ -473,7 +488,7 @@ class ICudaEngine:
     def create_execution_context(self, strategy: Any = None, runtime_config: Any = None) -> Any:
         _refuse(self._world, "a context is made")
         assert strategy is self._world.module.ExecutionContextAllocationStrategy.USER_MANAGED, "it allocates by itself"
-        if self._world.fails("context", self.logger):
+        if self._world.fails("context"):
             return None
         shape = None if self.head["profile"] else self.head["shape"]
         return _new(
@@ -510,7 +525,7 @@ class IExecutionContext:
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
         assert memory % ALIGNMENT == 0, f"the address of {name} is not aligned"
-        if self._world.fails("address", self.engine_kept.logger) or name not in ("packed", "modulation", "output"):
+        if self._world.fails("address") or name not in ("packed", "modulation", "output"):
             return False
         self.addresses[name] = memory
         return True
@@ -525,7 +540,7 @@ class IExecutionContext:
         if world.device.capturing is not None and not self.ran:
             raise FailureError(f"{CAPTURING}: the first enqueue after a shape was set")
         _alive(self.engine_kept, "logger")
-        if world.fails("execute", self.engine_kept.logger):
+        if world.fails("execute"):
             return False
         self.ran = True
         work = self._work()

@@ -104,18 +104,19 @@ def test_what_python_classes_derive_from_can_be_derived_from(bindings: Path) -> 
     code = (
         "import sys, types, tensorrt_bindings as t; sys.modules['tensorrt'] = t\n"
         f"sys.path.insert(0, {str(ROOT)!r})\n"
-        "from mrs.runtime.backends.tensorrt.messages import Messages, logger, told\n"
+        "from mrs.runtime.backends.tensorrt.messages import collected, logger\n"
         "from mrs.runtime.backends.tensorrt.progress import Progress, monitor\n"
-        "said = Messages(); made = logger(said); made.log(t.ILogger.ERROR, 'a'); made.log(t.ILogger.INFO, 'b')\n"
+        "made = logger()\n"
+        "with collected() as said: made.log(t.ILogger.ERROR, 'a'); made.log(t.ILogger.INFO, 'b')\n"
         "done = Progress(print); seen = monitor(done); seen.phase_start('p', None, 2)\n"
-        "print(said.taken(), isinstance(made, t.ILogger), isinstance(seen, t.IProgressMonitor))\n"
+        "print(said.error('x').message, isinstance(made, t.ILogger), isinstance(seen, t.IProgressMonitor))\n"
         "print(seen.step_complete('p', 0)); done.cancelled = True; print(seen.step_complete('p', 1))\n"
         "for make in (t.Builder, t.Runtime):\n"
         "    try: make(made)\n"
         "    except TypeError as error: print(error)\n"
     )
     lines = run(bindings, "-c", code).splitlines()
-    assert lines[:3] == ["['a'] True True", "True", "False"]
+    assert lines[:3] == ["x: a True True", "True", "False"]
     # What the code takes for CUDA that does not start.
     assert all("factory function returned nullptr" in line for line in lines[3:])
     assert len(lines) == 5

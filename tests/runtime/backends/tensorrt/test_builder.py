@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -252,16 +253,84 @@ def test_a_broken_graph_is_no_crash_of_the_thread(backend, tiny) -> None:
         backend.compile(b"garbage" * 10, tiny.modulation, SHAPE, "fp16", CompileSettings(1))
 
 
+def test_a_build_is_told_of_its_own_errors_whatever_was_loaded_before(world, compile_it) -> None:
+    """TensorRT goes on with the logger that the first of them was given."""
+    kept = compile_it("fp32")
+    world.says["build"] = [OUT_OF_MEMORY]
+    with pytest.raises(DeviceMemoryError, match="Requested size was 17179869184 bytes"):
+        compile_it("fp16")
+    world.says.clear()
+    other = compile_it("fp16")
+    # When the first one is gone, the others still speak to a logger that lives.
+    del kept
+    world.says["execute"] = ["Error Code 1: Cuda Runtime (out of memory)"]
+    with pytest.raises(DeviceMemoryError, match="failed at step 0"):
+        other.evaluate(0)
+
+
+def test_a_build_and_a_load_at_once_are_told_of_their_own_errors(world, backend, tiny, compile_it) -> None:
+    engine, found = compile_it("fp32").export(), []
+
+    def load() -> None:
+        try:
+            backend.restore(engine, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
+        except BackendError as error:
+            found.append(error)
+
+    def during(step: int) -> None:
+        if step == 0:
+            thread = threading.Thread(target=load)
+            thread.start()
+            thread.join(60)
+
+    world.during = during
+    world.says["deserialize"] = ["Error Code 1: Serialization (bad magic)"]
+    world.says["build"] = ["Error Code 2: Internal Error (odd)"]
+    with pytest.raises(BackendError, match="tensorrt cannot build the engine: odd"):
+        compile_it("fp16")
+    (error,) = found
+    assert type(error) is BackendError
+    assert error.message == "tensorrt cannot load its engine: bad magic"
+
+
 # The double itself
+
+
+def test_the_double_goes_on_with_the_first_logger(world) -> None:
+    import tensorrt as trt
+
+    class Logger(trt.ILogger):
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.lines = []
+
+        def log(self, severity: Any, msg: str) -> None:
+            self.lines.append(msg)
+
+    one, other = Logger(), Logger()
+    first, second = trt.Builder(one), trt.Runtime(other)
+    world.log("a")
+    assert (one.lines, other.lines) == (["a"], [])
+    # Also after the builder that brought it, as long as another one lives.
+    del first
+    world.log("b")
+    assert one.lines == ["a", "b"]
+    del one
+    with pytest.raises(AssertionError, match="the logger that was given first is gone"):
+        world.log("c")
+    del second
+    third = trt.Runtime(other)
+    world.log("d")
+    assert other.lines == ["d"]
+    del third
 
 
 def test_the_double_refuses_what_the_bindings_do(world) -> None:
     import tensorrt as trt
 
-    from mrs.runtime.backends.tensorrt.messages import Messages, logger
+    from mrs.runtime.backends.tensorrt.messages import logger
 
-    kept = logger(Messages())
-    builder = trt.Builder(kept)
+    builder = trt.Builder(logger())
     with pytest.raises(AttributeError):
         builder.build_engine(None, None)
     with pytest.raises(TypeError, match="incompatible function arguments"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mrs.runtime.backends.tensorrt.messages import KEPT, LONGEST, Messages, logger, plain, told
+from mrs.runtime.backends.tensorrt.messages import KEPT, LONGEST, collected, logger, plain, told
 from mrs.runtime.errors import BackendError, DeviceMemoryError
 
 # As users report them, by what they mean.
@@ -68,25 +68,78 @@ def test_the_first_line_counts_where_none_is_known() -> None:
     assert told("x", []).message == "x: it gives no reason"
 
 
-def test_errors_are_kept_from_all_threads_and_taken_once() -> None:
-    messages = Messages()
-    threads = [threading.Thread(target=messages.add, args=(str(number),)) for number in range(KEPT + 10)]
+def test_a_line_goes_to_the_call_of_its_thread(world) -> None:
+    import tensorrt as trt
+
+    made, said, barrier = logger(), [], threading.Barrier(3, timeout=60)
+
+    def call(name: str) -> None:
+        with collected() as messages:
+            barrier.wait()
+            made.log(trt.ILogger.ERROR, name)
+            barrier.wait()
+            said.append(messages.error(name).message)
+
+    threads = [threading.Thread(target=call, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    with collected() as outer:
+        barrier.wait()
+        barrier.wait()
+        with collected() as inner:
+            made.log(trt.ILogger.ERROR, "c")
+        assert inner.error("c").message == "c: c"
+        assert outer.error("c").message == "c: it gives no reason"
+    for thread in threads:
+        thread.join(60)
+    assert sorted(said) == ["a: a", "b: b"]
+
+
+def test_a_line_of_a_thread_of_tensorrts_own_goes_to_all_calls(world) -> None:
+    import tensorrt as trt
+
+    made = logger()
+
+    def work() -> None:
+        for number in range(KEPT + 10):
+            made.log(trt.ILogger.ERROR, f"line {number}")
+        made.log(trt.ILogger.ERROR, "out of memory")
+
+    with collected() as messages:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(60)
+        assert messages.error("x").message == "x: line 0"
+        # Lines beyond those that are kept change nothing.
+        assert type(messages.error("x")) is BackendError
+        messages.clear()
+        assert messages.error("x").message == "x: it gives no reason"
+    # Outside of a call nobody is told.
+    made.log(trt.ILogger.ERROR, "late")
+    with collected() as messages:
+        assert messages.error("x").message == "x: it gives no reason"
+
+
+def test_a_process_has_one_logger(world) -> None:
+    found: list[Any] = []
+    threads = [threading.Thread(target=lambda: found.append(logger())) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
-    assert len(messages.taken()) == KEPT
-    assert messages.taken() == []
-    assert type(messages.error("x")) is BackendError
+        thread.join(60)
+    assert len({id(each) for each in (*found, logger())}) == 1
 
 
-def test_only_errors_are_kept_and_all_is_in_the_log_for_debugging(world: Any, caplog) -> None:
+def test_only_errors_are_kept_and_all_is_in_the_log_for_debugging(world, caplog) -> None:
     import tensorrt as trt
 
-    messages = Messages()
-    made = logger(messages)
-    with caplog.at_level(logging.DEBUG, "mrs.tensorrt"):
-        for severity in ("INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"):
+    made = logger()
+    with caplog.at_level(logging.DEBUG, "mrs.tensorrt"), collected() as messages:
+        for severity in ("WARNING", "INTERNAL_ERROR", "ERROR", "INFO", "VERBOSE"):
             made.log(getattr(trt.ILogger, severity), f"{severity} 100%s")
-    assert messages.taken() == ["INTERNAL_ERROR 100%s", "ERROR 100%s"]
-    assert len(caplog.records) == 5
+        assert messages.error("x").message == "x: INTERNAL_ERROR 100%s"
+        messages.clear()
+        for severity in ("WARNING", "INFO", "VERBOSE"):
+            made.log(getattr(trt.ILogger, severity), severity)
+        assert messages.error("x").message == "x: it gives no reason"
+    assert len(caplog.records) == 8

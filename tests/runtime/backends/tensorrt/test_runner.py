@@ -239,6 +239,18 @@ def test_an_engine_that_does_not_load(world, backend, make, tiny, call: str, lin
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, TimeoutError])
+def test_ctrl_c_while_an_engine_is_loaded_is_not_lost(
+    world, backend, make, tiny, interrupted, error: type[BaseException]
+) -> None:
+    """TensorRT's bindings drop what is raised where it speaks."""
+    engine = make().export()
+    world.loads, world.during = True, interrupted(error, lambda step: True)
+    with pytest.raises(error):
+        backend.restore(engine, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
+    backend.restore(engine, tiny.modulation, SHAPE, "fp32", CompileSettings(1)).evaluate(0)
+
+
 @pytest.mark.parametrize(
     ("what", "says", "hint"),
     [

@@ -15,7 +15,7 @@ import pytest
 
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.backends.tensorrt import timing_cache
-from mrs.runtime.backends.tensorrt.messages import Messages, logger
+from mrs.runtime.backends.tensorrt.messages import logger
 from mrs.runtime.backends.tensorrt.timing_cache import DIGEST, MAGIC, TimingCache
 from tests.runtime.backends.tensorrt.conftest import GPU
 
@@ -36,10 +36,7 @@ def config(world) -> Any:
     """A builder's settings, to which a cache can be attached."""
     import tensorrt as trt
 
-    kept = logger(Messages())
-    made = trt.Builder(kept).create_builder_config()
-    made.__dict__["kept_alive"] = kept
-    return made
+    return trt.Builder(logger()).create_builder_config()
 
 
 def measured(config: Any, world: Any, *names: str) -> None:
@@ -66,8 +63,7 @@ def test_each_gpu_and_version_has_a_file(world, config, cache) -> None:
 def test_two_builds_at_once_lose_nothing(world, cache) -> None:
     import tensorrt as trt
 
-    kept = logger(Messages())
-    configs = [trt.Builder(kept).create_builder_config() for _ in range(2)]
+    configs = [trt.Builder(logger()).create_builder_config() for _ in range(2)]
     for config, name in zip(configs, "ab", strict=True):
         # Both begin before one of them ends.
         TimingCache(GPU, world.version).attach(config)
