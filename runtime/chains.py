@@ -68,12 +68,14 @@ def make_chain(
     """
     if device is None:
         return Chain(network(), loop.rows, loop.start, loop.clamp, threads)
+    from mrs.runtime.cuda.alone import alone
     from mrs.runtime.cuda.chain import CudaChain
     from mrs.runtime.cuda.failures import told
 
-    with told(device, shape, "while the network is compiled"):
-        compiled: Network = network()
-    return CudaChain(
-        device, compiled, loop.rows, loop.start, loop.clamp, shape,
-        kinds=kinds, graphs=graphs, bound=bound, stream=stream,
-    )  # fmt: skip
+    with alone():
+        with told(device, shape, "while the network is compiled"):
+            compiled: Network = network()
+        return CudaChain(
+            device, compiled, loop.rows, loop.start, loop.clamp, shape,
+            kinds=kinds, graphs=graphs, bound=bound, stream=stream,
+        )  # fmt: skip

@@ -14,6 +14,7 @@ from mrs.kernels.gpu import key, records, workspace
 from mrs.kernels.gpu.tables import FIELDS, slots
 from mrs.kernels.row import Row
 from mrs.runtime.backends.protocol import Network
+from mrs.runtime.cuda.alone import alone
 from mrs.runtime.cuda.arena import Arena, Spec
 from mrs.runtime.cuda.failures import out_of_memory, told
 from mrs.runtime.cuda.nodes import Arrays, Node, audits_of, nodes_of
@@ -22,6 +23,8 @@ from mrs.runtime.libraries import first_line
 
 # The first run of a network compiles, chooses algorithms and fills caches; the second shows that it has done so.
 WARM_UPS = 2
+# What CUDA says of a capture that ended before, most often because another thread waited for the whole device.
+INVALIDATED = "operation failed due to a previous error during capture"
 KINDS = {"uint8": torch.uint8, "float32": torch.float32}
 Origin = tuple[int, int]
 
@@ -283,33 +286,53 @@ class CudaChain:
         return Node(name, -1, lambda: device.copy(target, source))
 
     def _prepare(self, how: str) -> None:
-        """Run a list until nothing happens for the first time any more, then capture it."""
+        """Run a list until nothing happens for the first time any more, capture it, and replay that once."""
         work = self._lists[how]
+        with alone():
+            with self._trying():
+                for _ in range(WARM_UPS):
+                    self._carry_out(work)
+            if self._graphs_wanted:
+                graph = self._captured(work)
+                with self._trying():
+                    # The first replay uploads the graph.
+                    graph.replay()
+                self._graphs[how] = graph
+        self._prepared.add(how)
+
+    @contextmanager
+    def _trying(self) -> Iterator[None]:
+        """On the chain's stream; what is restored inside leaves no trace but in the result."""
         with told(self.device, self.shape, "during its first run"), self._working():
             # A tensor that is restored in place must not be restored yet.
             kept = self.arrays.source.clone() if self._bound else None
-            for _ in range(WARM_UPS):
-                self._carry_out(work)
+            yield
             if kept is not None:
                 self.arrays.source.copy_(kept)
             self.device.wait(self.stream)
-            # What these runs found was found in an empty picture.
+            # What was found was found in an empty picture.
             self.arrays.status.zero_()
-        if self._graphs_wanted:
-            self._graphs[how] = self._captured(work)
-        self._prepared.add(how)
 
     def _captured(self, work: Sequence[Node]) -> Any:
         """A graph of a list."""
         try:
             with self._working():
-                return self.device.capture(self.stream, lambda: self._carry_out(work))
+                try:
+                    return self._capture(work)
+                except self.device.Failure as error:
+                    if INVALIDATED not in str(error):
+                        raise
+                # What another thread disturbed says nothing about the restore.
+                return self._capture(work)
         except self.device.OutOfMemory as error:
             raise out_of_memory(self.shape, error) from error
         except MrsError as error:
             raise self._not_captured(error.message) from error
         except self.device.Failure as error:
             raise self._not_captured(first_line(error)) from error
+
+    def _capture(self, work: Sequence[Node]) -> Any:
+        return self.device.capture(self.stream, lambda: self._carry_out(work))
 
     @contextmanager
     def _working(self) -> Iterator[None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,8 +14,6 @@ from mrs.kernels.gpu.launch import Launch
 
 # The number of CUDA in DLPack.
 DLPACK_CUDA = 2
-# One capture at a time: beginning one collects garbage and waits for the whole device.
-CAPTURING = threading.Lock()
 
 
 class Cuda:
@@ -70,10 +67,10 @@ class Cuda:
     def capture(self, stream: Any, work: Callable[[], None]) -> Any:
         """A graph of what `work` does on a stream; `replay()` does it again on the current stream.
 
-        The calls of other threads do not disturb it.
+        Other threads do not disturb it unless they wait for the whole device, as `alone` says.
         """
         graph = torch.cuda.CUDAGraph()
-        with CAPTURING, torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             work()
         return graph
 
