@@ -11,6 +11,7 @@ import torch.utils.dlpack
 from numpy.typing import NDArray
 
 from mrs.kernels.gpu.launch import Launch
+from mrs.runtime.cuda.streams import own_stream
 
 # The number of CUDA in DLPack.
 DLPACK_CUDA = 2
@@ -31,12 +32,16 @@ class Cuda:
         self.place = torch.device("cuda", torch.cuda.current_device() if index is None else index)
 
     def stream(self) -> Any:
-        """A new stream, never the default one."""
-        return torch.cuda.Stream(self.place)
+        """A stream that nobody else has as long as this object lives, never the default one."""
+        return own_stream(self.place)
 
     def current(self) -> Any:
         """The stream on which the calling thread works."""
         return torch.cuda.current_stream(self.place)
+
+    def is_capturing(self) -> bool:
+        """Whether what the calling thread gives to its current stream is captured, not done."""
+        return torch.cuda.is_current_stream_capturing()
 
     def handle(self, stream: Any) -> int:
         """A stream as CUDA numbers it; 0 for the default one."""

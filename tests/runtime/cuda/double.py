@@ -94,7 +94,7 @@ class Double:
         fail: errors by what they happen in: a name as in the log (`step_pixels 1`), the first word of one, or
             `capture`. A `FatalError` leaves nothing that works.
         flaky: what fails, fails only once.
-        captures: how many graphs were made. `graphs` are those that still live.
+        captures: how many graphs were made. `graphs` are those that still live, and so with streams, `owned`.
         invalidated: how many captures were disturbed.
         taken: bytes of memory in use.
     """
@@ -108,6 +108,7 @@ class Double:
         self.default = Stream("default")
         self.log: list[str] = []
         self.graphs: weakref.WeakSet[Graph] = weakref.WeakSet()
+        self.owned: weakref.WeakSet[Stream] = weakref.WeakSet()
         self.fail: dict[str, Exception] = {}
         self.flaky = False
         self._run = _interpret if interpreted else References().run
@@ -124,11 +125,16 @@ class Double:
 
     def stream(self) -> Stream:
         self._streams += 1
-        return Stream(f"stream {self._streams}")
+        stream = Stream(f"stream {self._streams}")
+        self.owned.add(stream)
+        return stream
 
     def current(self) -> Stream:
         streams = self._chosen()
         return streams[-1] if streams else self.default
+
+    def is_capturing(self) -> bool:
+        return self.capturing is not None
 
     def handle(self, stream: Stream) -> int:
         return 0 if stream is self.default else id(stream)
