@@ -74,7 +74,11 @@ def make_chain(
 
     with alone():
         with told(device, shape, "while the network is compiled"):
-            compiled: Network = network()
+            if stream is None:
+                stream = device.stream()
+            # The calling thread may be on another GPU.
+            with device.on(stream):
+                compiled: Network = network()
         return CudaChain(
             device, compiled, loop.rows, loop.start, loop.clamp, shape,
             kinds=kinds, graphs=graphs, bound=bound, stream=stream,

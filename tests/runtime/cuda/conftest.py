@@ -116,6 +116,9 @@ class PixelBackend:
 
     def compile(self, graph: bytes, modulation: Any, shape: Any, precision: str, threads: int) -> PixelNetwork:
         self.compiled.append(shape)
+        assert self.device.current() is not self.device.default, (
+            "a network on the GPU and stream that a thread begins on"
+        )
         if shape[0] * shape[2] * shape[3] > self.most:
             raise self.device.OutOfMemory("CUDA out of memory\nTried to allocate 20 MiB")
         self.networks.append(PixelNetwork(self.device, shape, self.predict))
