@@ -11,6 +11,7 @@ import torch.utils.dlpack
 from numpy.typing import NDArray
 
 from mrs.kernels.gpu.launch import Launch
+from mrs.runtime.cuda.capture import captured
 from mrs.runtime.cuda.streams import own_stream
 
 # The number of CUDA in DLPack.
@@ -74,10 +75,8 @@ class Cuda:
 
         Other threads do not disturb it unless they wait for the whole device, as `alone` says.
         """
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-            work()
-        return graph
+        with self.on(stream):
+            return captured(self.place, stream, work)
 
     def wait(self, stream: Any) -> None:
         """Wait on the host until a stream has done all that it was given."""

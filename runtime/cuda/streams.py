@@ -12,8 +12,8 @@ import torch
 
 from mrs.runtime.driver import new_stream
 
-# Of each GPU, as CUDA numbers them, those whose owners are gone. None is ever destroyed: memory that was used on one may
-# still wait for it.
+# Of each GPU, as CUDA numbers them, those whose owners are gone. None is ever destroyed: memory that was used on one
+# may still wait for it.
 _FREE: dict[int, list[int]] = {}
 
 

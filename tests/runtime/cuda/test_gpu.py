@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 import torch
 
 from mrs.export.nafnet import Architecture, ConditionalNAFNet
-from mrs.runtime.errors import BackendError, DeviceMemoryError
+from mrs.runtime.backends.torch import TorchNetwork
+from mrs.runtime.errors import BackendError, DeviceMemoryError, InputError
 from mrs.schedule import Schedule
 from mrs.solver import Solver
 from mrs.table import Table, tableau
@@ -180,6 +182,62 @@ def test_a_capture_that_fails_leaves_the_device_as_it_was() -> None:
     """In a process of its own: where it does not, what comes afterwards would fail without a fault."""
     script = Path(__file__).with_name("failed_capture.py")
     scripts.run(script, 80)
+
+
+def test_streams_are_shared_with_nobody(load, picture) -> None:
+    """torch deals out 32: these would be all of them twice."""
+    restorer = load()
+    expected = restorer.restore(picture, seed=3)
+    with restorer.chain((1, SIDE, SIDE)) as chain:
+        ours = chain.stream
+        theirs = {torch.cuda.Stream().cuda_stream for _ in range(64)}
+        assert ours.cuda_stream not in theirs | {0}
+        # What lies on it waits neither for the default stream nor that for it.
+        with torch.cuda.stream(ours):
+            torch.cuda._sleep(200_000_000)
+        torch.cuda.default_stream().synchronize()
+        assert not ours.query()
+    np.testing.assert_array_equal(restorer.restore(picture, seed=3), expected)
+
+
+def test_a_caller_who_captures_is_refused_and_his_capture_goes_on(load, picture) -> None:
+    restorer = load()
+    given = torch.from_numpy(picture).cuda()
+    expected = restorer.restore(picture, seed=3)
+    out, graph = torch.zeros_like(given), torch.cuda.CUDAGraph()
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph):
+        out.copy_(given)
+        for each in (given, picture):
+            with pytest.raises(InputError, match="captures a CUDA graph"):
+                restorer.restore(each)
+    graph.replay()
+    torch.cuda.synchronize()
+    assert torch.equal(out, given)
+    np.testing.assert_array_equal(restorer.restore(picture, seed=3), expected)
+
+
+def test_a_capture_that_another_thread_disturbs_succeeds(load, picture, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = load().restore(picture, seed=3)
+    evaluate, times = TorchNetwork.evaluate, []
+
+    def wait() -> None:
+        # CUDA may refuse it too.
+        with suppress(RuntimeError):
+            torch.cuda.synchronize()
+
+    def disturbed(self: TorchNetwork, step: int) -> None:
+        evaluate(self, step)
+        if torch.cuda.is_current_stream_capturing() and not times:
+            times.append(step)
+            thread = threading.Thread(target=wait)
+            thread.start()
+            thread.join(60)
+
+    monkeypatch.setattr(TorchNetwork, "evaluate", disturbed)
+    restorer = load()
+    assert times == [0]
+    np.testing.assert_array_equal(restorer.restore(picture, seed=3), expected)
 
 
 def test_infinities_name_their_step(load, picture) -> None:
