@@ -17,14 +17,13 @@ from mrs.runtime.backends.protocol import Network
 from mrs.runtime.cuda.alone import alone
 from mrs.runtime.cuda.arena import Arena, Spec
 from mrs.runtime.cuda.failures import out_of_memory, told
+from mrs.runtime.cuda.graphs import graph_of
 from mrs.runtime.cuda.nodes import Arrays, Node, audits_of, nodes_of
-from mrs.runtime.errors import BackendError, CaptureError, DeviceError, InputError, MrsError
+from mrs.runtime.errors import BackendError, DeviceError, InputError, MrsError
 from mrs.runtime.libraries import first_line
 
 # The first run of a network compiles, chooses algorithms and fills caches; the second shows that it has done so.
 WARM_UPS = 2
-# What CUDA says of a capture that ended before, most often because another thread waited for the whole device.
-INVALIDATED = "operation failed due to a previous error during capture"
 KINDS = {"uint8": torch.uint8, "float32": torch.float32}
 Origin = tuple[int, int]
 
@@ -293,7 +292,8 @@ class CudaChain:
                 for _ in range(WARM_UPS):
                     self._carry_out(work)
             if self._graphs_wanted:
-                graph = self._captured(work)
+                with self._working():
+                    graph = graph_of(self.device, self.stream, lambda: self._carry_out(work), self.shape)
                 with self._trying():
                     # The first replay uploads the graph.
                     graph.replay()
@@ -312,27 +312,6 @@ class CudaChain:
             self.device.wait(self.stream)
             # What was found was found in an empty picture.
             self.arrays.status.zero_()
-
-    def _captured(self, work: Sequence[Node]) -> Any:
-        """A graph of a list."""
-        try:
-            with self._working():
-                try:
-                    return self._capture(work)
-                except self.device.Failure as error:
-                    if INVALIDATED not in str(error):
-                        raise
-                # What another thread disturbed says nothing about the restore.
-                return self._capture(work)
-        except self.device.OutOfMemory as error:
-            raise out_of_memory(self.shape, error) from error
-        except MrsError as error:
-            raise self._not_captured(error.message) from error
-        except self.device.Failure as error:
-            raise self._not_captured(first_line(error)) from error
-
-    def _capture(self, work: Sequence[Node]) -> Any:
-        return self.device.capture(self.stream, lambda: self._carry_out(work))
 
     @contextmanager
     def _working(self) -> Iterator[None]:
@@ -425,9 +404,3 @@ class CudaChain:
         except self.device.Failure:
             return DeviceError(f"the GPU failed in {where}: {reason}", hint="restore again, or on another backend")
         return DeviceError(f"the GPU failed, but not again in the same restore: {reason}", hint="restore again")
-
-    def _not_captured(self, reason: str) -> CaptureError:
-        return CaptureError(
-            f"the restore cannot be captured as a CUDA graph: {reason}",
-            hint="load the plan with graphs=False (--no-graphs) to launch one by one, with the same result",
-        )
