@@ -71,12 +71,18 @@ def make_chain(
     """
     if device is None:
         return Chain(network(), loop.rows, loop.start, loop.clamp, threads, loop.condition)
+    from mrs.runtime.cuda.alone import alone
     from mrs.runtime.cuda.chain import CudaChain
     from mrs.runtime.cuda.failures import told
 
-    with told(device, shape, "while the network is compiled"):
-        compiled: Network = network()
-    return CudaChain(
-        device, compiled, loop.rows, loop.start, loop.clamp, shape,
-        kinds=kinds, graphs=graphs, bound=bound, stream=stream, condition=loop.condition,
-    )  # fmt: skip
+    with alone():
+        with told(device, shape, "while the network is compiled"):
+            if stream is None:
+                stream = device.stream()
+            # The calling thread may be on another GPU.
+            with device.on(stream):
+                compiled: Network = network()
+        return CudaChain(
+            device, compiled, loop.rows, loop.start, loop.clamp, shape,
+            kinds=kinds, graphs=graphs, bound=bound, stream=stream, condition=loop.condition,
+        )  # fmt: skip

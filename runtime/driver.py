@@ -18,6 +18,8 @@ from mrs.runtime.errors import BackendError
 LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76
+# Of a stream that neither waits for the default one nor is waited for.
+NON_BLOCKING = 1
 NAME_LENGTH = 256
 # What the driver refuses to start with, and what helps.
 ADVICE = {
@@ -59,10 +61,7 @@ def read_driver() -> Driver:
     Raises:
         BackendError: where there is none, or no GPU: why, and what to do.
     """
-    try:
-        library = ctypes.CDLL(LIBRARY)
-    except OSError:
-        raise BackendError("no NVIDIA driver is found", hint="install it; CPUs need none") from None
+    library = _library()
     number, text = ctypes.c_int(), ctypes.create_string_buffer(NAME_LENGTH)
     _call(library, "cuDriverGetVersion", ctypes.byref(number))
     cuda = f"{number.value // 1000}.{number.value % 1000 // 10}"
@@ -84,6 +83,30 @@ def read_driver() -> Driver:
     return Driver(_version(), cuda, tuple(gpus))
 
 
+def new_stream(index: int) -> int:
+    """A new stream of a GPU, as CUDA numbers it, which no library knows of.
+
+    Args:
+        index: the GPU's number.
+
+    Raises:
+        BackendError: where the driver refuses.
+    """
+    library = _library()
+    device, context, stream = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p()
+    _call(library, "cuInit", 0)
+    _call(library, "cuDeviceGet", ctypes.byref(device), index)
+    # The one in which libraries above the runtime API work; a thread has it only once it has called that.
+    _call(library, "cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+    _call(library, "cuCtxPushCurrent_v2", context)
+    try:
+        _call(library, "cuStreamCreate", ctypes.byref(stream), NON_BLOCKING)
+    finally:
+        _call(library, "cuCtxPopCurrent_v2", ctypes.byref(context))
+    assert stream.value is not None
+    return stream.value
+
+
 def why_unseen(cuda: str) -> str:
     """Why a library does not see a GPU, and what to do, in one line.
 
@@ -97,6 +120,13 @@ def why_unseen(cuda: str) -> str:
     if int(driver.cuda.split(".")[0]) < int(cuda.split(".")[0]):
         return f"the driver serves CUDA up to {driver.cuda}, and this is a build for {cuda}: update the driver"
     return f"{driver.gpus[0].name} cannot be used: check it with nvidia-smi"
+
+
+def _library() -> Any:
+    try:
+        return ctypes.CDLL(LIBRARY)
+    except OSError:
+        raise BackendError("no NVIDIA driver is found", hint="install it; CPUs need none") from None
 
 
 def _call(library: Any, name: str, *arguments: Any) -> None:

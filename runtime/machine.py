@@ -63,16 +63,20 @@ def check_memory(what: str, needed: int, hint: str) -> None:
         raise InputError(f"{what} needs {needed / 2**30:.0f} GiB of memory, {free / 2**30:.0f} are free", hint=hint)
 
 
-@cache
 def gpu() -> str:
     """Name and compute capability of the current NVIDIA GPU, such as `NVIDIA H200 9.0`; "" without one, or torch."""
     try:
         import torch
     except (ImportError, OSError):
         return ""
-    if not torch.cuda.is_available():
-        return ""
-    return "{} {}.{}".format(torch.cuda.get_device_name(), *torch.cuda.get_device_capability())
+    return _gpu(torch.cuda.current_device()) if torch.cuda.is_available() else ""
+
+
+@cache
+def _gpu(index: int) -> str:
+    import torch
+
+    return "{} {}.{}".format(torch.cuda.get_device_name(index), *torch.cuda.get_device_capability(index))
 
 
 def fingerprint(backend: str, version: str, device: str = "cpu") -> dict[str, str]:

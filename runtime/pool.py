@@ -241,6 +241,12 @@ class Pool(Generic[W]):
         """
         return Lease(self, Request(), len(self._slots), nullcontext)
 
+    @property
+    def mine(self) -> bool:
+        """Whether this thread has a worker, or waits for one."""
+        known = self._line + [slot.lease for slot in self._slots if slot.lease is not None]
+        return any(lease.mine for lease in known)
+
     def close(self) -> tuple[W, ...]:
         """Refuse all calls from now on, those that wait too, and wait for those that run.
 
@@ -328,8 +334,7 @@ class Pool(Generic[W]):
             )
 
     def _check_alone(self) -> None:
-        known = self._line + [slot.lease for slot in self._slots if slot.lease is not None]
-        if any(lease.mine for lease in known):
+        if self.mine:
             # With one worker it would wait for itself.
             raise InputError(
                 "a restorer was called from within its own restore",

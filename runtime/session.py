@@ -122,6 +122,7 @@ class Restorer:
         chosen = choice or choose(plan, backend, precision)
         self._backend = chosen.backend
         self._device = device or device_of(self._backend)
+        self._check_no_capture()
         self._pixels = max(1, (memory or default_memory(self._device)) // int(network["bytes_per_pixel"]) // workers)
         self._networks = Networks(
             plan, chosen.backend, chosen.precision, max(1, self.threads // workers), settled=chosen.settled,
@@ -190,6 +191,7 @@ class Restorer:
             BackendError: where the engine fails.
             BusyError, DeadlineError, CancelledError: where the restore was not launched.
         """
+        self._check_no_capture()
         tensor = self._tensor(image)
         if tensor is not None:
             given = tensor
@@ -225,6 +227,7 @@ class Restorer:
             bound: for tensors, read and write these very two without a copy: their addresses are captured, once, and
                 kept as sizes are. For a product that restores from the same memory again and again.
         """
+        self._check_no_capture()
         tensor, target = self._tensor(image), self._tensor(out)
         if (tensor is None) != (target is None):
             raise InputError(
@@ -251,6 +254,7 @@ class Restorer:
         It is valid inside the `with` alone: the worker is kept that long, and the next restore writes there again.
         What the caller's stream was given inside is waited for.
         """
+        self._check_no_capture()
         tensor = self._tensor(image)
         given = _array(image) if tensor is None else tensor
         pictures = self._check(given) if tensor is None else self._check_tensor(given)
@@ -293,6 +297,7 @@ class Restorer:
         Raises:
             BackendError: where the GPU failed, or a result was not finite; names the step.
         """
+        self._check_no_capture()
         errors: list[BackendError] = []
         with self._pool.every_worker() as workers:
             for worker in workers:
@@ -319,6 +324,7 @@ class Restorer:
         whole = all(_is_whole(side) and side > 0 for side in (height, width, batch))
         if not whole or dtype not in ("uint8", "float32"):
             raise InputError(f"cannot warm up for {batch} x {height}x{width} of {dtype}")
+        self._check_no_capture()
         with self._pool.every_worker() as workers:
             for worker in workers:
                 with _dropping(worker):
@@ -412,6 +418,14 @@ class Restorer:
         self._restore_array(pictures, array, seed, tile, overlap, request)
         with self._told(array.shape):
             self._device.from_host(target, array)
+
+    def _check_no_capture(self) -> None:
+        """Refuse a caller who captures a CUDA graph himself: a restore waits for the GPU, and replays a graph."""
+        if self._device is not None and self._device.is_capturing():
+            raise InputError(
+                "a restorer was called while the caller's stream captures a CUDA graph",
+                hint="restore before or after the capture; a restore is a graph of its own",
+            )
 
     def _told(self, shape: tuple[int, ...]) -> Any:
         """Errors of the GPU as ours, for pictures of a shape (N, H, W, C) or (H, W, C)."""

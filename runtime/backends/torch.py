@@ -38,7 +38,7 @@ class TorchNetwork:
         dtype = getattr(torch, DTYPES[precision])
         count, halves, height, width = shape
         layout = torch.channels_last
-        self._place = device
+        self._kind = torch.device(device).type
         self.packed = torch.zeros(shape, dtype=dtype, device=device).contiguous(memory_format=layout)
         output = (count, halves // 2, height, width)
         self.output = torch.zeros(output, dtype=dtype, device=device).contiguous(memory_format=layout)
@@ -57,7 +57,7 @@ class TorchNetwork:
         import torch
 
         try:
-            with exactly(), torch.inference_mode(), torch.autocast(self._place, enabled=False):
+            with exactly(), torch.inference_mode(), torch.autocast(self._kind, enabled=False):
                 self._into(self.packed, self._rows[step], self.output, self._weights)
         except (BackendError, torch.OutOfMemoryError):
             raise
@@ -131,9 +131,11 @@ class Torch:
 
         if precision not in self.precisions():
             raise BackendError(f"{self.name} runs no {precision} on this GPU", hint="use precision fp32")
+        # The GPU by its number: the calling thread's own may be another one later.
+        place = self._place if self._place != "cuda" else f"cuda:{torch.cuda.current_device()}"
         try:
             with torch.inference_mode(False):
-                return TorchNetwork(graph, modulation, shape, precision, self._place, self._compiled)
+                return TorchNetwork(graph, modulation, shape, precision, place, self._compiled)
         except (BackendError, torch.OutOfMemoryError):
             raise
         except RuntimeError as error:

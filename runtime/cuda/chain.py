@@ -14,10 +14,12 @@ from mrs.kernels.gpu import key, records, workspace
 from mrs.kernels.gpu.tables import FIELDS, slots
 from mrs.kernels.row import Row
 from mrs.runtime.backends.protocol import Network
+from mrs.runtime.cuda.alone import alone
 from mrs.runtime.cuda.arena import Arena, Spec
 from mrs.runtime.cuda.failures import out_of_memory, told
+from mrs.runtime.cuda.graphs import graph_of
 from mrs.runtime.cuda.nodes import Arrays, Node, audits_of, nodes_of
-from mrs.runtime.errors import BackendError, CaptureError, DeviceError, InputError, MrsError
+from mrs.runtime.errors import BackendError, DeviceError, InputError, MrsError
 from mrs.runtime.libraries import first_line
 
 # The first run of a network compiles, chooses algorithms and fills caches; the second shows that it has done so.
@@ -283,33 +285,33 @@ class CudaChain:
         return Node(name, -1, lambda: device.copy(target, source))
 
     def _prepare(self, how: str) -> None:
-        """Run a list until nothing happens for the first time any more, then capture it."""
+        """Run a list until nothing happens for the first time any more, capture it, and replay that once."""
         work = self._lists[how]
+        with alone():
+            with self._trying():
+                for _ in range(WARM_UPS):
+                    self._carry_out(work)
+            if self._graphs_wanted:
+                with self._working():
+                    graph = graph_of(self.device, self.stream, lambda: self._carry_out(work), self.shape)
+                with self._trying():
+                    # The first replay uploads the graph.
+                    graph.replay()
+                self._graphs[how] = graph
+        self._prepared.add(how)
+
+    @contextmanager
+    def _trying(self) -> Iterator[None]:
+        """On the chain's stream; what is restored inside leaves no trace but in the result."""
         with told(self.device, self.shape, "during its first run"), self._working():
             # A tensor that is restored in place must not be restored yet.
             kept = self.arrays.source.clone() if self._bound else None
-            for _ in range(WARM_UPS):
-                self._carry_out(work)
+            yield
             if kept is not None:
                 self.arrays.source.copy_(kept)
             self.device.wait(self.stream)
-            # What these runs found was found in an empty picture.
+            # What was found was found in an empty picture.
             self.arrays.status.zero_()
-        if self._graphs_wanted:
-            self._graphs[how] = self._captured(work)
-        self._prepared.add(how)
-
-    def _captured(self, work: Sequence[Node]) -> Any:
-        """A graph of a list."""
-        try:
-            with self._working():
-                return self.device.capture(self.stream, lambda: self._carry_out(work))
-        except self.device.OutOfMemory as error:
-            raise out_of_memory(self.shape, error) from error
-        except MrsError as error:
-            raise self._not_captured(error.message) from error
-        except self.device.Failure as error:
-            raise self._not_captured(first_line(error)) from error
 
     @contextmanager
     def _working(self) -> Iterator[None]:
@@ -402,9 +404,3 @@ class CudaChain:
         except self.device.Failure:
             return DeviceError(f"the GPU failed in {where}: {reason}", hint="restore again, or on another backend")
         return DeviceError(f"the GPU failed, but not again in the same restore: {reason}", hint="restore again")
-
-    def _not_captured(self, reason: str) -> CaptureError:
-        return CaptureError(
-            f"the restore cannot be captured as a CUDA graph: {reason}",
-            hint="load the plan with graphs=False (--no-graphs) to launch one by one, with the same result",
-        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,11 +11,11 @@ import torch.utils.dlpack
 from numpy.typing import NDArray
 
 from mrs.kernels.gpu.launch import Launch
+from mrs.runtime.cuda.capture import captured
+from mrs.runtime.cuda.streams import own_stream
 
 # The number of CUDA in DLPack.
 DLPACK_CUDA = 2
-# One capture at a time: beginning one collects garbage and waits for the whole device.
-CAPTURING = threading.Lock()
 
 
 class Cuda:
@@ -34,12 +33,16 @@ class Cuda:
         self.place = torch.device("cuda", torch.cuda.current_device() if index is None else index)
 
     def stream(self) -> Any:
-        """A new stream, never the default one."""
-        return torch.cuda.Stream(self.place)
+        """A stream that nobody else has as long as this object lives, never the default one."""
+        return own_stream(self.place)
 
     def current(self) -> Any:
         """The stream on which the calling thread works."""
         return torch.cuda.current_stream(self.place)
+
+    def is_capturing(self) -> bool:
+        """Whether what the calling thread gives to its current stream is captured, not done."""
+        return torch.cuda.is_current_stream_capturing()
 
     def handle(self, stream: Any) -> int:
         """A stream as CUDA numbers it; 0 for the default one."""
@@ -70,12 +73,10 @@ class Cuda:
     def capture(self, stream: Any, work: Callable[[], None]) -> Any:
         """A graph of what `work` does on a stream; `replay()` does it again on the current stream.
 
-        The calls of other threads do not disturb it.
+        Other threads do not disturb it unless they wait for the whole device, as `alone` says.
         """
-        graph = torch.cuda.CUDAGraph()
-        with CAPTURING, torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-            work()
-        return graph
+        with self.on(stream):
+            return captured(self.place, stream, work)
 
     def wait(self, stream: Any) -> None:
         """Wait on the host until a stream has done all that it was given."""

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from mrs.runtime.errors import BackendError, DeviceMemoryError, MrsError
 from mrs.runtime.libraries import first_line
+from mrs.runtime.toolchain import missing_tool
+
+# What Triton raises besides classes of its own: where it cannot build or load a launcher, or finds a kernel wrong.
+KINDS = (RuntimeError, AssertionError, OSError, ImportError, subprocess.SubprocessError)
+# How it begins what CUDA says.
+OF_CUDA = "Triton Error [CUDA]: "
 
 
 @contextmanager
 def told(device: Any, shape: Sequence[int], when: str) -> Iterator[None]:
-    """Turn a device's errors into ours.
+    """Turn errors of a device, and of Triton that compiles and launches our kernels, into ours.
 
     Args:
         device: a `Cuda`.
@@ -29,8 +39,50 @@ def told(device: Any, shape: Sequence[int], when: str) -> Iterator[None]:
         raise
     except device.OutOfMemory as error:
         raise out_of_memory(shape, error) from error
-    except device.Failure as error:
+    except Exception as error:
+        if raised_by_triton(error) and not str(error).startswith(OF_CUDA):
+            raise _not_built(when, error) from error
+        if not isinstance(error, device.Failure):
+            raise
+        if str(error).startswith(f"{OF_CUDA}out of memory"):
+            raise out_of_memory(shape, error) from error
         raise BackendError(f"the GPU failed {when}: {first_line(error)}") from error
+
+
+def raised_by_triton(error: Exception) -> bool:
+    """Whether an error is Triton's, or of what it called in Python's own library.
+
+    The handler of a signal may raise the like anywhere, but from code of its own.
+    """
+    if not isinstance(error, KINDS) and _package(type(error).__module__) != "triton":
+        return False
+    packages = [_package(frame.f_globals.get("__name__", "")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    # Code that Triton makes as it runs has no name.
+    while packages and (packages[-1] == "" or packages[-1] in sys.stdlib_module_names):
+        packages.pop()
+    return packages[-1:] == ["triton"]
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _not_built(when: str, error: BaseException) -> BackendError:
+    # A function that a kernel calls comes first, without a reason.
+    while error.__cause__ is not None:
+        error = error.__cause__
+    kind = type(error).__name__
+    if isinstance(error, subprocess.CalledProcessError):
+        command = error.cmd if isinstance(error.cmd, str) else error.cmd[0]
+        said = f"{Path(command).name} ended with {error.returncode}"
+    else:
+        # Otherwise it would begin with the kernel's source.
+        said = first_line(RuntimeError(getattr(error, "error_message", None) or str(error) or kind))
+        said = said if said == kind or type(error) is RuntimeError else f"{kind}: {said}"
+    return BackendError(
+        f"Triton cannot compile a kernel {when}: {said}",
+        hint=missing_tool() or "see mrs-trt doctor; a backend for CPUs (--backend) needs no Triton",
+    )
 
 
 def out_of_memory(shape: Sequence[int], error: Exception) -> DeviceMemoryError:

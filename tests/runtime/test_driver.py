@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mrs.runtime import driver
-from mrs.runtime.driver import Driver, Gpu, read_driver, why_unseen
+from mrs.runtime.driver import Driver, Gpu, new_stream, read_driver, why_unseen
 from mrs.runtime.errors import BackendError
 
 GPUS = [Gpu("NVIDIA H100", "9.0", 85 << 30), Gpu("NVIDIA A10", "8.6", 24 << 30)]
@@ -23,6 +23,8 @@ class Library:
     def __init__(self, cuda: int = 13000, **failing: int) -> None:
         self._cuda, self._failing = cuda, failing
         self._ready = False
+        self.streams: list[tuple[int, int]] = []
+        self._contexts: list[int | None] = []
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("cu"):
@@ -60,6 +62,24 @@ class Library:
     def _cuDeviceGetAttribute(self, number: Any, attribute: int, device: Any) -> None:
         part = {75: 0, 76: 1}[attribute]
         number._obj.value = int(GPUS[device.value - 10].capability.split(".")[part])
+
+    def _cuDevicePrimaryCtxRetain(self, context: Any, device: Any) -> None:
+        context._obj.value = device.value + 100
+
+    def _cuCtxPushCurrent_v2(self, context: Any) -> None:
+        self._contexts.append(context.value)
+
+    def _cuCtxPopCurrent_v2(self, context: Any) -> None:
+        context._obj.value = self._contexts.pop()
+
+    def _cuStreamCreate(self, stream: Any, flags: int) -> int:
+        assert type(stream._obj) is ctypes.c_void_p
+        if not self._contexts:
+            # No context is current.
+            return 201
+        self.streams.append((self._contexts[-1], flags))
+        stream._obj.value = (1 << 40) + len(self.streams)
+        return 0
 
     def _cuGetErrorString(self, code: int, text: Any) -> int:
         text._obj.value = {100: b"no CUDA-capable device is detected"}.get(code)
@@ -143,3 +163,23 @@ def test_gpus_that_are_hidden(machine, monkeypatch, value) -> None:
 def test_a_driver_that_is_too_old(machine, serves, built, says) -> None:
     machine(Library(serves))
     assert why_unseen(built) == says
+
+
+def test_a_stream_of_a_gpu_waits_for_no_other_and_leaves_no_context(machine) -> None:
+    library = Library()
+    machine(library)
+    assert [new_stream(index) for index in (1, 0)] == [(1 << 40) + 1, (1 << 40) + 2]
+    # In the contexts of both, and not blocking.
+    assert library.streams == [(111, 1), (110, 1)]
+    assert library._contexts == []
+
+
+def test_a_stream_that_the_driver_refuses(machine) -> None:
+    library = Library(cuStreamCreate=999)
+    machine(library)
+    with pytest.raises(BackendError, match="cuStreamCreate fails with 999"):
+        new_stream(0)
+    assert library._contexts == []
+    machine(OSError("cannot open shared object file"))
+    with pytest.raises(BackendError, match="no NVIDIA driver is found"):
+        new_stream(0)

@@ -81,3 +81,17 @@ def test_a_fingerprint_tells_what_an_engine_depends_on(proc: Path) -> None:
         "backend": "openvino 2026.4",
     }
     assert machine.fingerprint("openvino", "2026.5") != here
+
+
+def test_each_gpu_has_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    names, current = ["NVIDIA H200", "NVIDIA A10"], [0]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current[0])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: names[index])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9 - index, 6 * index))
+    machine._gpu.cache_clear()
+    assert machine.gpu() == "NVIDIA H200 9.0"
+    current[0] = 1
+    assert machine.gpu() == "NVIDIA A10 8.6"
+    machine._gpu.cache_clear()

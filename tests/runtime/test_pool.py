@@ -528,7 +528,8 @@ def test_closing_wakes_those_that_wait_and_waits_for_those_that_run() -> None:
     assert running[1].left().error is None
     ended(thread)
     ended(second)
-    assert (found, nothing) == ([("a", "b")], [()])
+    # Whichever looks first has the workers.
+    assert sorted(found + nothing) == [(), ("a", "b")]
 
 
 def test_a_closed_pool_hands_out_nothing_that_comes_back() -> None:

@@ -57,7 +57,7 @@ class OnnxRuntimeGpuNetwork:
         import onnxruntime
         import torch
 
-        from mrs.runtime.cuda.device import CAPTURING
+        from mrs.runtime.cuda.alone import alone
 
         self.name, self._device, self.stream = name, device, device.stream()
         self._ready = False
@@ -90,7 +90,7 @@ class OnnxRuntimeGpuNetwork:
         self._rows: Any = None
         self.retime(modulation)
         # Its capture ends where anything else in the process begins one.
-        with CAPTURING, device.on(self.stream):
+        with alone(), device.on(self.stream):
             for _ in range(RUNS):
                 self.evaluate(0)
             self.output.zero_()

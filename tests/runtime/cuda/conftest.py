@@ -124,6 +124,9 @@ class PixelBackend:
         self, graph: bytes, modulation: Any, shape: Any, precision: str, settings: CompileSettings
     ) -> PixelNetwork:
         self.compiled.append(shape)
+        assert self.device.current() is not self.device.default, (
+            "a network on the GPU and stream that a thread begins on"
+        )
         if shape[0] * shape[2] * shape[3] > self.most:
             raise self.device.OutOfMemory("CUDA out of memory\nTried to allocate 20 MiB")
         self.networks.append(PixelNetwork(self.device, shape, self.predict))

@@ -25,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 ALIGNMENT = 256
 POISON = 0xAB
 CAPTURING = "operation not permitted when stream is capturing"
+INVALIDATED = "operation failed due to a previous error during capture"
 # Operations that wait for a device, or read from it.
 WAITING = {"aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::is_nonzero", "aten::equal"}
 
@@ -60,13 +61,17 @@ class Graph:
     def __init__(self, device: Double, stream: Stream) -> None:
         self.device, self.stream = device, stream
         self.calls: list[tuple[str, Callable[[], None]]] = []
+        self.invalid = self.uploaded = False
 
     @property
     def names(self) -> list[str]:
         return [name for name, _ in self.calls]
 
     def replay(self) -> None:
-        """Carry out what was captured, on the current stream."""
+        """Carry out what was captured, on the current stream; the first time it is uploaded before."""
+        if not self.uploaded:
+            self.device.give("upload of a graph")
+            self.uploaded = True
 
         def again() -> None:
             # As networks are recorded; other tensors may be written so too.
@@ -89,7 +94,8 @@ class Double:
         fail: errors by what they happen in: a name as in the log (`step_pixels 1`), the first word of one, or
             `capture`. A `FatalError` leaves nothing that works.
         flaky: what fails, fails only once.
-        captures: how many graphs were made. `graphs` are those that still live.
+        captures: how many graphs were made. `graphs` are those that still live, and so with streams, `owned`.
+        invalidated: how many captures were disturbed.
         taken: bytes of memory in use.
     """
 
@@ -98,14 +104,17 @@ class Double:
 
     def __init__(self, limit: int = 1 << 30, *, interpreted: bool = False) -> None:
         self.place = torch.device("cpu")
-        self.limit, self.taken, self.captures = limit, 0, 0
+        self.limit, self.taken, self.captures, self.invalidated = limit, 0, 0, 0
         self.default = Stream("default")
         self.log: list[str] = []
         self.graphs: weakref.WeakSet[Graph] = weakref.WeakSet()
+        self.owned: weakref.WeakSet[Stream] = weakref.WeakSet()
         self.fail: dict[str, Exception] = {}
         self.flaky = False
         self._run = _interpret if interpreted else References().run
         self._mine = threading.local()
+        # What any thread captures.
+        self._underway: list[Graph] = []
         self._lock = threading.RLock()
         self._dead: Exception | None = None
         self._streams = 0
@@ -116,11 +125,16 @@ class Double:
 
     def stream(self) -> Stream:
         self._streams += 1
-        return Stream(f"stream {self._streams}")
+        stream = Stream(f"stream {self._streams}")
+        self.owned.add(stream)
+        return stream
 
     def current(self) -> Stream:
         streams = self._chosen()
         return streams[-1] if streams else self.default
+
+    def is_capturing(self) -> bool:
+        return self.capturing is not None
 
     def handle(self, stream: Stream) -> int:
         return 0 if stream is self.default else id(stream)
@@ -167,13 +181,18 @@ class Double:
             raise self.fail["capture"]
         if stream is self.default:
             raise FailureError("the default stream cannot be captured")
+        # As torch begins one.
+        self.synchronize()
         graph = Graph(self, stream)
         self._mine.graph = graph
+        self._underway.append(graph)
         try:
             with self.on(stream), _Recorder(self, graph):
                 work()
+                self._check_valid(graph)
         finally:
             self._mine.graph = None
+            self._underway.remove(graph)
         self.captures += 1
         self.graphs.add(graph)
         return graph
@@ -225,6 +244,13 @@ class Double:
 
     # What else a test asks for
 
+    def synchronize(self) -> None:
+        """Wait for the whole device, as compilers do that choose by timing: what any thread captures is lost."""
+        self._refuse("the host waits for the device")
+        for graph in list(self._underway):
+            self.invalidated += not graph.invalid
+            graph.invalid = True
+
     def upload(self, array: NDArray[Any]) -> torch.Tensor:
         """A copy of an array on the device."""
         tensor = self.empty(array.shape, str(array.dtype))
@@ -247,6 +273,7 @@ class Double:
         stream, graph = self.current(), self.capturing
         self._check_alive()
         if graph is not None:
+            self._check_valid(graph)
             self.check_captured(name)
             graph.calls.append((name, call))
             return
@@ -326,6 +353,10 @@ class Double:
     def _refuse(self, what: str) -> None:
         if self.capturing is not None:
             raise FailureError(f"{CAPTURING}: {what}")
+
+    def _check_valid(self, graph: Graph) -> None:
+        if graph.invalid:
+            raise FailureError(INVALIDATED)
 
     def _check_alive(self) -> None:
         if self._dead is not None:

@@ -1,6 +1,9 @@
-"""A capture that fails, and whether the device is as before: started by test_gpu.py, in a process of its own."""
+"""Captures that fail or are disturbed leave the device as it was: started by test_gpu.py, in a process of its own."""
 
 from __future__ import annotations
+
+import threading
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -24,6 +27,7 @@ def main() -> None:
     fail_to_capture(plan)
     # The generator is not left as if a graph were still drawing from it.
     assert torch.randn(3, device="cuda").isfinite().all()
+    np.testing.assert_array_equal(disturbed(plan, picture), expected)
     with Restorer(plan) as restorer:
         np.testing.assert_array_equal(restorer.restore(picture, seed=3), expected)
         many = torch.from_numpy(np.stack([picture] * 64)).cuda()
@@ -53,6 +57,30 @@ def fail_to_capture(plan: object) -> None:
     with pytest.raises(CaptureError, match="graphs=False"):
         Restorer(plan)
     TorchNetwork.evaluate = evaluate  # type: ignore[method-assign]
+
+
+def disturbed(plan: object, picture: object) -> object:
+    """A restore whose capture another thread may end at first."""
+    evaluate, times = TorchNetwork.evaluate, []
+
+    def wait() -> None:
+        # CUDA may refuse it too.
+        with suppress(RuntimeError):
+            torch.cuda.synchronize()
+
+    def disturbing(self: TorchNetwork, step: int) -> None:
+        evaluate(self, step)
+        if torch.cuda.is_current_stream_capturing() and not times:
+            times.append(step)
+            thread = threading.Thread(target=wait)
+            thread.start()
+            thread.join(60)
+
+    TorchNetwork.evaluate = disturbing  # type: ignore[method-assign]
+    with Restorer(plan) as restorer:
+        TorchNetwork.evaluate = evaluate  # type: ignore[method-assign]
+        assert times == [0]
+        return restorer.restore(picture, seed=3)
 
 
 if __name__ == "__main__":

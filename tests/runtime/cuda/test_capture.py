@@ -93,6 +93,26 @@ def test_it_runs_before_it_is_captured(make_chain, device) -> None:
     assert before[-1] == "wait for stream 1"
 
 
+@pytest.mark.parametrize("bound", [False, True])
+def test_a_graph_is_uploaded_before_the_first_restore(make_chain, device, pictures, bound: bool) -> None:
+    image = device.upload(pictures((1, 16, 16)))
+    chain = make_chain(bound=(image, torch.zeros_like(image)) if bound else None)
+    chain.warm_up(tensors=True)
+    assert [graph.uploaded for graph in device.graphs] == [True] * (1 if bound else 2)
+    log = device.taken_log()
+    while "stream 1: upload of a graph" in log:
+        log = log[log.index("stream 1: upload of a graph") + 1 :]
+        assert "wait for stream 1" in log
+
+
+def test_what_is_bound_is_not_restored_before_it_is_asked_for(make_chain, device, pictures) -> None:
+    given = device.upload(pictures((1, 16, 16)))
+    expected = given.numpy().copy()
+    chain = make_chain(bound=(given, given))
+    device.wait(chain.stream)
+    np.testing.assert_array_equal(given.numpy(), expected)
+
+
 def test_with_graphs_false_nothing_is_captured(gpu, pictures) -> None:
     with gpu.load(graphs=False) as restorer:
         restorer.restore(pictures((1, 16, 16))[0])

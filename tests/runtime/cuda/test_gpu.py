@@ -16,7 +16,7 @@ from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import Table, tableau
-from mrs.runtime.errors import BackendError, DeviceMemoryError
+from mrs.runtime.errors import BackendError, DeviceMemoryError, InputError
 from tests import scripts
 
 pytestmark = pytest.mark.gpu
@@ -144,6 +144,19 @@ def test_tensors_go_in_and_out(load, picture) -> None:
     with restorer.lend(given, 3) as lent:
         np.testing.assert_array_equal(lent.cpu().numpy(), expected)
     restorer.synchronize()
+    check_that_captures_of_the_caller_go_on(restorer, given)
+    np.testing.assert_array_equal(restorer.restore(picture, seed=3), expected)
+
+
+def check_that_captures_of_the_caller_go_on(restorer: Any, given: torch.Tensor) -> None:
+    out, graph = torch.zeros_like(given), torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out.copy_(given)
+        with pytest.raises(InputError, match="captures a CUDA graph"):
+            restorer.restore(given)
+    graph.replay()
+    torch.cuda.synchronize()
+    assert torch.equal(out, given)
 
 
 def test_threads_get_what_one_gets(load, picture) -> None:
@@ -166,6 +179,20 @@ def test_threads_get_what_one_gets(load, picture) -> None:
         thread.join(60)
     assert not any(thread.is_alive() for thread in threads)
     assert wrong == []
+    check_that_streams_are_shared_with_nobody(restorer)
+
+
+def check_that_streams_are_shared_with_nobody(restorer: Any) -> None:
+    # torch deals out 32: these are all of them twice.
+    theirs = {torch.cuda.Stream().cuda_stream for _ in range(64)}
+    with restorer.chain((1, SIDE, SIDE)) as chain:
+        assert chain.stream.cuda_stream not in theirs | {0}
+        # What lies on it keeps nobody waiting on the default stream.
+        with torch.cuda.stream(chain.stream):
+            torch.cuda._sleep(200_000_000)
+        torch.zeros(1, device="cuda").add_(1)
+        torch.cuda.default_stream().synchronize()
+        assert not chain.stream.query()
 
 
 def test_replays_take_no_memory(load, picture) -> None:

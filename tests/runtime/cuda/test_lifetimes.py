@@ -359,3 +359,12 @@ def test_a_chain_that_failed_is_closed_all_the_same(make_chain, device, pictures
     chain.restore_tensor(torch.from_numpy(pictures((1, 16, 16))), None, 3, device.default)
     chain.close()
     assert not chain.captured
+
+
+def test_streams_go_with_their_sizes(gpu, pictures) -> None:
+    # Memory for one of them at a time: a stream of each that is gone can be used again.
+    with gpu.load(memory=160 * 36 * 36) as restorer, no_collection():
+        for side in range(8, 37, 4):
+            restorer.restore(pictures((36, side)))
+            assert len(gpu.device.owned) <= 4
+    assert len(gpu.device.owned) == 0

@@ -401,3 +401,33 @@ def test_closing_waits_for_what_another_thread_restores(gpu, pictures) -> None:
     assert closed.is_set()
     assert results[0][0] is False
     assert results[0][1] > 1
+
+
+CALLS: dict[str, Any] = {
+    "load": lambda gpu, restorer, image, out: gpu.load(),
+    "restore": lambda gpu, restorer, image, out: restorer.restore(image),
+    "an array": lambda gpu, restorer, image, out: restorer.restore(image.numpy()),
+    "restore into": lambda gpu, restorer, image, out: restorer.restore_into(image, out),
+    "bound": lambda gpu, restorer, image, out: restorer.restore_into(image, out, bound=True),
+    "lend": lambda gpu, restorer, image, out: restorer.lend(image),
+    "warm up": lambda gpu, restorer, image, out: restorer.warm_up(8, 8),
+    "synchronize": lambda gpu, restorer, image, out: restorer.synchronize(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_caller_who_captures_is_refused_and_his_capture_goes_on(restorer, gpu, pictures, call: str) -> None:
+    image = gpu.device.upload(pictures((16, 16)))
+    out, stream = torch.zeros_like(image), gpu.device.stream()
+    gpu.device.taken_log()
+
+    def work() -> None:
+        gpu.device.give("before")
+        with pytest.raises(InputError, match="while the caller's stream captures a CUDA graph") as error:
+            CALLS[call](gpu, restorer, image, out)
+        assert "before or after the capture" in error.value.hint
+        gpu.device.give("after")
+
+    assert gpu.device.capture(stream, work).names == ["before", "after"]
+    assert gpu.device.taken_log() == [f"capture on {stream.name}"]
+    restorer.restore(image)

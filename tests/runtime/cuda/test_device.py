@@ -1,0 +1,45 @@
+"""What is asked of torch and of the driver, as both are in their sources; a GPU is not needed."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+
+from mrs.runtime.cuda import streams
+from mrs.runtime.cuda.device import Cuda
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that numbers streams, and torch's class of those that it did not make itself."""
+    numbers = itertools.count(1000)
+
+    class External:
+        def __init__(self, stream_ptr: int, device: torch.device) -> None:
+            self.cuda_stream, self.device = stream_ptr, device
+
+    monkeypatch.setattr(streams, "new_stream", lambda index: next(numbers) + 100 * index)
+    monkeypatch.setattr(streams, "_FREE", {})
+    monkeypatch.setattr(torch.cuda, "ExternalStream", External)
+
+
+@pytest.mark.usefixtures("driver")
+def test_no_two_streams_that_live_are_one() -> None:
+    # torch itself has 32.
+    living = [Cuda(0).stream() for _ in range(100)]
+    assert len({stream.cuda_stream for stream in living}) == 100
+    assert all(stream.device == torch.device("cuda", 0) for stream in living)
+
+
+@pytest.mark.usefixtures("driver")
+def test_a_stream_whose_owner_is_gone_is_used_again_on_its_gpu() -> None:
+    first: Any = Cuda(0).stream()
+    number = first.cuda_stream
+    other = Cuda(0).stream()
+    del first
+    assert Cuda(1).stream().cuda_stream >= 1100
+    assert Cuda(0).stream().cuda_stream == number
+    assert other.cuda_stream != number
