@@ -11,7 +11,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from mrs.kernels import cpu, update
 from mrs.kernels.row import Row
-from mrs.runtime import machine
+from mrs.runtime.system import machine
 
 SHAPE = (1, 3, 256, 256)
 ODE = Row(1.0, 0.1, -0.2, 0.5, 0.3, 0.3, -0.1)

@@ -19,9 +19,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 import mrs
 from benchmarks.networks import REFUSION, write_checkpoint
 from mrs.kernels.noise import normal
-from mrs.runtime import machine
 from mrs.runtime.backends import openvino
 from mrs.runtime.plan import Plan
+from mrs.runtime.system import machine
 
 SIZE = (256, 256)
 STEPS = 10

@@ -25,7 +25,7 @@ from mrs.commands import hands
 from mrs.commands.restore import WORKERS
 from mrs.numerics.solver import RECOMMENDED
 from mrs.runtime import backends
-from mrs.runtime.pictures import Picture, find_pictures, read_picture, write_picture
+from mrs.runtime.pictures.writing import Picture, find_pictures, read_picture, write_picture
 from mrs.runtime.session import Restorer
 
 PRECISIONS = ("bf16", "fp32")

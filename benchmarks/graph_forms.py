@@ -22,9 +22,10 @@ from mrs.export.architectures.nafnet.graph import build_graph
 from mrs.export.architectures.nafnet.modulation import modulation_table
 from mrs.export.graph_variant import GATES, NORMS, GraphVariant
 from mrs.export.onnx_writer import OPSET
-from mrs.runtime import backends, machine
+from mrs.runtime import backends
 from mrs.runtime.backends import openvino
 from mrs.runtime.backends.settings import CompileSettings
+from mrs.runtime.system import machine
 
 # Every form, and each of the other folds left out once.
 SHAPES = (

@@ -22,11 +22,12 @@ from mrs.export.architectures.nafnet.modulation import modulation_table
 from mrs.export.graph_variant import first_variant
 from mrs.numerics.solver import RECOMMENDED, Solver
 from mrs.numerics.tableau import tableau
-from mrs.runtime import backends, machine
+from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.chain import Chain
-from mrs.runtime.pictures import find_pictures, read_picture
+from mrs.runtime.cpu_chain import Chain
+from mrs.runtime.pictures.writing import find_pictures, read_picture
 from mrs.runtime.psnr import psnr
+from mrs.runtime.system import machine
 
 POSTERIOR = Solver(method="posterior", order=1, steps=100)
 SOLVERS = {

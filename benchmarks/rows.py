@@ -13,7 +13,7 @@ from typing import Any
 
 from mrs._version import __version__
 from mrs.kernels import cpu
-from mrs.runtime import machine
+from mrs.runtime.system import machine
 
 RESULTS = Path(__file__).parent / "results"
 LIBRARIES = ("numpy", "openvino", "onnxruntime", "torch", "triton")

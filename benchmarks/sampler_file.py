@@ -25,10 +25,11 @@ from mrs.export.architectures.nafnet.modulation import modulation_table
 from mrs.export.graph_variant import first_variant
 from mrs.export.sampler_graph import build_sampler
 from mrs.kernels.noise import normal
-from mrs.runtime import backends, machine
+from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.chain import Chain
-from mrs.runtime.chains import Loop
+from mrs.runtime.chain import Loop
+from mrs.runtime.cpu_chain import Chain
+from mrs.runtime.system import machine
 
 Restore = Callable[[], Any]
 

@@ -28,10 +28,10 @@ from mrs.building.source import WEIGHTS, Source, read_source
 from mrs.numerics.solver import Solver
 from mrs.numerics.solver_file import read_solver
 from mrs.numerics.tableau import Table, tableau
-from mrs.runtime import machine
 from mrs.runtime.errors import InputError
-from mrs.runtime.pictures import find_pictures, read_picture
+from mrs.runtime.pictures.writing import find_pictures, read_picture
 from mrs.runtime.psnr import psnr
+from mrs.runtime.system import machine
 from mrs.tuning.trial import Trial, of_network
 
 CASE = "solvers"

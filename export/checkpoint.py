@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from mrs.export.torch_file import ClaimError, check_claims
-from mrs.runtime.atomic import replacing
 from mrs.runtime.errors import CheckpointError
-from mrs.runtime.regular_files import open_regular
+from mrs.runtime.system.atomic import replacing
+from mrs.runtime.system.regular_files import open_regular
 
 # In this order: an average of the weights is what its authors measured.
 NESTS = ("params_ema", "params", "state_dict")

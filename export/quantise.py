@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mrs.export.onnx_writer import IR_VERSION
 from mrs.runtime.backends.protocol import QUANTISED
 from mrs.runtime.errors import BackendError
-from mrs.runtime.libraries import first_line
+from mrs.runtime.system.libraries import first_line
 
 INSTALL = "pip install 'mrs-trt[modelopt]'"
 CONVOLUTIONS = re.compile(r"\.conv[1345]\.weight|^downs\.\d+\.weight")

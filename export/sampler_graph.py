@@ -2,7 +2,7 @@
 
 Inputs: `picture` (N, H, W, C) uint8 of any size; `noise` (1 + draws, N, C, H, W) float32, standard normal, z of x_T
 first and then one for each row that draws. Output: `restored`, like `picture`. The network's nodes stand there once for
-each row, its weights once: all copies share them. `mrs.runtime.chain` is the same loop.
+each row, its weights once: all copies share them. `mrs.runtime.cpu_chain` is the same loop.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mrs.export.onnx_writer import IR_VERSION, OPSET
 from mrs.export.sampler_nodes import Nodes, is_vector
 from mrs.kernels.row import Row
 from mrs.kernels.update import LARGEST_THRESHOLD
-from mrs.runtime.chains import Loop
+from mrs.runtime.chain import Loop
 from mrs.runtime.errors import InputError
 
 RESULTS = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}

@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
-from mrs.runtime.regular_files import open_regular
+from mrs.runtime.system.regular_files import open_regular
 
 # torch may call these, and the numbers or texts they are given decide how much memory that takes.
 GREEDY = frozenset({"builtins.bytearray", "__builtin__.bytearray", "torch.Tensor", "_codecs.encode"})

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrs.runtime.errors import InputError
-from mrs.runtime.picture_folders import search
-from mrs.runtime.pictures import read_picture
+from mrs.runtime.pictures.folders import search
+from mrs.runtime.pictures.writing import read_picture
 
 log = logging.getLogger("mrs")
 

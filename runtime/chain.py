@@ -1,136 +1,88 @@
-"""One restore on a CPU: start, then network and update by turns, then finish, on buffers made once."""
+"""A chain for any backend: a loop on a CPU, a graph on a GPU. Nothing else differs between the two runtimes."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mrs.kernels import cpu
 from mrs.kernels.row import Row
-from mrs.runtime.backends.protocol import F32, Network
-from mrs.runtime.errors import BackendError
+from mrs.runtime.backends.protocol import F32, Backend, Network
+from mrs.runtime.cpu_chain import Chain, Condition
 
-# Pictures (N, H, W, C), uint8 or float32 in [0, 1], to their context (N, K).
-Condition = Callable[[NDArray[Any]], F32]
+if TYPE_CHECKING:
+    from mrs.runtime.cuda.chain import CudaChain
 
 
-class Chain:
-    """A network and the sampler's buffers for all pictures that fit it.
-
-    Args:
-        network: compiled for at least the size of each picture; its buffers are written here.
-        rows: the solver's table.
-        start: standard deviation of x_T - mu.
-        clamp: what is done to each data prediction, see `mrs.kernels.update.step`.
-        threads: most threads of an update.
-        condition: gives the context of pictures to a network that is told of the whole picture.
+@dataclass(frozen=True)
+class Loop:
+    """A solver's table with the network's time-dependent vectors: all that a chain needs besides an engine.
 
     Attributes:
-        unfinished: whether something was begun and neither ended nor failed in a way that leaves the chain of use: an
-            interrupt came in between. Threads of the engine may still be at work then; who finds it makes a new chain.
+        rows: one per network evaluation.
+        start: standard deviation of x_T - mu.
+        clamp: what is done to each data prediction, see `mrs.kernels.update.step`.
+        modulation: (steps, M) float32.
+        condition: gives the context of pictures (N, H, W, C), (N, K) float32, to a network that is told of the whole
+            picture; None for all others.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        rows: Sequence[Row],
-        start: float,
-        clamp: str,
-        threads: int,
-        condition: Condition | None = None,
-    ) -> None:
-        self.network = network
-        self.rows = rows
-        self.start = start
-        self.clamp = clamp
-        self.threads = threads
-        self.condition = condition
-        self.unfinished = False
-        # A step overwrites its oldest prediction with its newest, so that there are as many as a row looks back on.
-        depth = max(1, *(row.history for row in rows))
-        # x, mu and the predictions, for the largest picture; smaller ones take the beginnings.
-        self._buffers = np.empty((2 + depth, network.output.size), np.float32)
-        # (H, W) outside of which the network's input is zero; None where that is not known.
-        self._packed_size: tuple[int, int] | None = None
+    rows: Sequence[Row]
+    start: float
+    clamp: str
+    modulation: F32
+    condition: Condition | None = None
 
-    def warm_up(self, tensors: bool) -> None:
-        """Restore an empty picture: the first restore is slower than the others. There are no tensors on a CPU."""
-        count, channels, height, width = self.network.output.shape
-        self.restore_into(np.zeros((count, height, width, channels), np.uint8), None, 0)
 
-    def evaluate_all(self) -> None:
-        """The network's part of a restore alone, on whatever its input holds; to be timed."""
-        self.unfinished = True
-        for step in range(len(self.rows)):
-            self.network.evaluate(step)
-        self.unfinished = False
+def device_of(backend: Backend) -> Any:
+    """The GPU that a backend runs on, a `Cuda`; None for a CPU."""
+    if backend.device == "cpu":
+        return None
+    from mrs.runtime.cuda.device import Cuda
 
-    def restore_into(
-        self,
-        picture: NDArray[Any],
-        out: NDArray[Any] | None,
-        seed: int,
-        origin: tuple[int, int] = (0, 0),
-        context: F32 | None = None,
-    ) -> NDArray[Any]:
-        """Restore dense pictures (N, H, W, C), uint8 or float32 in [0, 1], into `out` of the same shape.
+    return Cuda()
 
-        Args:
-            picture: the degraded pictures; N and C are the network's, H and W at most.
-            out: uint8 or float32, dense, written; None for a new array of the picture's type.
-            seed: of the noise.
-            origin: (y, x) of these pictures in the whole pictures whose noise they share.
-            context: of the whole pictures, (N, K), where these are parts of them; otherwise it is made of these.
 
-        Returns:
-            `out`, or the new array.
+def make_chain(
+    device: Any,
+    network: Any,
+    loop: Loop,
+    shape: tuple[int, int, int, int],
+    threads: int,
+    *,
+    kinds: tuple[str, str] = ("uint8", "uint8"),
+    graphs: bool = True,
+    bound: Any = None,
+    stream: Any = None,
+) -> Chain | CudaChain:
+    """A chain.
 
-        Raises:
-            BackendError: where the engine fails, or the state ends with infinities or NaN (a clamp hides infinities).
-        """
-        count, height, width, channels = picture.shape
-        network, shape = self.network, (count, channels, height, width)
-        x, mu, *predictions = (each[: math.prod(shape)].reshape(shape) for each in self._buffers)
-        # One store before the first write, one after the last: wherever an interrupt comes, this tells.
-        self.unfinished = True
-        if self.condition is not None:
-            given = self.condition(picture) if context is None else context
-            network.context[...] = given.reshape(network.context.shape)
-        self._clear_padding(height, width)
-        cpu.start(picture, self.start, seed, mu, x, network.packed, origin=origin, threads=self.threads)
-        last, depth = len(self.rows) - 1, len(predictions)
-        for i, row in enumerate(self.rows):
-            network.evaluate(i)
-            # The latest prediction first. A ring, turned by the step's number alone: nothing is left half turned.
-            latest = [predictions[(k - i) % depth] for k in range(depth)]
-            kept = latest[-1]
-            q1, q2, q3 = (latest + [kept] * 2)[:3]
-            packed = network.packed if i < last else None
-            cpu.step(
-                x, mu, network.output, q1, q2, q3, kept, row, self.clamp, seed, i + 1, packed,
-                origin=origin, threads=self.threads,
-            )  # fmt: skip
-        # The sum is not finite where an element is not, and costs one pass. Infinities of both signs would warn.
-        with np.errstate(invalid="ignore"):
-            total = x.sum(dtype=np.float64)
-        if not np.isfinite(total):
-            # Whatever the network gave, the next picture's start overwrites it.
-            self.unfinished = False
-            raise BackendError(
-                "the network gave infinities or NaN", hint="build the plan with --precision fp32, or check its weights"
-            )
-        result = np.empty_like(picture) if out is None else out
-        cpu.finish(x, result, threads=self.threads)
-        self.unfinished = False
-        return result
+    Args:
+        device: where, from `device_of`.
+        network: gives the compiled network; called once.
+        loop: the solver.
+        shape: (N, C, H, W) of the pictures; on a CPU a chain serves all sizes that its network holds.
+        threads: most threads of an update on a CPU.
+        kinds: types of pictures and results; on a CPU any chain serves all.
+        graphs, bound, stream: on a GPU, see `CudaChain`.
 
-    def _clear_padding(self, height: int, width: int) -> None:
-        """Zeros where a picture of another size was: its margin is not seen, but averaged over."""
-        if self._packed_size != (height, width):
-            self._packed_size = None
-            self.network.packed.fill(0)
-            self._packed_size = height, width
+    Raises:
+        BackendError: where it cannot be made.
+    """
+    if device is None:
+        return Chain(network(), loop.rows, loop.start, loop.clamp, threads, loop.condition)
+    from mrs.runtime.cuda.alone import alone
+    from mrs.runtime.cuda.chain import CudaChain
+    from mrs.runtime.cuda.failures import told
+
+    with alone():
+        with told(device, shape, "while the network is compiled"):
+            if stream is None:
+                stream = device.stream()
+            # The calling thread may be on another GPU.
+            with device.on(stream):
+                compiled: Network = network()
+        return CudaChain(
+            device, compiled, loop.rows, loop.start, loop.clamp, shape,
+            kinds=kinds, graphs=graphs, bound=bound, stream=stream, condition=loop.condition,
+        )  # fmt: skip

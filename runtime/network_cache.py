@@ -17,9 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mrs.runtime.atomic import replacing
 from mrs.runtime.errors import InputError
-from mrs.runtime.user_cache import NO_FOLDER, user_cache
+from mrs.runtime.system.atomic import replacing
+from mrs.runtime.system.user_cache import NO_FOLDER, user_cache
 
 log = logging.getLogger("mrs")
 

@@ -8,12 +8,12 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mrs.runtime import machine
 from mrs.runtime.backends import Backend, Network, mixed
 from mrs.runtime.backends.settings import CompileSettings, EngineOptions
 from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError
 from mrs.runtime.network_cache import key_of
 from mrs.runtime.plan import Plan
+from mrs.runtime.system import machine
 
 if TYPE_CHECKING:
     from mrs.runtime.backends.protocol import Shape

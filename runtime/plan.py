@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 
 from mrs.kernels.cpu import CLAMPS
 from mrs.kernels.row import Row
-from mrs.runtime.atomic import replacing
 from mrs.runtime.backends.protocol import QUANTISED
 from mrs.runtime.errors import BackendError, PlanError
 from mrs.runtime.onnx_guard import check_conditioner, check_network
-from mrs.runtime.regular_files import open_regular
+from mrs.runtime.system.atomic import replacing
+from mrs.runtime.system.regular_files import open_regular
 
 FORMAT = "mrs-trt plan"
 FORMAT_VERSION = 3

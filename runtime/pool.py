@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar, overload
 
 from mrs.kernels.threads import Bell, wait
 from mrs.runtime.errors import BusyError, CancelledError, DeadlineError, InputError
-from mrs.runtime.forks import Origin
+from mrs.runtime.system.forks import Origin
 
 W = TypeVar("W")
 T = TypeVar("T")

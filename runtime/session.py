@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrs.kernels.noise import SEEDS
-from mrs.runtime import backends, machine, tiling
+from mrs.runtime import backends, tiling
 from mrs.runtime.backends import Backend, mixed
-from mrs.runtime.chains import device_of
+from mrs.runtime.chain import device_of
 from mrs.runtime.errors import BackendError, DeviceMemoryError, InputError
 from mrs.runtime.network_cache import NetworkCache
 from mrs.runtime.networks import Networks
 from mrs.runtime.plan import Plan, read_plan
 from mrs.runtime.pool import Cancellation, Pool, Request
+from mrs.runtime.system import machine
 from mrs.runtime.worker import Worker
 
 log = logging.getLogger("mrs")

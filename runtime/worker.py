@@ -7,9 +7,9 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from mrs.runtime.chain import Chain
-from mrs.runtime.chains import Loop, make_chain
+from mrs.runtime.chain import Loop, make_chain
 from mrs.runtime.conditioner import conditioner_of
+from mrs.runtime.cpu_chain import Chain
 from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError
 from mrs.runtime.networks import Networks
 

@@ -17,8 +17,8 @@ from benchmarks.networks import REFUSION, random_network
 from mrs.export.architectures.nafnet.graph import build_graph
 from mrs.export.architectures.nafnet.modulation import modulation_table
 from mrs.export.graph_variant import GraphVariant
-from mrs.runtime import machine
 from mrs.runtime.backends import openvino
+from mrs.runtime.system import machine
 
 ROUNDS = 5
 

@@ -45,8 +45,9 @@ from mrs.export.graph_variant import first_variant
 from mrs.export.quantise import Feed, Reader
 from mrs.numerics.solver import RECOMMENDED
 from mrs.numerics.tableau import tableau
-from mrs.runtime import backends, machine
+from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
+from mrs.runtime.system import machine
 
 # Shares of the error of all that the quantised convolutions may have; 1 is all of them.
 SHARES = (1.0, 0.1, 0.01)

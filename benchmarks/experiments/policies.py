@@ -15,7 +15,7 @@ from benchmarks import rows
 from benchmarks.solvers import REFERENCE, distance, judge, picture_parser, prepared
 from mrs.numerics.solver import CLAMPS, LAST_STEPS, Solver
 from mrs.numerics.tableau import tableau
-from mrs.runtime import machine
+from mrs.runtime.system import machine
 from mrs.tuning.trial import Trial, of_network
 
 POSTERIOR = Solver("posterior", 1)

@@ -29,11 +29,12 @@ from mrs.export.autotune.verdict import verdict_of
 from mrs.export.autotune.workload import Pair
 from mrs.export.graph_variant import first_variant
 from mrs.numerics.solver import RECOMMENDED
-from mrs.runtime import backends, machine
+from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.backends.tensorrt.backend import TensorRt
 from mrs.runtime.backends.typed_graph import typed_graph
 from mrs.runtime.psnr import mean_psnr
+from mrs.runtime.system import machine
 from tests.runtime.backends.tensorrt import reference
 
 F32 = NDArray[np.float32]

@@ -20,8 +20,8 @@ from benchmarks.gpu import device
 from benchmarks.gpu.parts import PARTS, SECONDS, Machine, planned, run_parts
 from benchmarks.gpu.processes import Clock, Job, Process, Running, SystemClock, run
 from mrs.cli import Parser, guarded
-from mrs.runtime import machine
 from mrs.runtime.errors import InputError
+from mrs.runtime.system import machine
 
 ROWS = Path(__file__).resolve().parents[1] / "results" / "gpu.jsonl"
 # Seconds until a machine has told what it has, and what a job keeps of its own for its end.

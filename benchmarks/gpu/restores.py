@@ -25,9 +25,10 @@ from mrs.export.architectures.nafnet.graph import build_graph
 from mrs.export.architectures.nafnet.modulation import modulation_table
 from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.export.graph_variant import first_variant
-from mrs.runtime import backends, machine
+from mrs.runtime import backends
 from mrs.runtime.plan import Plan
 from mrs.runtime.session import Restorer
+from mrs.runtime.system import machine
 
 # A small network for what does not depend on its size.
 SMALL = NAFNet(width=16, enc_blocks=(1, 1), mid_blocks=1, dec_blocks=(1, 1))

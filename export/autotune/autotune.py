@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from mrs.export.autotune.budget import Fit, fitting, within
 from mrs.export.autotune.select import Selection, select
 from mrs.export.autotune.workload import Target, Workload
-from mrs.runtime.chains import Loop
+from mrs.runtime.chain import Loop
 
 
 @dataclass(frozen=True)

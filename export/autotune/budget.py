@@ -18,7 +18,7 @@ from mrs.export.autotune.timing import chain_of, time_interleaved
 from mrs.export.autotune.workload import Target, Workload
 from mrs.export.graph_variant import first_variant
 from mrs.runtime import backends
-from mrs.runtime.chains import Loop
+from mrs.runtime.chain import Loop
 from mrs.runtime.errors import BackendError
 from mrs.runtime.psnr import mean_psnr
 

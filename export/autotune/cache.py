@@ -23,13 +23,14 @@ from mrs.export.autotune.variants import VariantTime
 from mrs.export.autotune.verdict import Verdict
 from mrs.export.autotune.workload import Target, Workload
 from mrs.export.graph_variant import GraphVariant
-from mrs.runtime import backends, machine
-from mrs.runtime.atomic import replacing
-from mrs.runtime.chains import Loop
+from mrs.runtime import backends
+from mrs.runtime.chain import Loop
 from mrs.runtime.errors import InputError
-from mrs.runtime.libraries import installed_version
-from mrs.runtime.regular_files import open_regular
-from mrs.runtime.user_cache import NO_FOLDER, user_cache
+from mrs.runtime.system import machine
+from mrs.runtime.system.atomic import replacing
+from mrs.runtime.system.libraries import installed_version
+from mrs.runtime.system.regular_files import open_regular
+from mrs.runtime.system.user_cache import NO_FOLDER, user_cache
 
 # Raised when what is measured, or how, changes.
 VERSION = 3

@@ -16,7 +16,7 @@ from mrs.export.quantise import Feed, quantised
 from mrs.runtime.backends import Backend
 from mrs.runtime.backends.protocol import F32, QUANTISED, Network
 from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.chains import Loop
+from mrs.runtime.chain import Loop
 from mrs.runtime.errors import BackendError
 
 

@@ -21,7 +21,7 @@ from mrs.export.autotune.workload import Pair, Target, Workload
 from mrs.export.graph_variant import first_variant
 from mrs.runtime.backends import Backend
 from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.chains import Loop
+from mrs.runtime.chain import Loop
 from mrs.runtime.psnr import mean_psnr
 
 MARGIN = 6.0

@@ -20,7 +20,7 @@ from mrs.export.autotune.workload import Target, Workload
 from mrs.export.graph_variant import GraphVariant
 from mrs.runtime import backends
 from mrs.runtime.backends import mixed
-from mrs.runtime.chains import Loop
+from mrs.runtime.chain import Loop
 from mrs.runtime.errors import BackendError
 
 # A judged candidate with the warm chain whose time is taken; None where it cannot run.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mrs.runtime.backends import Backend, Network, mixed
 from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.chains import Loop, device_of, make_chain
+from mrs.runtime.chain import Loop, device_of, make_chain
 
 # Rounds: at least the first number, then on until the seconds are spent or the second number is reached.
 ROUNDS = (3, 15)

@@ -15,7 +15,7 @@ from mrs.export.autotune.workload import Target, Workload
 from mrs.export.graph_variant import GraphVariant, first_variant
 from mrs.runtime import backends
 from mrs.runtime.backends import Backend, mixed
-from mrs.runtime.chains import Loop
+from mrs.runtime.chain import Loop
 from mrs.runtime.errors import BackendError
 
 # Forms differ in the evaluations alone, which are all alike: some of them tell as much as all.

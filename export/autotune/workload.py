@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrs.export.graph_variant import GraphVariant
-from mrs.runtime import backends, machine
+from mrs.runtime import backends
 from mrs.runtime.backends import mixed
 from mrs.runtime.backends.settings import CompileSettings, EngineOptions
-from mrs.runtime.chains import Loop
+from mrs.runtime.chain import Loop
 from mrs.runtime.errors import InputError
+from mrs.runtime.system import machine
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8", "fp8")
 DEVICES = ("auto", "cpu", "cuda")

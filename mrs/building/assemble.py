@@ -18,10 +18,11 @@ from mrs.export.autotune.workload import Target, Workload
 from mrs.export.graph_variant import GraphVariant
 from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import Table, tableau
-from mrs.runtime import backends, machine
+from mrs.runtime import backends
 from mrs.runtime.backends import mixed
 from mrs.runtime.backends.protocol import F32, QUANTISED
 from mrs.runtime.plan import Plan
+from mrs.runtime.system import machine
 
 # A tenth of a network's own size at the published 100 steps.
 LONGEST_TIMETABLE = 200

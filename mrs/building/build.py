@@ -17,10 +17,10 @@ from mrs.export.autotune.candidates import check_runnable
 from mrs.export.autotune.workload import Target, Workload
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import RECOMMENDED, Solver
-from mrs.runtime import machine
 from mrs.runtime.backends.settings import CompileSettings, parse_options, with_range
 from mrs.runtime.errors import InputError
 from mrs.runtime.plan import Plan
+from mrs.runtime.system import machine
 
 
 def build(

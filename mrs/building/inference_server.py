@@ -20,9 +20,9 @@ from typing import Any
 
 from mrs import _version
 from mrs.runtime import backends
-from mrs.runtime.atomic import publish, replacing
 from mrs.runtime.errors import InputError
 from mrs.runtime.plan import Plan, read_plan
+from mrs.runtime.system.atomic import publish, replacing
 
 CONFIG, SCRIPT, PLAN = "config.pbtxt", "model.py", "model.mrsplan"
 # Of what servers, URLs and file systems take in a name, what needs no quoting anywhere.
@@ -36,7 +36,7 @@ SCRIPT_TEXT = '''\
 
 from pathlib import Path
 
-from mrs.runtime.plan_server import PlanServer
+from mrs.runtime.serving.inference_server import PlanServer
 
 
 class TritonPythonModel(PlanServer):

@@ -12,8 +12,8 @@ from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import Table, tableau
 from mrs.runtime.backends.protocol import F32
-from mrs.runtime.chain import Condition
-from mrs.runtime.chains import Loop
+from mrs.runtime.chain import Loop
+from mrs.runtime.cpu_chain import Condition
 from mrs.runtime.errors import InputError
 
 REFERENCE_STEPS = 100

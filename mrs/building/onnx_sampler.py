@@ -18,9 +18,10 @@ from mrs.export.sampler_graph import build_sampler
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import RECOMMENDED, Solver
 from mrs.numerics.tableau import tableau
-from mrs.runtime import backends, machine
-from mrs.runtime.atomic import replacing
+from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
+from mrs.runtime.system import machine
+from mrs.runtime.system.atomic import replacing
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from mrs.export.graph_variant import GraphVariant, variants_of
 from mrs.export.onnx_writer import F32
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import OUTPUTS
-from mrs.runtime import backends, machine
+from mrs.runtime import backends
 from mrs.runtime.conditioner import Conditioner as CompiledConditioner
 from mrs.runtime.errors import CheckpointError
+from mrs.runtime.system import machine
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 # Of a schedule, what belongs to the training. Its convention and its interpolation are a sampler's own habits: on the

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mrs.runtime import machine
 from mrs.runtime.errors import InputError
+from mrs.runtime.system import machine
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, _SubParsersAction

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from mrs.commands import arguments
 from mrs.kernels.terminal import emit
-from mrs.runtime import machine
 from mrs.runtime.errors import InputError
+from mrs.runtime.system import machine
 
 if TYPE_CHECKING:
     from mrs.runtime.session import Restorer

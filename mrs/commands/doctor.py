@@ -65,22 +65,22 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _processor() -> str:
-    from mrs.runtime import machine
+    from mrs.runtime.system import machine
 
     known = " ".join(machine.instructions()) or "no instruction set of interest"
     return f"{machine.processor()}, {machine.threads()} threads usable ({known})"
 
 
 def _memory() -> str:
-    from mrs.runtime import machine
+    from mrs.runtime.system import machine
 
     free = machine.free_memory()
     return "unknown" if free is None else f"{free / 2**30:.1f} GiB free"
 
 
 def _gpu() -> str:
-    from mrs.runtime.driver import read_driver
     from mrs.runtime.errors import BackendError
+    from mrs.runtime.system.nvidia_driver import read_driver
 
     try:
         driver = read_driver()
@@ -123,7 +123,7 @@ def _torch() -> str:
 
 def _tools() -> str:
     """What to install for Triton on a machine with a GPU."""
-    from mrs.runtime.toolchain import missing_tool
+    from mrs.runtime.system.toolchain import missing_tool
 
     return (missing_tool() or "") if _has_gpu() else ""
 
@@ -137,8 +137,8 @@ def _two_runtimes() -> str:
 
 
 def _has_gpu() -> bool:
-    from mrs.runtime.driver import read_driver
     from mrs.runtime.errors import BackendError
+    from mrs.runtime.system.nvidia_driver import read_driver
 
     try:
         read_driver()

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from mrs.commands import arguments, hands
 from mrs.kernels.terminal import Notes, interactive, note
-from mrs.runtime import machine
 from mrs.runtime.errors import InputError
+from mrs.runtime.system import machine
 
 if TYPE_CHECKING:
-    from mrs.runtime.pictures import Found, PictureLimits
+    from mrs.runtime.pictures.writing import Found, PictureLimits
     from mrs.runtime.plan import Plan
     from mrs.runtime.pool import Cancellation
     from mrs.runtime.session import Restorer
@@ -90,7 +90,7 @@ def add_parser(commands: arguments.SubParsers) -> None:
 def run(options: argparse.Namespace) -> int:
     """Restore everything that was named."""
     from mrs.cli import print_error
-    from mrs.runtime.pictures import picture_size
+    from mrs.runtime.pictures.writing import picture_size
     from mrs.runtime.plan import read_plan
 
     if options.tile == 0 and options.overlap is not None:
@@ -124,7 +124,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _jobs(inputs: Sequence[Path], output: str, overwrite: bool) -> tuple[list[Job], bool, Found]:
     """What to do, whether it is a single picture, and all that was found."""
-    from mrs.runtime.pictures import check_target, find_pictures
+    from mrs.runtime.pictures.writing import check_target, find_pictures
 
     target = Path(output)
     found = find_pictures(inputs, exclude=target)
@@ -146,7 +146,7 @@ def _jobs(inputs: Sequence[Path], output: str, overwrite: bool) -> tuple[list[Jo
 
 def _check_folder(folder: Path, is_folder: bool) -> None:
     """Refuse a folder for results that cannot be made."""
-    from mrs.runtime.pictures import SUFFIXES
+    from mrs.runtime.pictures.writing import SUFFIXES
 
     nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not os.path.isdir(nearest):
@@ -159,7 +159,7 @@ def _check_folder(folder: Path, is_folder: bool) -> None:
 
 def _restorer(plan: Plan, sizes: Sequence[tuple[int, int]], options: argparse.Namespace) -> Restorer:
     """With as many workers as are asked for, as pictures of these sizes need, and as the memory lets."""
-    from mrs.runtime.chains import device_of
+    from mrs.runtime.chain import device_of
     from mrs.runtime.session import Restorer, choose, default_memory
 
     choice = choose(plan, options.backend, options.precision)
@@ -222,7 +222,7 @@ def _restore_all(
 
 
 def _limits(options: argparse.Namespace) -> PictureLimits:
-    from mrs.runtime.pictures import PictureLimits
+    from mrs.runtime.pictures.writing import PictureLimits
 
     given = arguments.given(options, "max_pixels", "max_picture_memory")
     limits = PictureLimits()
@@ -238,7 +238,7 @@ def _limits(options: argparse.Namespace) -> PictureLimits:
 def _restore_one(
     restorer: Restorer, source: Path, target: Path, options: argparse.Namespace, cancellation: Cancellation
 ) -> None:
-    from mrs.runtime.pictures import check_target, read_picture, write_picture
+    from mrs.runtime.pictures.writing import check_target, read_picture, write_picture
 
     picture = read_picture(source, _limits(options))
     try:

@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     arguments.require("build", "torch", "onnx", "safetensors")
     from mrs.building.calibration import tuning_pictures
     from mrs.numerics.solver_file import write_solver
-    from mrs.runtime import machine
+    from mrs.runtime.system import machine
     from mrs.tuning.search import check_evaluations, tune
     from mrs.tuning.trial import Trial
 

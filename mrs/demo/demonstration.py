@@ -21,11 +21,12 @@ from mrs.commands import arguments
 from mrs.demo.montage import montage
 from mrs.kernels.terminal import emit, note
 from mrs.numerics.solver import RECOMMENDED
-from mrs.runtime import backends, machine
+from mrs.runtime import backends
 from mrs.runtime.errors import InputError, MrsError
-from mrs.runtime.pictures import write_picture
+from mrs.runtime.pictures.writing import write_picture
 from mrs.runtime.plan import read_plan
 from mrs.runtime.psnr import psnr
+from mrs.runtime.system import machine
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 # Rain in the middle of what the weights were trained on (22 of 18 to 26 dB).

@@ -14,9 +14,9 @@ from typing import Any
 
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
-from mrs.runtime.atomic import replacing
 from mrs.runtime.errors import InputError
-from mrs.runtime.regular_files import open_regular
+from mrs.runtime.system.atomic import replacing
+from mrs.runtime.system.regular_files import open_regular
 
 FORMAT = "mrs-trt solver"
 FORMAT_VERSION = 1

@@ -27,9 +27,9 @@ from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.folders import paths_below, read_bytes
 from mrs.kernels.threads import Hands, Task, end
 from mrs.numerics.schedule import Schedule
-from mrs.runtime import machine
-from mrs.runtime.atomic import replacing
 from mrs.runtime.errors import InputError
+from mrs.runtime.system import machine
+from mrs.runtime.system.atomic import replacing
 
 WARM_UP = 500
 SAVE_EVERY = 1000

@@ -14,13 +14,14 @@ from mrs.export.architectures import Architecture
 from mrs.export.graph_variant import first_variant
 from mrs.kernels.noise import normal
 from mrs.kernels.row import Row
-from mrs.runtime import backends, machine
+from mrs.runtime import backends
 from mrs.runtime.backends import Backend
 from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.chain import Chain, Condition
 from mrs.runtime.conditioner import conditioner_of
+from mrs.runtime.cpu_chain import Chain, Condition
 from mrs.runtime.errors import BackendError, InputError
 from mrs.runtime.plan import Plan
+from mrs.runtime.system import machine
 
 F32 = NDArray[np.float32]
 

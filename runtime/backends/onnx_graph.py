@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mrs.runtime.errors import BackendError
-from mrs.runtime.libraries import first_line
+from mrs.runtime.system.libraries import first_line
 
 if TYPE_CHECKING:
     import onnx

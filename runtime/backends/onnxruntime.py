@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from mrs.runtime import forks
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError
-from mrs.runtime.libraries import CPLUSPLUS, first_line, installed_version, telling
+from mrs.runtime.system import forks
+from mrs.runtime.system.libraries import CPLUSPLUS, first_line, installed_version, telling
 
 # The GPU build installs the same module under another distribution name.
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from mrs.runtime import forks, machine
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError
-from mrs.runtime.libraries import CPLUSPLUS, first_line, installed_version, telling
+from mrs.runtime.system import forks, machine
+from mrs.runtime.system.libraries import CPLUSPLUS, first_line, installed_version, telling
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 OTHERWISE = "use backend onnxruntime"

@@ -11,10 +11,10 @@ from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.backends.torch_compiler import compiled as compiled_once
 from mrs.runtime.backends.torch_settings import exactly
-from mrs.runtime.driver import why_unseen
 from mrs.runtime.errors import BackendError
-from mrs.runtime.libraries import first_line, installed_version
-from mrs.runtime.toolchain import missing_tool
+from mrs.runtime.system.libraries import first_line, installed_version
+from mrs.runtime.system.nvidia_driver import why_unseen
+from mrs.runtime.system.toolchain import missing_tool
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,8 +10,8 @@ from types import FunctionType
 from typing import Any, TypeVar, cast
 
 from mrs.runtime.errors import BackendError
-from mrs.runtime.libraries import first_line
-from mrs.runtime.toolchain import missing_tool
+from mrs.runtime.system.libraries import first_line
+from mrs.runtime.system.toolchain import missing_tool
 
 # Of compiled functions that are kept, networks or none: making one takes half a minute, keeping one some megabytes.
 MOST = 64

@@ -20,7 +20,7 @@ from mrs.runtime.cuda.failures import out_of_memory, told
 from mrs.runtime.cuda.graphs import graph_of
 from mrs.runtime.cuda.nodes import Arrays, Node, audits_of, nodes_of
 from mrs.runtime.errors import BackendError, DeviceError, InputError, MrsError
-from mrs.runtime.libraries import first_line
+from mrs.runtime.system.libraries import first_line
 
 # The first run of a network compiles, chooses algorithms and fills caches; the second shows that it has done so.
 WARM_UPS = 2

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mrs.runtime.errors import BackendError, DeviceMemoryError, MrsError
-from mrs.runtime.libraries import first_line
-from mrs.runtime.toolchain import missing_tool
+from mrs.runtime.system.libraries import first_line
+from mrs.runtime.system.toolchain import missing_tool
 
 # What Triton raises besides classes of its own: where it cannot build or load a launcher, or finds a kernel wrong.
 KINDS = (RuntimeError, AssertionError, OSError, ImportError, subprocess.SubprocessError)

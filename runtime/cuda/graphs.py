@@ -7,7 +7,7 @@ from typing import Any
 
 from mrs.runtime.cuda.failures import out_of_memory
 from mrs.runtime.errors import CaptureError, MrsError
-from mrs.runtime.libraries import first_line
+from mrs.runtime.system.libraries import first_line
 
 # What CUDA says of a capture that ended before, most often because another thread waited for the whole device.
 INVALIDATED = "operation failed due to a previous error during capture"

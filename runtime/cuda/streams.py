@@ -10,7 +10,7 @@ import weakref
 
 import torch
 
-from mrs.runtime.driver import new_stream
+from mrs.runtime.system.nvidia_driver import new_stream
 
 # Of each GPU, as CUDA numbers them, those whose owners are gone. None is ever destroyed: memory that was used on one
 # may still wait for it.

@@ -33,8 +33,8 @@ from mrs.numerics.solver import RECOMMENDED, Solver
 from mrs.numerics.tableau import Table, tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.chain import Chain
-from mrs.runtime.chains import Loop
+from mrs.runtime.chain import Loop
+from mrs.runtime.cpu_chain import Chain
 from mrs.runtime.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -18,9 +18,10 @@ from google.protobuf import json_format, text_format
 import mrs
 from mrs.building import inference_server as triton_repository
 from mrs.building.inference_server import add_version, config_text, copied
-from mrs.runtime import machine, session
+from mrs.runtime import session
 from mrs.runtime.errors import BackendError, InputError, PlanError
-from mrs.runtime.plan_server import threads_of
+from mrs.runtime.serving.inference_server import threads_of
+from mrs.runtime.system import machine
 from tests.runtime.triton_double import Code, InferenceRequest, Logger, Tensor, TritonModelException, serving
 
 FILES = {"config.pbtxt", "1/model.py", "1/model.mrsplan"}
@@ -352,7 +353,7 @@ def test_it_is_loaded_with_these_threads_and_closed_at_the_end(model, monkeypatc
         made.append(session.load(*arguments, **options))
         return made[0]
 
-    monkeypatch.setattr("mrs.runtime.plan_server.load", load)
+    monkeypatch.setattr("mrs.runtime.serving.inference_server.load", load)
     with serving(model, config={"parameters": {"threads": {"string_value": "5"}}}):
         assert (len(made), made[0].threads) == (1, 5)
     with pytest.raises(InputError, match="closed"):

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import Table, tableau
-from mrs.runtime import backends, machine
+from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError
 from mrs.runtime.plan import Plan
+from mrs.runtime.system import machine
 
 F32 = NDArray[np.float32]
 SHAPE = (1, 16, 24)
@@ -55,7 +56,7 @@ class Tiny:
 
 def manifest_of(table: Table, backend: str, fingerprint: dict[str, str], precision: str = "fp32") -> dict[str, Any]:
     return {
-        "network": {"name": "ConditionalNAFNet", "channels": 3, "multiple": MULTIPLE, "bytes_per_pixel": 160},
+        "network": {"architecture": "ConditionalNAFNet", "channels": 3, "multiple": MULTIPLE, "bytes_per_pixel": 160},
         "table": {
             "times": list(table.times),
             "rows": [list(row) for row in table.rows],

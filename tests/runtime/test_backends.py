@@ -622,7 +622,7 @@ def test_a_library_that_is_not_installed(name: str, monkeypatch: pytest.MonkeyPa
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr("mrs.runtime.libraries.version", absent)
+    monkeypatch.setattr("mrs.runtime.system.libraries.version", absent)
     assert backend.missing() == f"{backend.name} is not installed: pip install {backend.name}"
     assert backend.version() == ""
     assert backend not in backends.available()
@@ -673,7 +673,7 @@ def test_torch_that_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPa
     def absent(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr("mrs.runtime.libraries.version", absent)
+    monkeypatch.setattr("mrs.runtime.system.libraries.version", absent)
     assert backends.get("torch").version() == ""
 
 

@@ -20,7 +20,7 @@ from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import Table, tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.chain import Chain
+from mrs.runtime.cpu_chain import Chain
 from mrs.runtime.errors import BackendError
 
 SOLVERS = {

@@ -12,7 +12,7 @@ import pytest
 
 from mrs.runtime import network_cache
 from mrs.runtime.network_cache import MAGIC, MOST, NetworkCache, key_of
-from mrs.runtime.user_cache import user_cache
+from mrs.runtime.system.user_cache import user_cache
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = len(MAGIC) + 64

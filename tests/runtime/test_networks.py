@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from mrs.runtime import machine
 from mrs.runtime.backends.settings import CompileSettings, EngineOptions
 from mrs.runtime.errors import BackendError, DeviceMemoryError
 from mrs.runtime.network_cache import NetworkCache
 from mrs.runtime.networks import Networks
 from mrs.runtime.plan import Plan
 from mrs.runtime.session import Restorer, load
+from mrs.runtime.system import machine
 
 PLANNED, OTHER = (1, 6, 16, 24), (1, 6, 8, 12)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mrs.runtime import backends, machine
+from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
+from mrs.runtime.system import machine
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

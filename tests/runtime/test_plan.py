@@ -100,7 +100,7 @@ def test_roundtrip(tmp_path: Path, plan: Plan, engine: bytes | None) -> None:
     back = read_plan(str(path))
     assert MANIFEST.items() <= back.manifest.items()
     assert back.manifest["format"] == "mrs-trt plan"
-    assert back.manifest["format_version"] == 2
+    assert back.manifest["format_version"] == 3
     assert (back.graph, back.engine) == (plan.graph, engine)
     np.testing.assert_array_equal(back.modulation, plan.modulation)
 
@@ -351,7 +351,7 @@ def test_a_manifest_that_is_no_json(saved: Path, text: bytes) -> None:
 @pytest.mark.parametrize("version", [0, 1, 3, "2", None])
 def test_another_format_version(saved: Path, version: object) -> None:
     change_manifest(saved, lambda manifest: manifest.update(format_version=version))
-    refused(saved, f"has format version {version}, this program reads 2")
+    refused(saved, f"has format version {version}, this program reads 3")
     for read in (read_plan, read_manifest):
         with pytest.raises(PlanError) as caught:
             read(saved)
@@ -366,9 +366,9 @@ def test_a_plan_of_the_first_format_is_told_its_version_not_its_damage(saved: Pa
         manifest["table"].update(rows=[[0.1] * 9] * 2, clamp=False)
 
     change_manifest(saved, change)
-    refused(saved, "has format version 1, this program reads 2")
+    refused(saved, "has format version 1, this program reads 3")
     # Of this version such a plan is damaged.
-    change_manifest(saved, lambda manifest: manifest.update(format_version=2))
+    change_manifest(saved, lambda manifest: manifest.update(format_version=3))
     refused(saved, "is damaged: table.rows in its manifest is missing or wrong")
 
 

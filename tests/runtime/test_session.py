@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 import mrs
 from mrs.kernels.row import Row
 from mrs.numerics.reference import sample
-from mrs.runtime import backends, machine
+from mrs.runtime import backends
 from mrs.runtime import session as module
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import (
@@ -39,6 +39,7 @@ from mrs.runtime.errors import (
 from mrs.runtime.plan import Plan
 from mrs.runtime.pool import Cancellation
 from mrs.runtime.session import Restorer, load
+from mrs.runtime.system import machine
 from mrs.runtime.worker import FEWEST
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -152,7 +152,8 @@ def test_a_storm_of_signals_costs_no_worker(workers: int, threads: int, rounds: 
 def test_a_storm_of_signals_breaks_no_restorer() -> None:
     program = """
 import numpy as np
-from mrs.runtime import backends, machine
+from mrs.runtime import backends
+from mrs.runtime.system import machine
 from mrs.runtime.plan import Plan
 from mrs.runtime.session import Restorer
 from mrs.numerics.schedule import Schedule

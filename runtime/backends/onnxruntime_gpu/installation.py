@@ -17,9 +17,9 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from mrs.runtime import libraries
 from mrs.runtime.backends.torch import Torch
-from mrs.runtime.libraries import first_line
+from mrs.runtime.system import libraries
+from mrs.runtime.system.libraries import first_line
 
 CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 DISTRIBUTION = "onnxruntime-gpu"

@@ -8,14 +8,14 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
-from mrs.runtime import machine
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.backends.tensorrt.builder import build_engine, major
 from mrs.runtime.backends.tensorrt.runner import TensorRtNetwork
 from mrs.runtime.backends.torch import Torch
 from mrs.runtime.errors import BackendError
-from mrs.runtime.libraries import first_line, installed_version
+from mrs.runtime.system import machine
+from mrs.runtime.system.libraries import first_line, installed_version
 
 MAJORS = (10, 11)
 # Compute capability of the first GPUs whose tensor cores have a type: Turing, Ada.

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mrs.kernels.threads import Hands, Task, end
-from mrs.runtime import machine
 from mrs.runtime.backends.protocol import Shape
 from mrs.runtime.backends.settings import EngineOptions
 from mrs.runtime.backends.tensorrt.messages import Messages, collected, logger, not_parsed
@@ -14,6 +13,7 @@ from mrs.runtime.backends.tensorrt.progress import Progress, monitor
 from mrs.runtime.backends.tensorrt.timing_cache import TimingCache
 from mrs.runtime.backends.typed_graph import typed_graph
 from mrs.runtime.errors import BackendError
+from mrs.runtime.system import machine
 
 if TYPE_CHECKING:
     import tensorrt as trt

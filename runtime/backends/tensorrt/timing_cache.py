@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mrs.kernels.threads import NOTICE
-from mrs.runtime.atomic import replacing
 from mrs.runtime.errors import InputError
-from mrs.runtime.user_cache import NO_FOLDER, user_cache
+from mrs.runtime.system.atomic import replacing
+from mrs.runtime.system.user_cache import NO_FOLDER, user_cache
 
 if TYPE_CHECKING:
     import tensorrt as trt

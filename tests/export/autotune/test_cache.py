@@ -22,10 +22,11 @@ from mrs.export.autotune.verdict import Look, Verdict
 from mrs.export.autotune.workload import Pair, Target, Workload
 from mrs.export.graph_variant import GraphVariant
 from mrs.kernels.row import Row
-from mrs.runtime import backends, machine
+from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings, EngineOptions
-from mrs.runtime.chains import Loop
-from mrs.runtime.user_cache import user_cache
+from mrs.runtime.chain import Loop
+from mrs.runtime.system import machine
+from mrs.runtime.system.user_cache import user_cache
 
 SHAPE, OTHER = GraphVariant("length", "weights"), GraphVariant("moments", "weights")
 LOOP = Loop([Row(*range(1, 12))], 0.5, "none", np.ones((1, 3), np.float32))

@@ -31,7 +31,7 @@ from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.chains import Loop
+from mrs.runtime.chain import Loop
 from mrs.runtime.errors import BackendError, InputError
 
 CANDIDATE = Candidate("openvino", "bf16")

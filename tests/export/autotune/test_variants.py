@@ -17,7 +17,7 @@ from mrs.export.graph_variant import GraphVariant, first_variant, variants_of
 from mrs.kernels.row import Row
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.chains import Loop
+from mrs.runtime.chain import Loop
 from mrs.runtime.errors import BackendError
 
 FIRST, SECOND, THIRD = (

@@ -30,9 +30,10 @@ from mrs.export.checkpoint import save
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import RECOMMENDED, Solver
 from mrs.numerics.tableau import tableau
-from mrs.runtime import backends, machine
+from mrs.runtime import backends
 from mrs.runtime.errors import BackendError, CheckpointError, InputError
 from mrs.runtime.plan import Plan, read_plan
+from mrs.runtime.system import machine
 
 pytestmark = pytest.mark.usefixtures("quick")
 

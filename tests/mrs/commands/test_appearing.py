@@ -37,7 +37,7 @@ def refused(result, path: Path) -> None:
 
 def test_a_result_of_restore(run, plan, picture, tmp_path, appear) -> None:
     out = tmp_path / "out.png"
-    appear("mrs.runtime.pictures._encode", out)
+    appear("mrs.runtime.pictures.writing._encode", out)
     refused(run("restore", plan, picture, "-o", out), out)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mrs.commands import arguments
-from mrs.runtime import machine
 from mrs.runtime.errors import InputError
+from mrs.runtime.system import machine
 
 
 @pytest.mark.parametrize(("text", "size"), [("256x384", (256, 384)), ("1x1", (1, 1)), ("99999x8", (99999, 8))])

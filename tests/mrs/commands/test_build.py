@@ -190,7 +190,7 @@ def test_calibration_on_own_pictures(build, pictures) -> None:
 
 def test_overwriting_when_asked(build, run, tmp_path) -> None:
     (tmp_path / "made.mrsplan").write_bytes(b"old")
-    assert build("--overwrite")["format_version"] == 2
+    assert build("--overwrite")["format_version"] == 3
 
 
 def test_the_name_of_shipped_weights(build, golden, tmp_path, monkeypatch) -> None:

@@ -14,9 +14,10 @@ import pytest
 
 from mrs._version import __version__
 from mrs.commands import doctor
-from mrs.runtime import backends, machine, toolchain
-from mrs.runtime.driver import Driver, Gpu
+from mrs.runtime import backends
 from mrs.runtime.errors import BackendError
+from mrs.runtime.system import machine, toolchain
+from mrs.runtime.system.nvidia_driver import Driver, Gpu
 
 
 def broken(*arguments: object, **options: object) -> str:
@@ -41,7 +42,7 @@ def test_a_sound_machine(run) -> None:
 
 def test_the_cache_of_compiled_networks(run, monkeypatch) -> None:
     from mrs.runtime.network_cache import NetworkCache, key_of
-    from mrs.runtime.user_cache import user_cache
+    from mrs.runtime.system.user_cache import user_cache
 
     NetworkCache().write(key_of(number=1), bytes(3 << 19))
     assert line_of(run("doctor").out, "cache").endswith("networks: 1 compiled network, 1.5 MiB of at most 1024")
@@ -191,7 +192,7 @@ def test_the_gpu_without_torch(run, monkeypatch, driver, says) -> None:
             raise driver
         return driver
 
-    monkeypatch.setattr("mrs.runtime.driver.read_driver", read)
+    monkeypatch.setattr("mrs.runtime.system.nvidia_driver.read_driver", read)
     monkeypatch.setitem(sys.modules, "torch", None)
     result = run("doctor")
     assert result.code == 0
@@ -215,7 +216,7 @@ def gpu_machine(run, monkeypatch, tmp_path):
                 raise BackendError("no NVIDIA driver is found", "install it")
             return Driver("580.95.05", "13.0", (Gpu("NVIDIA X", "9.0", 80 << 30),))
 
-        monkeypatch.setattr("mrs.runtime.driver.read_driver", read)
+        monkeypatch.setattr("mrs.runtime.system.nvidia_driver.read_driver", read)
         monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(version=SimpleNamespace(cuda=cuda, hip=None)))
         monkeypatch.delenv("CC", raising=False)
         monkeypatch.setattr(toolchain, "COMPILERS", (sys.executable,) if compiler else ("no-such-compiler",))

@@ -22,9 +22,9 @@ import mrs
 from mrs.commands import hands
 from mrs.runtime import backends
 from mrs.runtime.errors import BackendError
-from mrs.runtime.pictures import read_picture
+from mrs.runtime.pictures.writing import read_picture
 from mrs.runtime.session import Restorer
-from tests.runtime.picture_files import tiff
+from tests.runtime.pictures.picture_files import tiff
 
 ROOT = Path(__file__).resolve().parents[3]
 # Far longer than any of this takes: only a test that fails waits for it.
@@ -293,7 +293,7 @@ def test_a_picture_too_large_for_memory(refuse_restore, monkeypatch) -> None:
 CTRL_C = """
 import os, signal, sys, threading, time
 from mrs import cli
-from mrs.runtime import pictures
+from mrs.runtime.pictures import writing as pictures
 from mrs.runtime.session import Restorer
 
 written, calls = threading.Event(), []
@@ -392,7 +392,7 @@ def test_a_picture_is_read_while_another_is_restored(run, plan, pictures, tmp_pa
         return read_picture(path, *limits)
 
     monkeypatch.setattr(Restorer, "restore", restore)
-    monkeypatch.setattr("mrs.runtime.pictures.read_picture", read)
+    monkeypatch.setattr("mrs.runtime.pictures.writing.read_picture", read)
     assert run("restore", plan, pictures, "-o", tmp_path / "out", "--workers", 1).code == 0
 
 
@@ -416,7 +416,7 @@ def test_the_number_of_workers(
 ) -> None:
     for number in range(count - 3):
         Image.fromarray(photo(20, 24)).save(pictures / f"more-{number}.png")
-    monkeypatch.setattr("mrs.runtime.machine.threads", lambda: processors)
+    monkeypatch.setattr("mrs.runtime.system.machine.threads", lambda: processors)
     if "--memory" in flags:
         monkeypatch.setattr("mrs.commands.arguments.megabytes", lambda text: 1 << 17)
     assert run("restore", plan, pictures, "-o", tmp_path / "out", *flags).code == 0
@@ -563,8 +563,8 @@ def test_a_plan_of_a_later_format(refuse_restore, plan, tmp_path) -> None:
     later = tmp_path / "later.mrsplan"
     with zipfile.ZipFile(plan) as old, zipfile.ZipFile(later, "w") as new:
         for entry in old.infolist():
-            new.writestr(entry, old.read(entry).replace(b'"format_version": 2', b'"format_version": 9'))
-    refuse_restore(plan=later, says=("format version 9, this program reads 2", "build it again"))
+            new.writestr(entry, old.read(entry).replace(b'"format_version": 3', b'"format_version": 9'))
+    refuse_restore(plan=later, says=("format version 9, this program reads 3", "build it again"))
 
 
 # Bad flags

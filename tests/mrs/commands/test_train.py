@@ -10,7 +10,7 @@ import pytest
 import mrs
 from mrs.export.architectures.nafnet import NAFNet
 from mrs.export.checkpoint import read_checkpoint
-from mrs.runtime.pictures import read_picture
+from mrs.runtime.pictures.writing import read_picture
 from mrs.training.train import Recipe
 
 TINY = ("--width", 4, "--enc", "1,1", "--dec", "1,1", "--patch", 8, "--batch", 2, "--iterations", 2, "--no-bf16")

@@ -14,10 +14,11 @@ import pytest
 import mrs
 from mrs import cli
 from mrs.demo import demonstration as demo
-from mrs.runtime import backends, machine
-from mrs.runtime.pictures import read_picture
+from mrs.runtime import backends
+from mrs.runtime.pictures.writing import read_picture
 from mrs.runtime.plan import Plan, read_plan
 from mrs.runtime.psnr import psnr
+from mrs.runtime.system import machine
 
 
 @pytest.fixture(autouse=True)

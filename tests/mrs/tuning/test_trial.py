@@ -20,12 +20,13 @@ from mrs.numerics.reference import sample
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import Table, tableau
-from mrs.runtime import backends, machine
+from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.chain import Chain
+from mrs.runtime.cpu_chain import Chain
 from mrs.runtime.errors import BackendError, InputError
 from mrs.runtime.plan import Plan, read_plan
 from mrs.runtime.session import Restorer
+from mrs.runtime.system import machine
 from mrs.tuning.trial import TimedNetwork, Trial, of_network, of_plan
 
 pytestmark = pytest.mark.usefixtures("one_thread")

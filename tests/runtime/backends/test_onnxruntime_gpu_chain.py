@@ -425,7 +425,7 @@ def pictures_of(seed: int = 0) -> np.ndarray[Any, Any]:
 
 
 def restored_by_cpu(tiny, pictures: np.ndarray[Any, Any], seed: int) -> np.ndarray[Any, Any]:
-    from mrs.runtime.chain import Chain
+    from mrs.runtime.cpu_chain import Chain
 
     network = compiled_for_cpu(tiny.graph, tiny.modulation)
     chain = Chain(network, tiny.table.rows, tiny.table.start, "none", 1)

@@ -15,10 +15,10 @@ import pytest
 pytest.importorskip("torch")
 import torch
 
-from mrs.runtime import toolchain
 from mrs.runtime.backends import torch_compiler
 from mrs.runtime.backends.torch_compiler import Compiled, compiled
 from mrs.runtime.errors import BackendError
+from mrs.runtime.system import toolchain
 
 # torch refuses one more.
 LIMIT = 8

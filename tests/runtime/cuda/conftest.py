@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import Table, tableau
-from mrs.runtime import backends, machine
+from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.plan import Plan
+from mrs.runtime.system import machine
 from tests import interpreter
 
 MISSING = [name for name in ("torch", "triton", "onnx") if find_spec(name) is None]
@@ -157,7 +158,7 @@ class Gpu:
         """Of a stochastic solver by default."""
         table = table or table_of()
         manifest = {
-            "network": {"name": "ConditionalNAFNet", "channels": 3, "multiple": MULTIPLE, "bytes_per_pixel": 160},
+            "network": {"architecture": "ConditionalNAFNet", "channels": 3, "multiple": MULTIPLE, "bytes_per_pixel": 160},
             "table": {
                 "times": list(table.times),
                 "rows": [list(row) for row in table.rows],

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrs.runtime.chain import Chain
+from mrs.runtime.cpu_chain import Chain
 
 TABLES = {"ode-1": 0, "sde-2": 1, "ode-3": 2, "ipndm-4": 3}
 

@@ -17,8 +17,8 @@ from triton.compiler.errors import CompilationError
 from triton.runtime import build
 from triton.runtime.errors import OutOfResources
 
-from mrs.runtime import toolchain
 from mrs.runtime.errors import BackendError, DeviceMemoryError
+from mrs.runtime.system import toolchain
 
 
 def in_triton(error: BaseException) -> Callable[[], None]:

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from mrs.kernels import threads
-from mrs.runtime import machine
 from mrs.runtime.backends.tensorrt import messages
+from mrs.runtime.system import machine
 from tests.runtime.backends.tensorrt.facts import VERSIONS
 
 MISSING = [name for name in ("torch", "triton", "onnx") if find_spec(name) is None]

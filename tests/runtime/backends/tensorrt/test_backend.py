@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from mrs.cli import main
-from mrs.runtime import backends, machine
+from mrs.runtime import backends
 from mrs.runtime.backends.tensorrt import TensorRt
+from mrs.runtime.system import machine
 
 INSTALL = "pip install 'mrs-trt[tensorrt]'"
 
@@ -109,7 +110,7 @@ def test_the_version(monkeypatch: pytest.MonkeyPatch, installed: dict[str, str],
             raise PackageNotFoundError(name)
         return installed[name]
 
-    monkeypatch.setattr("mrs.runtime.libraries.version", of)
+    monkeypatch.setattr("mrs.runtime.system.libraries.version", of)
     assert backends.get("tensorrt").version() == version
 
 

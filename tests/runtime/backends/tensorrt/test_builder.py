@@ -10,9 +10,9 @@ from typing import Any
 import onnx
 import pytest
 
-from mrs.runtime import machine
 from mrs.runtime.backends.settings import CompileSettings, EngineOptions
 from mrs.runtime.errors import BackendError, DeviceMemoryError
+from mrs.runtime.system import machine
 from tests.runtime.backends.tensorrt import facts
 
 SHAPE = (1, 6, 16, 24)

@@ -19,12 +19,13 @@ from mrs.cli import main
 from mrs.export import quantise as quantisation
 from mrs.export.autotune.calibrated import feeds_of
 from mrs.export.autotune.workload import Pair
-from mrs.runtime import backends, machine
+from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.chains import Loop
+from mrs.runtime.chain import Loop
 from mrs.runtime.errors import BackendError
 from mrs.runtime.plan import Plan, read_plan
 from mrs.runtime.session import Restorer
+from mrs.runtime.system import machine
 from tests.export.modelopt_double import ModelOpt, install
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)

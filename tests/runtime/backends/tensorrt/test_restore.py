@@ -14,11 +14,12 @@ import pytest
 from PIL import Image
 
 from mrs.cli import main
-from mrs.runtime import backends, machine
+from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings, EngineOptions
 from mrs.runtime.errors import BackendError, DeviceMemoryError, InputError
 from mrs.runtime.plan import Plan, read_plan
 from mrs.runtime.session import Restorer
+from mrs.runtime.system import machine
 from tests.runtime.backends.tensorrt import calls, facts
 from tests.runtime.backends.tensorrt.test_bindings import SOURCES
 from tests.runtime.conftest import manifest_of

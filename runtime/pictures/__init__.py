@@ -1,0 +1,1 @@
+"""Pictures of strangers into arrays and back: formats, limits, colour, metadata, folders."""

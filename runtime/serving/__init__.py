@@ -1,0 +1,1 @@
+"""A plan behind a server."""
