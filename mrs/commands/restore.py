@@ -53,7 +53,7 @@ def add_parser(commands: arguments.SubParsers) -> None:
         "restore", help="restore pictures with a plan", description=DESCRIPTION, epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("plan", type=Path, metavar="PLAN", help="made by `mrs-trt build`")
+    arguments.add_plan(parser)
     parser.add_argument("inputs", type=Path, nargs="+", metavar="IN", help="pictures or folders")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="picture or folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
@@ -65,11 +65,7 @@ def add_parser(commands: arguments.SubParsers) -> None:
     parser.add_argument(
         "--overlap", type=arguments.natural, metavar="N", help="pixels shared by tiles, default tile/8, at most 64"
     )
-    parser.add_argument("--backend", metavar="NAME", help="run on this backend instead of the plan's")
-    parser.add_argument("--precision", metavar="P", help="fp32, bf16 or fp16 instead of the plan's")
-    parser.add_argument("--no-graphs", action="store_true", help="on a GPU: launch by launch, without a CUDA graph")
-    arguments.add_compiling(parser)
-    parser.add_argument("--threads", type=arguments.threads, metavar="N", help="at most, default all processors")
+    arguments.add_running(parser)
     parser.add_argument(
         "--workers", type=arguments.positive, metavar="N",
         help="restore so many pictures at a time, at most; they share threads and memory; "
