@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 @pytest.fixture
 def refuse_deploy(refuse, golden, tmp_path):
-    """`deploy` that must fail; `given` overrides checkpoint and output."""
+    """`deploy` that must fail, of the tiny checkpoint unless another is named."""
 
     def call(*arguments: object, says: object, checkpoint: object = golden.weights, output: object = None) -> str:
         return refuse("deploy", checkpoint, "-o", output or tmp_path / "models", *arguments, says=says)

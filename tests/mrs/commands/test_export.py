@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 @pytest.fixture
 def refuse_export(refuse, golden, tmp_path):
-    """`export` that must fail; `given` overrides checkpoint and output."""
+    """`export` that must fail, of the tiny checkpoint unless another is named."""
 
     def call(*arguments: object, says: object, checkpoint: object = golden.weights, output: object = None) -> str:
         return refuse("export", checkpoint, "-o", output or tmp_path / "new.onnx", *arguments, says=says)
