@@ -1,7 +1,7 @@
-"""A folder of pictures, one at a time against several in hand: `python -m benchmarks.folder FOLDER`.
+"""A folder of pictures, one at a time against several in flight: `python -m benchmarks.folder FOLDER`.
 
 Both read, restore, encode and write every picture of the folder, by turns, with plans and engines that are warm. One at
-a time is `mrs-trt restore` for each picture in turn with all threads; several in hand is `mrs-trt restore FOLDER` by
+a time is `mrs-trt restore` for each picture in turn with all threads; several in flight is `mrs-trt restore FOLDER` by
 default. Both must write the same bytes.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 
 import mrs
 from benchmarks import rows
-from mrs.commands import hands
+from mrs.commands import in_flight
 from mrs.commands.restore import WORKERS
 from mrs.numerics.solver import RECOMMENDED
 from mrs.runtime import backends
@@ -61,11 +61,11 @@ def measure(
         pictures = [read_picture(source) for source, _ in jobs]
         modes: dict[str, Mode] = {
             "one at a time": lambda: whole(alone, jobs, folder / "one", 1),
-            "several in hand": lambda: whole(beside, jobs, folder / "several", WORKERS + 1),
+            "several in flight": lambda: whole(beside, jobs, folder / "several", WORKERS + 1),
         }
         if parts:
             modes |= {
-                "one restore, several in hand": lambda: whole(alone, jobs, folder / "overlap", 2),
+                "one restore, several in flight": lambda: whole(alone, jobs, folder / "overlap", 2),
                 "restores alone, one at a time": lambda: restores(alone, pictures, 1),
                 "restores alone, side by side": lambda: restores(beside, pictures, WORKERS),
             }
@@ -116,7 +116,7 @@ def whole(restorer: Restorer, jobs: Sequence[Job], folder: Path, several: int) -
         target.parent.mkdir(parents=True, exist_ok=True)
         write_picture(target, restorer.restore(picture.rgb), like=picture, overwrite=True)
 
-    for _, error in hands.in_order(jobs, work, several, cost=lambda job: 0):
+    for _, error in in_flight.in_order(jobs, work, several, cost=lambda job: 0):
         if error is not None:
             raise error
 

@@ -55,7 +55,7 @@ def measure(engine: str, options: argparse.Namespace) -> None:
     backend, sides = backends.get(engine), (options.size, options.size)
     state = {key: value.numpy() for key, value in net.state_dict().items()}
     own = build_graph(state, net.arch, variant=first_variant(backend))
-    # As `mrs-trt build --target onnx-sampler` writes it.
+    # As `mrs-trt export` writes it.
     form = first_variant(backends.get("openvino"))
     model = build_sampler(build_graph(state, net.arch, variant=form), loop, net.arch.multiple).SerializeToString()
     picture = np.random.default_rng(0).integers(0, 256, (1, *sides, 3), np.uint8)

@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from mrs._version import __version__
-from mrs.commands import bench, build, doctor, inspect, restore, train, tune
+from mrs.commands import bench, build, deploy, doctor, export, inspect, restore, train, tune
+from mrs.commands.terminal import print_error
 from mrs.kernels import terminal
 from mrs.kernels.terminal import OutputError
 from mrs.runtime.errors import InputError, MrsError
 
-COMMANDS = (build, restore, bench, inspect, tune, doctor, train)
+COMMANDS = (build, export, deploy, restore, bench, inspect, tune, doctor, train)
 # What the system refuses is no bug of ours, wherever it happens: full disks, permissions, impossible names.
 REFUSALS = frozenset(
     getattr(errno, name)
@@ -86,13 +87,6 @@ class _Notes(logging.Handler):
             terminal.note(self.format(record))
         except Exception:  # noqa: BLE001 (a message that does not fit its arguments, as every handler treats it)
             self.handleError(record)
-
-
-def print_error(error: MrsError, prefix: str = "error") -> None:
-    """One line on stderr: what was wrong, and the hint."""
-    text = f"{prefix}: {error.message}" + (f"; hint: {error.hint}" if error.hint else "")
-    # Names of files and texts of libraries may hold line breaks.
-    terminal.note(" ".join(text.split()))
 
 
 class Parser(argparse.ArgumentParser):

@@ -19,6 +19,7 @@ DEAR = (
     "tests/export/test_sampler_graph.py",
     "tests/mrs/test_train.py",
     "tests/mrs/test_builder.py",
+    "tests/mrs/commands/test_export.py",
     "tests/kernels/gpu/test_threshold.py",
     "tests/runtime/test_session.py",
     "tests/export/test_trial.py",

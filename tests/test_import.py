@@ -57,7 +57,7 @@ def test_every_public_name_is_there() -> None:
         _ = mrs.polish
 
 
-@pytest.mark.parametrize("command", ["", "build", "restore", "inspect", "tune", "doctor", "train"])
+@pytest.mark.parametrize("command", ["", "build", "export", "deploy", "restore", "inspect", "tune", "doctor", "train"])
 def test_help_loads_no_framework(command: str) -> None:
     modules, text = loaded(
         "import runpy; runpy.run_module('mrs.cli', run_name='__main__', alter_sys=True)", *command.split(), "--help"

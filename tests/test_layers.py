@@ -1,4 +1,5 @@
-"""Imports point one way, mrs -> export -> runtime -> kernels, and what restores on a CPU loads no heavy library.
+"""Imports point one way, mrs -> export -> runtime -> kernels, between modules too, and what restores on a CPU loads no
+heavy library.
 
 The files are parsed, never imported, so imports inside functions and under TYPE_CHECKING count as well.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from importlib.util import resolve_name
 from pathlib import Path
 from typing import NamedTuple, TypeGuard
@@ -26,6 +28,7 @@ class Import(NamedTuple):
     line: int
     module: str  # absolute; `from mrs import runtime` is mrs.runtime
     at_load: bool  # carried out when the file is imported, not in a function or for the type checker only
+    for_types: bool  # for the type checker only
 
 
 def layer_of(module: str) -> str | None:
@@ -62,13 +65,14 @@ def imports(root: Path) -> list[Import]:
     """Every import of every file of the four folders under root; links between the folders are not followed."""
     found: list[Import] = []
 
-    def visit(node: ast.AST, file: Path, package: str, at_load: bool) -> None:
+    def visit(node: ast.AST, file: Path, package: str, at_load: bool, for_types: bool) -> None:
         for module in imported(node, package):
-            found.append(Import(file.as_posix(), getattr(node, "lineno", 0), module, at_load))
-        # The children that loading does not carry out.
-        lazy = node.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or is_type_checking(node) else []
+            found.append(Import(file.as_posix(), getattr(node, "lineno", 0), module, at_load, for_types))
+        # The children that nothing carries out, and those that loading does not.
+        types = node.body if is_type_checking(node) else []
+        lazy = node.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else types
         for child in ast.iter_child_nodes(node):
-            visit(child, file, package, at_load and child not in lazy)
+            visit(child, file, package, at_load and child not in lazy, for_types or child in types)
 
     for layer in LAYERS:
         for path in sorted((root / layer).rglob("*.py")):
@@ -76,14 +80,14 @@ def imports(root: Path) -> list[Import]:
             folders = file.parent.parts if layer == "mrs" else ("mrs", *file.parent.parts)
             if layer == "mrs" and len(folders) > 1 and folders[1] in LAYERS:
                 continue  # seen through a link
-            visit(ast.parse(path.read_text(encoding="utf-8"), str(path)), file, ".".join(folders), True)
+            visit(ast.parse(path.read_text(encoding="utf-8"), str(path)), file, ".".join(folders), True, False)
     return found
 
 
 def wrong_direction(root: Path) -> list[str]:
     """One line for every import that points the wrong way, or at what nothing may import."""
     problems = []
-    for file, line, module, _ in imports(root):
+    for file, line, module, _, _ in imports(root):
         here, there, first = file.split("/")[0], layer_of(module), module.split(".")[0]
         if first in OUTSIDE:
             problems.append(f"{file}:{line} imports {module}: nothing imports {first}")
@@ -98,13 +102,45 @@ def heavy_at_load(root: Path) -> dict[str, str]:
     """File of kernels/ or runtime/ -> what it imports too early."""
     return {
         file: f"{file}:{line} loads {module}"
-        for file, line, module, at_load in imports(root)
+        for file, line, module, at_load, _ in imports(root)
         if at_load and file.split("/")[0] in {"kernels", "runtime"} and module.split(".")[0] in HEAVY
     }
 
 
+def module_of(file: str) -> str:
+    """The name by which a file is imported."""
+    parts = file.removesuffix(".py").removesuffix("/__init__").split("/")
+    return ".".join(parts if parts[0] == "mrs" else ["mrs", *parts])
+
+
+def circle(root: Path) -> list[str]:
+    """Modules of which each imports the one before it, the last and the first being the same; [] where there are none.
+
+    Imports inside functions count: they only put off what goes round. That a module's packages are loaded before it
+    does not count.
+    """
+    found = [(module_of(each.file), each.module) for each in imports(root) if not each.for_types]
+    ours = {importer for importer, _ in found}
+    graph: dict[str, set[str]] = {}
+    for importer, module in found:
+        # What is no module is a name in one.
+        target = next((name for name in (module, module.rpartition(".")[0]) if name in ours), importer)
+        if target != importer:
+            graph.setdefault(importer, set()).add(target)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        modules: list[str] = error.args[1]
+        return modules
+    return []
+
+
 def test_imports_point_one_way() -> None:
     assert wrong_direction(ROOT) == []
+
+
+def test_no_imports_go_round_in_a_circle() -> None:
+    assert circle(ROOT) == []
 
 
 def test_kernels_and_runtime_load_no_heavy_library() -> None:
@@ -206,3 +242,30 @@ def test_a_heavy_import_is_reported_where_it_is_carried_out(
     tmp_path: Path, file: str, source: str, reported: bool
 ) -> None:
     assert list(heavy_at_load(project(tmp_path, file, source))) == ([file] if reported else [])
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("from mrs.a import go", {"mrs.a", "mrs.b"}),
+        ("def f():\n    from mrs import a", {"mrs.a", "mrs.b"}),
+        ("from importlib import import_module\nimport_module('mrs.a')", {"mrs.a", "mrs.b"}),
+        ("import mrs.kernels.k", set()),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from mrs import a", set()),
+        (
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    pass\nelse:\n    from mrs import a",
+            {"mrs.a", "mrs.b"},
+        ),
+    ],
+)
+def test_a_circle_is_reported(tmp_path: Path, source: str, expected: set[str]) -> None:
+    root = project(tmp_path, "mrs/a.py", "def go():\n    from .b import name")
+    (root / "mrs" / "b.py").write_text(source, encoding="utf-8")
+    (root / "kernels" / "k.py").write_text("import numpy", encoding="utf-8")
+    assert set(circle(root)) == expected
+
+
+def test_a_package_takes_part_in_a_circle(tmp_path: Path) -> None:
+    root = project(tmp_path, "runtime/deep/__init__.py", "from .a import name\nfrom . import name")
+    (root / "runtime" / "deep" / "a.py").write_text("from mrs.runtime.deep import other", encoding="utf-8")
+    assert set(circle(root)) == {"mrs.runtime.deep", "mrs.runtime.deep.a"}

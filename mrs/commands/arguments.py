@@ -1,13 +1,14 @@
-"""Types and checks of arguments that several commands share."""
+"""What several commands share of their arguments: types, checks, options."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import re
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mrs.runtime.errors import InputError
 from mrs.runtime.system import machine
@@ -28,23 +29,17 @@ def size(text: str) -> tuple[int, int]:
 
 def positive(text: str) -> int:
     """A whole number from 1."""
-    if not re.fullmatch(r"\d{1,9}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
+    return _whole(text, 1, 10**9 - 1, "a whole number of at least 1")
 
 
 def pixels(text: str) -> int:
     """A number of pixels."""
-    if not re.fullmatch(r"\d{1,15}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels")
-    return int(text)
+    return _whole(text, 1, 10**15 - 1, "a number of pixels")
 
 
 def natural(text: str) -> int:
     """A whole number from 0."""
-    if not re.fullmatch(r"\d{1,9}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
-    return int(text)
+    return _whole(text, 0, 10**9 - 1, "a whole number of at least 0")
 
 
 def counts(text: str) -> tuple[int, ...]:
@@ -56,9 +51,7 @@ def counts(text: str) -> tuple[int, ...]:
 
 def seed(text: str) -> int:
     """0 to 2^32 - 1."""
-    if not re.fullmatch(r"\d{1,10}", text) or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
-    return int(text)
+    return _whole(text, 0, 2**32 - 1, f"a whole number from 0 to {2**32 - 1}")
 
 
 def threads(text: str) -> int:
@@ -66,9 +59,19 @@ def threads(text: str) -> int:
     return min(positive(text), machine.threads())
 
 
+THREADS: dict[str, Any] = {"type": threads, "metavar": "N", "help": "at most, default all processors"}
+
+
 def megabytes(text: str) -> int:
     """A number of MiB, as bytes."""
     return positive(text) << 20
+
+
+def _whole(text: str, least: int, most: int, what: str) -> int:
+    # Python refuses to read numbers of thousands of digits.
+    if not re.fullmatch(rf"\d{{1,{len(str(most))}}}", text) or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return int(text)
 
 
 def check_output(path: Path, overwrite: bool, hint: str = "pass --overwrite to replace it") -> None:
@@ -110,8 +113,65 @@ def given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
-def add_compiling(parser: argparse.ArgumentParser) -> None:
-    """Where compiled networks may come from."""
+class Elsewhere(argparse.Action):
+    """An option that the command does not have, whose user is told what to do instead; it is not in the help."""
+
+    def __init__(
+        self, option_strings: Sequence[str], dest: str, refusal: Callable[[str, str | None], InputError]
+    ) -> None:
+        """
+        Args:
+            option_strings, dest: as of every action.
+            refusal: the error, from the flag and its value, of which there may be none.
+        """
+        super().__init__(option_strings, dest, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        self.refusal = refusal
+
+    def __call__(self, parser: object, namespace: object, values: Any, option_string: str | None = None) -> NoReturn:
+        """Refuse, whatever else is given."""
+        raise self.refusal(self.option_strings[0], values)
+
+
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    """A plan to read."""
+    parser.add_argument("plan", type=Path, metavar="PLAN", help="made by `mrs-trt build`")
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """A checkpoint to read."""
+    parser.add_argument(
+        "checkpoint", metavar="CKPT", help=".pth or .safetensors of a ConditionalNAFNet, or `rain` for shipped weights"
+    )
+
+
+def add_plan_or_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Either of the two."""
+    parser.add_argument(
+        "plan_or_checkpoint", metavar="PLAN_OR_CKPT", help="a plan, a checkpoint, or `rain` for shipped weights"
+    )
+
+
+def add_output(parser: argparse.ArgumentParser, metavar: str, what: str) -> None:
+    """A file to write."""
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar=metavar, help=what)
+    parser.add_argument("--overwrite", action="store_true", help=f"replace {metavar} where it exists")
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """How many threads to use."""
+    parser.add_argument("--threads", **THREADS)
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """For what `terminal.progress` takes."""
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+
+
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """How a plan is run, and where compiled networks may come from."""
+    parser.add_argument("--backend", metavar="NAME", help="run on this backend instead of the plan's")
+    parser.add_argument("--precision", metavar="P", help="fp32, bf16 or fp16 instead of the plan's")
+    parser.add_argument("--no-graphs", action="store_true", help="on a GPU: launch by launch, without a CUDA graph")
     parser.add_argument(
         "--no-engine", action="store_true",
         help="compile from the plan's graph, which is checked, instead of loading its engine, which is native code: "
@@ -121,6 +181,17 @@ def add_compiling(parser: argparse.ArgumentParser) -> None:
         "--no-cache", action="store_true",
         help="neither keep networks that are compiled for further sizes nor use those kept (docs/runtime.md)",
     )  # fmt: skip
+    add_threads(parser)
+
+
+def add_process(parser: argparse.ArgumentParser, default: str) -> None:
+    """What a checkpoint was trained for, where it does not say so or says wrong."""
+    parser.add_argument("--network-output", metavar="Q", help="what the network predicts: noise, data, velocity")
+    parser.add_argument(
+        "--override-checkpoint", action="store_true",
+        help="let --network-output and the schedule's options contradict what the checkpoint says of its training",
+    )  # fmt: skip
+    add_schedule(parser, default)
 
 
 def add_schedule(parser: argparse.ArgumentParser, default: str) -> None:

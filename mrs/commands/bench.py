@@ -6,7 +6,6 @@ import argparse
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrs.commands import arguments
@@ -30,15 +29,11 @@ def add_parser(commands: arguments.SubParsers) -> None:
         "bench", help="time restores with a plan", description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("plan", type=Path, metavar="PLAN", help="made by `mrs-trt build`")
+    arguments.add_plan(parser)
     parser.add_argument("--size", type=arguments.size, metavar="HxW", help="of the picture, default the plan's")
     parser.add_argument("--batch", type=arguments.positive, metavar="N", help="pictures at once, default the plan's")
     parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="to measure for, default 5")
-    parser.add_argument("--backend", metavar="NAME", help="run on this backend instead of the plan's")
-    parser.add_argument("--precision", metavar="P", help="fp32, bf16 or fp16 instead of the plan's")
-    parser.add_argument("--no-graphs", action="store_true", help="on a GPU: launch by launch, without a CUDA graph")
-    arguments.add_compiling(parser)
-    parser.add_argument("--threads", type=arguments.threads, metavar="N", help="at most, default all processors")
+    arguments.add_running(parser)
     parser.set_defaults(run=run)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from mrs.commands import arguments
@@ -18,7 +17,7 @@ def add_parser(commands: arguments.SubParsers) -> None:
         "inspect", help="print a plan's solver, backend, parity and latency",
         description="Print what a plan holds: network, schedule, solver rows, and every candidate that was measured.",
     )  # fmt: skip
-    parser.add_argument("plan", type=Path, metavar="PLAN", help="made by `mrs-trt build`")
+    arguments.add_plan(parser)
     parser.add_argument("--json", action="store_true", help="print the manifest itself")
     parser.set_defaults(run=run)
 

@@ -41,7 +41,7 @@ def reference() -> str:
 def _tables(command: argparse.ArgumentParser) -> Iterator[str]:
     """One table per group of arguments."""
     for group in command._action_groups:
-        actions = [action for action in group._group_actions if action.dest != "help"]
+        actions = [action for action in group._group_actions if shown(action)]
         if not actions:
             continue
         if group.title not in ("positional arguments", "options"):
@@ -51,9 +51,15 @@ def _tables(command: argparse.ArgumentParser) -> Iterator[str]:
             yield f"| `{_signature(action)}` | {action.help}{', required' if _must(action) else ''} |\n"
 
 
+def shown(action: argparse.Action) -> bool:
+    """Whether an argument is explained; the ones that refuse are not."""
+    return action.dest != "help" and action.help != argparse.SUPPRESS
+
+
 def _signature(action: argparse.Action) -> str:
-    """The flags and the name of the value, such as `-o, --output PLAN`."""
-    value = "|".join(map(str, action.choices)) if action.choices else action.metavar or action.dest.upper()
+    """The flags and the names of the values, such as `-o, --output PLAN`."""
+    named = action.metavar or action.dest.upper()
+    value = "|".join(map(str, action.choices or ())) or (named if isinstance(named, str) else " ".join(named))
     if not action.option_strings:
         return f"{value}..." if action.nargs == "+" else str(value)
     flags = ", ".join(action.option_strings)

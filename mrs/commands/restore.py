@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mrs.commands import arguments, hands
+from mrs.commands import arguments, in_flight
+from mrs.commands.terminal import print_error
 from mrs.kernels.terminal import Notes, interactive, note
 from mrs.runtime.errors import InputError
 from mrs.runtime.system import machine
@@ -29,8 +30,8 @@ Job = tuple[Path, Path]
 WORKERS = 2
 # Fewer pictures than this are restored one at a time: each takes longer beside another, and an odd one has no other.
 FEWEST = 8
-# Most pictures in hand besides those that a GPU restores, which takes less time than to encode them.
-HANDS = 8
+# Most pictures in flight besides those that a GPU restores, which takes less time than to encode them.
+BESIDE_GPU = 8
 
 DESCRIPTION = """\
 Restore pictures with a plan. One picture goes to the file OUT, or into OUT where
@@ -52,7 +53,7 @@ def add_parser(commands: arguments.SubParsers) -> None:
         "restore", help="restore pictures with a plan", description=DESCRIPTION, epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("plan", type=Path, metavar="PLAN", help="made by `mrs-trt build`")
+    arguments.add_plan(parser)
     parser.add_argument("inputs", type=Path, nargs="+", metavar="IN", help="pictures or folders")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="picture or folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
@@ -64,11 +65,7 @@ def add_parser(commands: arguments.SubParsers) -> None:
     parser.add_argument(
         "--overlap", type=arguments.natural, metavar="N", help="pixels shared by tiles, default tile/8, at most 64"
     )
-    parser.add_argument("--backend", metavar="NAME", help="run on this backend instead of the plan's")
-    parser.add_argument("--precision", metavar="P", help="fp32, bf16 or fp16 instead of the plan's")
-    parser.add_argument("--no-graphs", action="store_true", help="on a GPU: launch by launch, without a CUDA graph")
-    arguments.add_compiling(parser)
-    parser.add_argument("--threads", type=arguments.threads, metavar="N", help="at most, default all processors")
+    arguments.add_running(parser)
     parser.add_argument(
         "--workers", type=arguments.positive, metavar="N",
         help="restore so many pictures at a time, at most; they share threads and memory; "
@@ -89,7 +86,6 @@ def add_parser(commands: arguments.SubParsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Restore everything that was named."""
-    from mrs.cli import print_error
     from mrs.runtime.pictures.writing import picture_size
     from mrs.runtime.plan import read_plan
 
@@ -169,7 +165,7 @@ def _restorer(plan: Plan, sizes: Sequence[tuple[int, int]], options: argparse.Na
     default = 1
     if device is None and len(sizes) >= FEWEST:
         default = min(WORKERS, options.threads or machine.threads())
-    workers = hands.workers_that_fit(
+    workers = in_flight.workers_that_fit(
         min(options.workers or default, len(sizes)), memory // int(network["bytes_per_pixel"]), sizes,
         network["multiple"], options.tile,
     )  # fmt: skip
@@ -179,11 +175,11 @@ def _restorer(plan: Plan, sizes: Sequence[tuple[int, int]], options: argparse.Na
     )  # fmt: skip
 
 
-def _hands(restorer: Restorer, pictures: int) -> int:
-    """How many pictures to have in hand."""
+def _most_in_flight(restorer: Restorer, pictures: int) -> int:
+    """How many pictures to read, restore or write at a time."""
     if pictures == 1:
         return 1
-    return restorer.workers + (1 if restorer.device == "cpu" else min(HANDS, machine.threads()))
+    return restorer.workers + (1 if restorer.device == "cpu" else min(BESIDE_GPU, machine.threads()))
 
 
 def _restore_all(
@@ -196,14 +192,12 @@ def _restore_all(
     """Number of pictures that failed."""
     from tqdm import tqdm
 
-    from mrs.cli import print_error
-
     failed = 0
     hidden = options.quiet or len(jobs) < 2 or not interactive()
-    results = hands.in_order(
+    results = in_flight.in_order(
         jobs,
         lambda job, cancellation: _restore_one(restorer, *job, options, cancellation),
-        _hands(restorer, len(jobs)),
+        _most_in_flight(restorer, len(jobs)),
         cost=lambda job: math.prod(sizes.get(job[0], ())),
     )
     stream, total = Notes(), len(jobs)

@@ -23,8 +23,7 @@ def add_parser(commands: arguments.SubParsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="clean pictures, searched recursively")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help=".safetensors to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
+    arguments.add_output(parser, "OUT", "the .safetensors file to write")
     parser.add_argument(
         "--resume", action="store_true", help="go on from OUT.state; --iterations may be another number"
     )

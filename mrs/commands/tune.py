@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrs.commands import arguments
-from mrs.kernels.terminal import emit, note
+from mrs.commands.terminal import progress
+from mrs.kernels.terminal import emit
 from mrs.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,9 +35,8 @@ def add_parser(commands: arguments.SubParsers) -> None:
         "tune", help="search solver and time grid for few evaluations", description=DESCRIPTION, epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("network", metavar="PLAN_OR_CKPT", help="a plan, a checkpoint, or `rain` for shipped weights")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the .json file to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
+    arguments.add_plan_or_checkpoint(parser)
+    arguments.add_output(parser, "OUT", "the .json file to write")
     parser.add_argument(
         "--evaluations", type=arguments.positive, required=True, metavar="N", help="network evaluations of the solver"
     )
@@ -53,14 +53,9 @@ def add_parser(commands: arguments.SubParsers) -> None:
     parser.add_argument(
         "--no-fit", dest="fit", action="store_false", help="search times only; methods keep their own weights"
     )
-    parser.add_argument("--network-output", metavar="Q", help="what the network predicts: noise, data, velocity")
-    parser.add_argument(
-        "--override-checkpoint", action="store_true",
-        help="let --network-output and the schedule's options contradict what the checkpoint says of its training",
-    )  # fmt: skip
-    parser.add_argument("--threads", type=arguments.threads, metavar="N", help="at most, default all processors")
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
-    arguments.add_schedule(parser, "of a checkpoint; by default what it says, else Refusion's")
+    arguments.add_threads(parser)
+    arguments.add_quiet(parser)
+    arguments.add_process(parser, "of a checkpoint; by default what it says, else Refusion's")
     parser.set_defaults(run=run)
 
 
@@ -84,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     trial = Trial(network, pictures, "fp32", options.threads or machine.threads(), batch=4)
     found = tune(
         trial, schedule, options.evaluations, output, fitted=options.fit,
-        seconds=options.seconds, report=(lambda line: None) if options.quiet else _report,
+        seconds=options.seconds, report=progress(options.quiet),
     )  # fmt: skip
     about |= {
         "evaluations": options.evaluations,
@@ -133,29 +128,25 @@ def _network(options: argparse.Namespace) -> tuple[TimedNetwork, Schedule, str, 
     from mrs.tuning.trial import of_network, of_plan
 
     changes = arguments.schedule_options(options)
-    if is_plan(options.network):
+    if is_plan(options.plan_or_checkpoint):
         if changes or options.network_output or options.override_checkpoint:
             raise InputError("a plan has its own schedule and network output", hint="leave these options out")
-        plan = read_plan(options.network)
+        plan = read_plan(options.plan_or_checkpoint)
         manifest = plan.manifest
         try:
             schedule, output = Schedule(**manifest["schedule"]), str(manifest["output"])
             about = {"checkpoint": manifest["checkpoint"]}
         except (KeyError, TypeError) as error:
             raise InputError(
-                f"plan {options.network} does not say its schedule: {error}", hint="build it again"
+                f"plan {options.plan_or_checkpoint} does not say its schedule: {error}", hint="build it again"
             ) from None
         return of_plan(plan), schedule, output, about
     from mrs.building.source import read_source
 
     override = options.override_checkpoint
-    source = read_source(options.network, None, options.network_output, override)
+    source = read_source(options.plan_or_checkpoint, None, options.network_output, override)
     source = replace(source, schedule=replace(source.schedule, **changes))
     if not override:
         source.check_process()
     about = {"checkpoint": {"name": source.path.name, "sha256": source.checkpoint.sha256}}
     return of_network(source.arch, source.network, source.condition), source.schedule, source.output, about
-
-
-def _report(line: str) -> None:
-    note(line)

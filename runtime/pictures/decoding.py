@@ -2,8 +2,8 @@
 
 Whatever Pillow would decode with a silent loss is refused by name: more than 8 bits per colour channel, animations and
 pages, floats, colour spaces other than grey, RGB and CMYK, encodings that are not for screens. So is what would cost
-more than `PictureLimits` allow. What each format asks for before it is decoded is in `mrs.runtime.pictures.formats`. No setting
-of Pillow is touched.
+more than `PictureLimits` allow. What each format asks for before it is decoded is in `formats`. No setting of Pillow
+is touched.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from mrs.runtime.errors import BackendError, InputError
 from mrs.runtime.plan import read_plan
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ["build", "restore", "inspect", "tune", "doctor", "train"]
+COMMANDS = ["build", "export", "deploy", "restore", "inspect", "tune", "doctor", "train"]
 
 
 def start(*arguments: object, **options: object) -> subprocess.Popen[str]:
@@ -50,6 +50,8 @@ def raising(error: BaseException):
         (["polish"], "invalid choice: 'polish'"),
         (["--frobnicate"], "COMMAND"),
         (["build"], "required: CKPT, -o/--output; hint: mrs-trt build --help"),
+        (["export"], "required: CKPT, -o/--output; hint: mrs-trt export --help"),
+        (["deploy", "-o", "models"], "required: PLAN_OR_CKPT; hint: mrs-trt deploy --help"),
         (["restore", "a.mrsplan", "-o", "b"], "required: IN; hint: mrs-trt restore --help"),
         (["inspect"], "required: PLAN; hint: mrs-trt inspect --help"),
         (["tune", "rain", "-o", "t.json"], "required: --evaluations; hint: mrs-trt tune --help"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mrs import cli
+from mrs.commands.terminal import print_error
 from mrs.kernels import terminal
 from mrs.runtime.errors import InputError
 
@@ -152,7 +153,7 @@ def test_control_characters_are_shown(text: str, shown: str | None) -> None:
 
 
 def test_an_error_shows_what_a_file_wrote_into_it(capsys: pytest.CaptureFixture[str]) -> None:
-    cli.print_error(InputError("left over: \x1b]0;title\x07\u202e", hint="\x1b[31mred"))
+    print_error(InputError("left over: \x1b]0;title\x07\u202e", hint="\x1b[31mred"))
     assert capsys.readouterr().err == "error: left over: \\u001b]0;title\\u0007\\u202e; hint: \\u001b[31mred\n"
 
 

@@ -317,7 +317,7 @@ print(build(b"quick"), ended)
 
 def test_ctrl_c_ends_the_work_on_many_pictures() -> None:
     program = """
-from mrs.commands.hands import in_order
+from mrs.commands.in_flight import in_order
 for _ in range(20):
     running, begun = [], []
     def work(item, cancellation):

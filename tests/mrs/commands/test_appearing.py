@@ -52,7 +52,7 @@ def test_a_tuned_solver(run, plan, tmp_path, appear) -> None:
 def test_one_file_for_any_engine(run, golden, tmp_path, appear) -> None:
     out = tmp_path / "out.onnx"
     appear("mrs.building.onnx_sampler.build_sampler", out)
-    refused(run("build", golden.weights, "-o", out, "-q", "--target", "onnx-sampler"), out)
+    refused(run("export", golden.weights, "-o", out, "-q"), out)
 
 
 @pytest.mark.usefixtures("one_thread")

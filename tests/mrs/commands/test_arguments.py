@@ -31,6 +31,8 @@ def test_wrong_sizes(text) -> None:
     [
         (arguments.positive, "1", 1),
         (arguments.natural, "0", 0),
+        (arguments.positive, "999999999", 999999999),
+        (arguments.pixels, "999999999999999", 10**15 - 1),
         (arguments.seed, "0", 0),
         (arguments.seed, "4294967295", 2**32 - 1),
         (arguments.counts, "1,1,1,28", (1, 1, 1, 28)),
@@ -52,6 +54,9 @@ def test_numbers(kind, text, value) -> None:
         (arguments.positive, "1e3"),
         (arguments.positive, ""),
         (arguments.positive, "9999999999"),
+        (arguments.positive, "1" * 5000),
+        (arguments.pixels, "0"),
+        (arguments.pixels, "1000000000000000"),
         (arguments.natural, "-1"),
         (arguments.natural, "all"),
         (arguments.seed, "-1"),

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import pickle
-import zipfile
-from pathlib import Path
 
-import onnx
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from mrs import Schedule, Solver
 from mrs.numerics.solver import RECOMMENDED
@@ -202,26 +196,14 @@ def test_the_name_of_shipped_weights(build, golden, tmp_path, monkeypatch) -> No
 # What is refused
 
 
-@pytest.fixture
-def refuse_build(refuse, golden, tmp_path):
-    """`build` that must fail; `given` overrides checkpoint and output."""
-
-    def call(*arguments: object, says: object, checkpoint: object = golden.weights, output: object = None) -> str:
-        return refuse("build", checkpoint, "-o", output or tmp_path / "new.mrsplan", *arguments, says=says)
-
-    return call
-
-
 @pytest.mark.parametrize("what", ["checkpoint", "solver"])
 @pytest.mark.parametrize("kind", ["pipe", "device"])
 def test_what_has_no_end(refuse_build, golden, tmp_path, what, kind) -> None:
     path = tmp_path / "endless.json"
     os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
-    flags = ["--solver", path] if what == "solver" else ["--target", "triton-repository"]
-    # A repository's model may be made from a plan, which is looked for first.
-    output = tmp_path / ("new.mrsplan" if what == "solver" else "models")
+    flags = ["--solver", path] if what == "solver" else []
     checkpoint = golden.weights if what == "solver" else path
-    refuse_build(*flags, checkpoint=checkpoint, output=output, says=f"cannot be read: it is a {kind}")
+    refuse_build(*flags, checkpoint=checkpoint, says=f"cannot be read: it is a {kind}")
 
 
 @pytest.mark.parametrize("size", ["0x5", "abc", "5"])
@@ -302,82 +284,6 @@ def test_a_damaged_calibration_picture(refuse_build, tmp_path) -> None:
     refuse_build("--calibration", tmp_path / "one", says="broken.png")
 
 
-class Code:
-    """What runs when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return (Path.touch, (self.path,))
-
-
-@pytest.mark.parametrize(
-    ("form", "says"),
-    [("torch", "holds more than weights"), (2, "holds more than weights"), (4, "was not written by torch.save")],
-    ids=["torch.save", "pickle 2", "pickle 4"],
-)
-def test_a_checkpoint_with_code_is_not_run(refuse_build, tmp_path, form, says) -> None:
-    path, mark = tmp_path / "net.pth", tmp_path / "mark"
-    if form == "torch":
-        torch.save({"params": Code(mark)}, path)
-    else:
-        path.write_bytes(pickle.dumps({"params": Code(mark)}, protocol=form))
-    refuse_build(checkpoint=path, says=("net.pth", says))
-    assert not mark.exists()
-
-
-def cut(content: bytes) -> bytes:
-    return content[: len(content) // 2]
-
-
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize(
-    "damage", [cut, lambda content: b"", lambda content: b"<html>not found</html>", lambda content: b"\0" * 100],
-    ids=["cut", "empty", "page", "zeros"],
-)  # fmt: skip
-def test_a_damaged_checkpoint(refuse_build, golden, tmp_path, suffix, damage) -> None:
-    path = tmp_path / f"net{suffix}"
-    if suffix == ".pth":
-        path.write_bytes(golden.weights.read_bytes())
-    else:
-        save_file(dict(torch.load(golden.weights)), path)
-    path.write_bytes(damage(path.read_bytes()))
-    refuse_build(checkpoint=path, says=f"net{suffix} is not a")
-
-
-def test_checkpoints_that_are_something_else(refuse_build, golden, tmp_path, plan, picture) -> None:
-    refuse_build(checkpoint=tmp_path / "missing.pth", says=("missing.pth does not exist", "give a .pth"))
-    refuse_build(checkpoint="sunshine", says="checkpoint sunshine does not exist")
-    refuse_build(checkpoint=tmp_path, says="is a folder")
-    refuse_build(checkpoint=plan, says="tiny.mrsplan is not a readable checkpoint")
-    refuse_build(checkpoint=picture, says="picture.png is not a checkpoint")
-    refuse_build(checkpoint="n" * 300, says="File name too long")
-    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
-        archive.writestr("readme", "hello")
-    refuse_build(checkpoint=tmp_path / "other.zip", says="other.zip is not a readable checkpoint")
-
-
-def test_a_checkpoint_of_another_network(refuse_build, tmp_path) -> None:
-    torch.save({"conv.weight": torch.zeros(3, 3, 1, 1)}, tmp_path / "other.pth")
-    refuse_build(checkpoint=tmp_path / "other.pth", says="other.pth is no ConditionalNAFNet")
-
-
-def test_a_checkpoint_that_misses_weights(refuse_build, golden, tmp_path) -> None:
-    state = dict(torch.load(golden.weights))
-    del state["ending.bias"]
-    torch.save(state, tmp_path / "partial.pth")
-    refuse_build(checkpoint=tmp_path / "partial.pth", says="missing: ending.bias")
-
-
-def test_a_checkpoint_whose_schedule_is_not_understood(refuse_build, golden, tmp_path) -> None:
-    save_file(
-        dict(torch.load(golden.weights)), tmp_path / "odd.safetensors", {"mrs": json.dumps({"schedule": {"beta": 1}})}
-    )
-    assert load_file(tmp_path / "odd.safetensors")
-    refuse_build(checkpoint=tmp_path / "odd.safetensors", says="odd.safetensors carries a schedule")
-
-
 def test_outputs_that_cannot_be(refuse_build, tmp_path) -> None:
     (tmp_path / "old.mrsplan").write_bytes(b"old")
     (tmp_path / "folder").mkdir()
@@ -420,195 +326,33 @@ def test_without_a_backend(refuse_build, monkeypatch) -> None:
     refuse_build("-q", "--backend", "openvino", says="openvino")
 
 
-# The whole sampler as one file
-
-
-@pytest.fixture
-def sampler(run, golden, tmp_path):
-    """Build nafnet_tiny as one ONNX file; the result and the model."""
-
-    def call(*arguments: object, output: str = "restore.onnx"):
-        path = tmp_path / output
-        result = run("build", golden.weights, "-o", path, "--target", "onnx-sampler", *arguments)
-        assert result.code == 0, result.err
-        return result, onnx.load(path)
-
-    return call
-
-
-def test_a_sampler(sampler, golden) -> None:
-    result, model = sampler()
-    assert [entry.name for entry in model.graph.input] == ["picture", "noise"]
-    assert [entry.name for entry in model.graph.output] == ["restored"]
-    found = {entry.key: entry.value for entry in model.metadata_props}
-    assert found.pop("made_by").startswith("mrs-trt ")
-    assert json.loads(found.pop("solver")) == RECOMMENDED.to_dict()
-    assert json.loads(found.pop("schedule")) == Schedule().to_dict()
-    digest = hashlib.sha256(golden.weights.read_bytes()).hexdigest()
-    assert found == {
-        "checkpoint": "nafnet_tiny.pth", "checkpoint_sha256": digest, "steps": str(RECOMMENDED.steps), "output": "noise"
-    }  # fmt: skip
-    assert "noise         input, (6, N, 3, H, W) float32, standard normal" in result.out
-    assert result.err.startswith(f"read {golden.weights}\n")
-    assert result.err.endswith("restore.onnx\n")
-
-
-def test_a_sampler_with_flags_of_solver_and_schedule(sampler) -> None:
-    result, model = sampler(
-        "-q", "--solver", "ode-3", "--steps", 4, "--max-sigma", 30, "--network-output", "data", output="Restore.ONNX"
-    )
-    found = {entry.key: entry.value for entry in model.metadata_props}
-    solver, schedule = json.loads(found["solver"]), json.loads(found["schedule"])
-    assert (solver["method"], solver["order"], found["steps"]) == ("ode", 3, "4")
-    assert (schedule["max_sigma"], found["output"]) == (30.0, "data")
-    # One draw: x_T's.
-    assert model.graph.input[1].type.tensor_type.shape.dim[0].dim_value == 1
-    assert result.err == ""
-
-
-def test_a_sampler_without_any_engine(sampler, monkeypatch) -> None:
-    for backend in backends.BACKENDS.values():
-        monkeypatch.setattr(type(backend), "missing", lambda self: "not installed")
-    assert sampler("--steps", 2)[0].code == 0
-
-
-@pytest.mark.parametrize(
-    ("flag", "value"),
-    [
-        ("--size", "64x64"), ("--batch", 2), ("--backend", "openvino"), ("--precision", "bf16"), ("--device", "cuda"),
-        ("--calibration", "pictures"), ("--threads", 1), ("--max-latency", 5),
-    ],
-)  # fmt: skip
-def test_a_sampler_is_compiled_for_nothing(refuse_build, tmp_path, flag, value) -> None:
-    refuse_build(
-        "--target", "onnx-sampler", flag, value, output=tmp_path / "new.onnx",
-        says=(f"--target onnx-sampler takes no {flag}", "for any size and engine"),
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("target", "name", "says"),
-    [
-        ("onnx", "new.onnx", ("target 'onnx' is unknown", "use one of plan, onnx-sampler")),
-        ("onnx-sampler", "new.mrsplan", ("new.mrsplan is no name for an ONNX file", "name it new.onnx")),
-        ("onnx-sampler", "new", ("new is no name for an ONNX file", "name it new.onnx")),
-        ("plan", "new.onnx", ("new.onnx would be a plan", "pass --target onnx-sampler")),
-    ],
-)
-def test_targets_and_names_that_do_not_fit(refuse_build, tmp_path, target, name, says) -> None:
-    refuse_build("--target", target, output=tmp_path / name, says=says)
+# What other commands make
 
 
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--network-output", "score"], "network output 'score' is unknown"),
-        (["--steps", "100", "--spacing", "leading"], "use fewer steps"),
+        (["--target", "onnx-sampler"], ("--target onnx-sampler is a command", "use mrs-trt export CKPT -o FILE.onnx")),
+        (["--target=onnx-sampler"], "use mrs-trt export CKPT -o FILE.onnx"),
+        (
+            ["--target", "triton-repository", "--name", "rain"],
+            ("--target triton-repository is a command", "use mrs-trt deploy PLAN_OR_CKPT -o FOLDER"),
+        ),
+        (["--target", "plan"], ("build makes plans and takes no --target", "leave it out", "export", "deploy")),
+        (["--target", "onnx"], "build makes plans and takes no --target"),
+        (["--target"], "build makes plans and takes no --target"),
+        (["--name", "rain"], ("--name is for models in a repository", "use mrs-trt deploy PLAN_OR_CKPT -o FOLDER")),
     ],
-    ids=["output", "steps"],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_a_sampler_shares_with_plans_is_refused_alike(refuse_build, tmp_path, flags, says) -> None:
-    refuse_build("-q", "--target", "onnx-sampler", *flags, output=tmp_path / "new.onnx", says=says)
-    refuse_build("-q", "--target", "onnx-sampler", checkpoint=tmp_path / "missing.pth", output=tmp_path / "new.onnx",
-                 says="missing.pth does not exist")  # fmt: skip
+def test_who_asks_for_other_targets_is_told_the_command(refuse_build, refuse, flags, says) -> None:
+    refuse_build(*flags, says=says)
+    # Even before anything that misses.
+    refuse("build", *flags, says=says)
 
 
-@pytest.mark.usefixtures("no_space")
-def test_a_full_disk_for_a_sampler(refuse_build, tmp_path) -> None:
-    refuse_build("-q", "--target", "onnx-sampler", output=tmp_path / "new.onnx", says="No space left on device")
-
-
-def test_a_sampler_of_a_network_that_gives_nan(refuse_build, golden, tmp_path) -> None:
-    state = dict(torch.load(golden.weights))
-    state["ending.weight"] = torch.full_like(state["ending.weight"], 3e38)
-    torch.save(state, tmp_path / "large.pth")
+@pytest.mark.parametrize("name", ["new.onnx", "new.ONNX"])
+def test_an_onnx_file_is_no_plan(refuse_build, tmp_path, name) -> None:
     refuse_build(
-        "-q", "--target", "onnx-sampler", checkpoint=tmp_path / "large.pth", output=tmp_path / "new.onnx",
-        says="the network gives infinities or NaN in float32",
-    )  # fmt: skip
-
-
-def test_a_sampler_that_an_engine_gets_wrong(refuse_build, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("mrs.building.graph_check.TOLERANCE", 0.0)
-    refuse_build(
-        "-q",
-        "--target",
-        "onnx-sampler",
-        output=tmp_path / "new.onnx",
-        says="openvino (length-weights) differs from torch",
+        output=tmp_path / name, says=(f"{name} would be a plan", "use mrs-trt export", "name the plan .mrsplan")
     )
-
-
-# Model repositories
-
-
-def test_a_repository_from_a_checkpoint(run, golden, tmp_path) -> None:
-    result = run(
-        "build", golden.weights, "-o", tmp_path / "models", "--target", "triton-repository", "--name", "rain",
-        "--backend", "onnxruntime", "--size", "16x16", "--threads", 1, "--steps", 2,
-    )  # fmt: skip
-    assert result.code == 0, result.err
-    manifest = read_plan(tmp_path / "models" / "rain" / "1" / "model.mrsplan").manifest
-    assert (manifest["shape"], manifest["solver"]["steps"]) == ([1, 16, 16], 2)
-    assert "model         rain, version 1\n" in result.out
-    # No path that is gone.
-    assert "wrote" not in result.err
-    assert f"tritonserver --model-repository={tmp_path / 'models'}\n" in result.out
-    assert [path.name for path in (tmp_path / "models").iterdir()] == ["rain"]
-
-
-def test_a_repository_from_a_plan(run, plan, tmp_path) -> None:
-    for number in (1, 2):
-        result = run("build", plan, "-o", tmp_path / "models", "--target", "triton-repository")
-        assert (result.code, result.err) == (0, "")
-        assert f"model         tiny, version {number}\n" in result.out
-        made = tmp_path / "models" / "tiny" / str(number) / "model.mrsplan"
-        assert made.read_bytes() == plan.read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("flags", "flag"),
-    [
-        (["--size", "64x64"], "--size"), (["--steps", 3], "--steps"), (["--published"], "--published"),
-        (["--solver", "ode-2"], "--solver"), (["--max-sigma", 30], "--max-sigma"), (["--device", "cpu"], "--device"),
-    ],
-)  # fmt: skip
-def test_a_plan_is_served_as_it_is(refuse, plan, tmp_path, flags, flag) -> None:
-    refuse(
-        "build", plan, "-o", tmp_path / "models", "--target", "triton-repository", *flags,
-        says=(f"is a plan and takes no {flag}", "give a checkpoint"),
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("flags", "says"),
-    [
-        (["--name", "../up"], ("'../up' is no name for a model", "use --name with letters")),
-        (["--name", ""], "'' is no name for a model"),
-        (["--max-latency", 5, "--steps", 3], "leave out --steps or --max-latency"),
-    ],
-)
-def test_wrong_arguments_for_a_repository(refuse_build, tmp_path, flags, says) -> None:
-    refuse_build("--target", "triton-repository", *flags, output=tmp_path / "models", says=says)
-
-
-def test_names_are_for_repositories(refuse_build) -> None:
-    refuse_build("--name", "rain", says=("--name is for models in a repository", "pass --target triton-repository"))
-
-
-def test_places_for_a_repository_are_looked_at_before_time_is_spent(refuse_build, tmp_path) -> None:
-    (tmp_path / "file").write_text("")
-    refuse_build("--target", "triton-repository", output=tmp_path / "file", says="it is not a folder")
-    refuse_build("--target", "triton-repository", output=tmp_path / "no" / "models", says="its folder does not exist")
-
-
-@pytest.mark.usefixtures("no_space")
-def test_a_full_disk_for_a_repository(refuse, refuse_build, plan, tmp_path) -> None:
-    refuse_build("-q", "--target", "triton-repository", output=tmp_path / "models", says="No space left on device")
-    refuse("build", plan, "-o", tmp_path / "models", "--target", "triton-repository", says="No space left on device")
-
-
-def test_a_damaged_plan_for_a_repository(refuse, plan, tmp_path) -> None:
-    (tmp_path / "bad.mrsplan").write_bytes(plan.read_bytes().replace(b"network.onnx", b"netmork.onnx"))
-    command = "build", tmp_path / "bad.mrsplan", "-o", tmp_path / "models", "--target", "triton-repository"
-    refuse(*command, says="bad.mrsplan")

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image, ImageCms
 
 import mrs
-from mrs.commands import hands
+from mrs.commands import in_flight
 from mrs.runtime import backends
 from mrs.runtime.errors import BackendError
 from mrs.runtime.pictures.writing import read_picture
@@ -289,7 +289,7 @@ def test_a_picture_too_large_for_memory(refuse_restore, monkeypatch) -> None:
     refuse_restore(says=("picture.png does not fit into memory", "--tile 512"))
 
 
-# `mrs-trt restore` with Ctrl-C while the second and the third picture are in hand, after the first was written.
+# `mrs-trt restore` with Ctrl-C while the second and the third picture are in flight, after the first was written.
 CTRL_C = """
 import os, signal, sys, threading, time
 from mrs import cli
@@ -423,14 +423,14 @@ def test_the_number_of_workers(
     assert [restorer.workers for restorer in loaded] == [workers]
 
 
-def test_pictures_in_hand_are_counted_by_their_pixels(run, plan, pictures, tmp_path, monkeypatch) -> None:
-    real, costs = hands.in_order, []
+def test_pictures_in_flight_are_counted_by_their_pixels(run, plan, pictures, tmp_path, monkeypatch) -> None:
+    real, costs = in_flight.in_order, []
 
     def in_order(jobs, *arguments, cost):
         costs.extend(cost(job) for job in jobs)
         return real(jobs, *arguments, cost=cost)
 
-    monkeypatch.setattr(hands, "in_order", in_order)
+    monkeypatch.setattr(in_flight, "in_order", in_order)
     (pictures / "z.png").write_bytes(b"no picture")
     assert run("restore", plan, pictures, "-o", tmp_path / "out").code == 1
     assert costs == [*(pixels(pictures / name)[..., 0].size for name in ("a.png", "b.jpg", "deep/er/c.webp")), 0]

@@ -158,7 +158,12 @@ class Gpu:
         """Of a stochastic solver by default."""
         table = table or table_of()
         manifest = {
-            "network": {"architecture": "ConditionalNAFNet", "channels": 3, "multiple": MULTIPLE, "bytes_per_pixel": 160},
+            "network": {
+                "architecture": "ConditionalNAFNet",
+                "channels": 3,
+                "multiple": MULTIPLE,
+                "bytes_per_pixel": 160,
+            },
             "table": {
                 "times": list(table.times),
                 "rows": [list(row) for row in table.rows],

@@ -1,4 +1,4 @@
-"""Several pictures in hand: order, bounds, failures and early ends."""
+"""Several pictures in flight: order, bounds, failures and early ends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import islice
 
 import pytest
 
-from mrs.commands.hands import in_order, workers_that_fit
+from mrs.commands.in_flight import in_order, workers_that_fit
 from mrs.runtime.errors import InputError
 from mrs.runtime.pool import Cancellation
 
@@ -42,39 +42,39 @@ def test_workers_leave_each_other_the_memory_that_one_needs(most, pixels, sizes,
     assert workers_that_fit(most, pixels, sizes, 4, tile) == workers
 
 
-@pytest.mark.parametrize("hands", [1, 2, 5])
-def test_results_come_in_order_with_their_errors(hands) -> None:
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_results_come_in_order_with_their_errors(most) -> None:
     later = [threading.Event() for _ in range(4)]
 
     def work(item: int, cancellation: Cancellation) -> None:
-        # With several hands the first of two ends last.
-        if hands > 1 and item % 2 == 0:
+        # With several in flight the first of two ends last.
+        if most > 1 and item % 2 == 0:
             assert later[item + 1].wait(LONG)
         later[item].set()
         if item != 2:
             raise InputError(f"bad {item}")
 
-    found = [(item, error and error.message) for item, error in in_order(range(4), work, hands, free)]
+    found = [(item, error and error.message) for item, error in in_order(range(4), work, most, free)]
     assert found == [(0, "bad 0"), (1, "bad 1"), (2, None), (3, "bad 3")]
 
 
-def test_no_more_than_there_are_hands_and_no_fewer() -> None:
-    lock, running, most = threading.Lock(), set(), []
+def test_no_more_are_in_flight_than_asked_for_and_no_fewer() -> None:
+    lock, running, seen = threading.Lock(), set(), []
     together = threading.Barrier(3)
 
     def work(item: int, cancellation: Cancellation) -> None:
         with lock:
             running.add(item)
-            most.append(len(running))
+            seen.append(len(running))
         together.wait(LONG)
         with lock:
             running.discard(item)
 
     assert len(list(in_order(range(9), work, 3, free))) == 9
-    assert max(most) == 3
+    assert max(seen) == 3
 
 
-def test_large_items_are_in_hand_alone() -> None:
+def test_large_items_are_in_flight_alone() -> None:
     lock, running, costs = threading.Lock(), [], []
 
     def work(item: int, cancellation: Cancellation) -> None:
@@ -92,7 +92,7 @@ def test_large_items_are_in_hand_alone() -> None:
     assert {90, 95} <= set(costs)
 
 
-def test_one_hand_is_this_thread_and_does_not_run_ahead() -> None:
+def test_one_in_flight_is_in_this_thread_and_does_not_run_ahead() -> None:
     done = []
 
     def work(item: int, cancellation: Cancellation) -> None:

@@ -1,4 +1,4 @@
-"""Several pictures in hand at a time: while some are restored, others are read, or encoded and written."""
+"""Several pictures in flight at a time: while some are restored, others are read, or encoded and written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mrs.runtime.pool import Cancellation
 
 T = TypeVar("T")
 
-# Of all pictures in hand together; each takes some ten bytes outside of the network, in tiles some twenty. One alone
+# Of all pictures in flight together; each takes some ten bytes outside of the network, in tiles some twenty. One alone
 # may have more.
 PIXELS = 1 << 26
 
@@ -38,7 +38,7 @@ def workers_that_fit(most: int, pixels: int, sizes: Sequence[tuple[int, int]], m
 def in_order(
     items: Sequence[T],
     work: Callable[[T, Cancellation], None],
-    hands: int,
+    most: int,
     cost: Callable[[T], int],
     limit: int = PIXELS,
 ) -> Generator[tuple[T, MrsError | None]]:
@@ -49,21 +49,22 @@ def in_order(
 
     Args:
         items: to work on.
-        work: called in `hands` many threads, or with one hand in this thread; its `Cancellation` is for what waits.
-        cost, limit: an item is begun when its cost and that of the others in hand are at most the limit, or alone.
+        work: called in a thread for each item in flight, or in this one; its `Cancellation` is for what waits.
+        most: items in flight; 1 works in this thread, and begins no item before the one before it was taken.
+        cost, limit: an item is begun when its cost and that of the others in flight are at most the limit, or alone.
     """
     cancellation = Cancellation()
-    if hands == 1:
+    if most == 1:
         for item in items:
             yield item, _outcome(lambda item=item: work(item, cancellation))  # type: ignore[misc]
         return
     line: deque[tuple[T, Task[None]]] = deque()
-    threads = Hands(hands)
+    threads = Hands(most)
     one_ended: Bell = SimpleQueue()
     try:
         for item in items:
             while busy := [other for other, task in line if not task.done]:
-                if len(busy) < hands and cost(item) + sum(map(cost, busy)) <= limit:
+                if len(busy) < most and cost(item) + sum(map(cost, busy)) <= limit:
                     break
                 wait(one_ended)
             while line and line[0][1].done:
