@@ -21,7 +21,7 @@ from mrs.runtime.system import machine
 if TYPE_CHECKING:
     from mrs.runtime.pictures.writing import Found, PictureLimits
     from mrs.runtime.plan import Plan
-    from mrs.runtime.pool import Cancellation
+    from mrs.runtime.request import Cancellation
     from mrs.runtime.session import Restorer
 
 # A picture and where its result goes.
@@ -156,7 +156,8 @@ def _check_folder(folder: Path, is_folder: bool) -> None:
 def _restorer(plan: Plan, sizes: Sequence[tuple[int, int]], options: argparse.Namespace) -> Restorer:
     """With as many workers as are asked for, as pictures of these sizes need, and as the memory lets."""
     from mrs.runtime.chain import device_of
-    from mrs.runtime.session import Restorer, choose, default_memory
+    from mrs.runtime.placement import choose, default_memory
+    from mrs.runtime.session import Restorer
 
     choice = choose(plan, options.backend, options.precision)
     device = device_of(choice.backend)
