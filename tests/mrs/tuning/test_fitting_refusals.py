@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row, Table
 from mrs.numerics.reference import Denoiser, sample
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
-from mrs.numerics.tableau import Table, tableau
+from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import BackendError, InputError
 from mrs.tuning.fitting import can_be_fitted, fit, own_weights
 from mrs.tuning.search import tune

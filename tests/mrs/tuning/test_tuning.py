@@ -15,14 +15,14 @@ import pytest
 from numpy.typing import NDArray
 
 from mrs.kernels.noise import normal
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row, Table
 from mrs.numerics.reference import Denoiser, sample
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
-from mrs.numerics.tableau import Table, tableau
+from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import BackendError, InputError
+from mrs.tuning import search as tuning
 from mrs.tuning.search import CANDIDATES, POWERS, Attempt, Tuned, tune, whole_times
-from mrs.tuning.search import search as tuning
 from tests.gaussian import GaussianProblem
 
 Array = NDArray[Any]
