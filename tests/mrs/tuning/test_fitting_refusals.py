@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mrs.kernels.table import Row, Table
+from mrs.kernels.table import Table
 from mrs.numerics.reference import Denoiser, sample
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
@@ -48,8 +48,8 @@ class FakeTrial:
         self.evaluations += 1
         return self.denoiser(x, mu, t).astype(np.float32)
 
-    def run(self, times: Sequence[float], rows: Sequence[Row], start: float, clamp: str) -> Array:
-        return self.restored(Table(tuple(times), tuple(rows), start, clamp))
+    def run(self, table: Table) -> Array:
+        return self.restored(table)
 
     def restored(self, table: Table) -> Array:
         return sample(self.denoiser, self.mu, table, init_noise=self.z).transpose(0, 2, 3, 1)
