@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
-from mrs.export import graph
+from mrs.export import onnx_writer
 from mrs.export.architectures.nafnet import NAFNet
 from mrs.export.architectures.nafnet.config import NORM_EPS
 from mrs.export.architectures.nafnet.graph import build_graph
@@ -95,7 +95,7 @@ def test_a_quantised_graph_is_for_its_own_precision(written: dict[tuple[str, str
 
 def test_the_norms_constant_is_the_networks() -> None:
     assert operators.ATTRIBUTES["LayerNormalization"]["epsilon"] == (float(np.float32(NORM_EPS)),)
-    assert (onnx_guard.IR_VERSION, onnx_guard.KINDS["fp32"][0]) == (graph.IR_VERSION, graph.OPSET)
+    assert (onnx_guard.IR_VERSION, onnx_guard.KINDS["fp32"][0]) == (onnx_writer.IR_VERSION, onnx_writer.OPSET)
 
 
 def without(allowed: dict[Any, Any]) -> Iterator[tuple[str, dict[Any, Any]]]:
