@@ -82,7 +82,7 @@ def test_every_graph_of_ours_passes(written: dict[tuple[str, str], bytes]) -> No
         width = 4 if kind == "fp32" else 32
         # The widest value at full size is a convolution's output before it is cut in two.
         largest = 4 * width * (2 if "split" in name else 1)
-        wanted = Network(channels=3, modulation=length, multiple=4, bytes_per_pixel=max(largest, 24))
+        wanted = Network(channels=3, modulation=length, context=0, multiple=4, bytes_per_pixel=max(largest, 24))
         assert check_network(content, "plan", kind) == wanted, name
 
 
@@ -170,7 +170,7 @@ def test_a_network_of_more_blocks_than_are_read_is_not_built(monkeypatch: pytest
     state, arch = weights(4)
     made = build_graph(state, arch)
     nodes = len(made.graph.node)
-    for module in (graph, walked):
+    for module in (onnx_writer, walked):
         monkeypatch.setattr(module, "NODES", nodes - 1)
     with pytest.raises(InputError, match=f"the network has {nodes} operations, more than {nodes - 1}"):
         build_graph(state, arch)
