@@ -84,7 +84,7 @@ def measure(
             if size not in chains:
                 shape = 1, 6, *padded_size(*size, net.arch.multiple)
                 network = engine.compile(graph, modulation, shape, "fp32", CompileSettings(machine.threads()))
-                chains[size] = Chain(network, table.rows, table.start, table.clamp, machine.threads())
+                chains[size] = Chain(network, table, machine.threads())
             out = np.empty_like(degraded)
             chains[size].restore_into(degraded[None], out[None], seed=0)
             found.append(psnr(out, clean))

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mrs.kernels.table import Table
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
-from mrs.numerics.tableau import Table, tableau
+from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError
@@ -108,6 +109,7 @@ class FakeNetwork:
     def __init__(self, shape: tuple[int, int, int, int]) -> None:
         count, halves, height, width = shape
         self.packed = np.zeros(shape, np.float32)
+        self.context = None
         self.output = np.full((count, halves // 2, height, width), np.nan, np.float32)
         self.evaluated: list[int] = []
 

@@ -21,7 +21,7 @@ import pytest
 from numpy.typing import NDArray
 
 import mrs
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row
 from mrs.numerics.reference import sample
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
@@ -744,7 +744,7 @@ def test_workers_share_the_threads(
 ) -> None:
     asked: list[int] = []
     compile_ = fake.compile
-    monkeypatch.setattr(fake, "compile", lambda *given: (asked.append(given[-1]), compile_(*given))[1])
+    monkeypatch.setattr(fake, "compile", lambda *given: (asked.append(given[-1].threads), compile_(*given))[1])
     with Restorer(fake_plan, threads=threads, workers=workers) as restorer:
         restorer.warm_up(8, 8)
     assert asked == [each] * workers

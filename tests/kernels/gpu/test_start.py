@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row
 
 ROWS = [Row(0.0, 0.0, 1.0, 0.0, 0.0, 1.0)]
 PATHS = {"planes": {"channels": 1}, "pixels": {"last": True}}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row
 
 ROWS = {
     "order 1": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5),

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mrs.kernels import update
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row
 
 # q0 is what the network gives.
 PREDICTION = Row(0.0, 0.0, 1.0, 0.0, 0.0, 1.0)
