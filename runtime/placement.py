@@ -32,21 +32,21 @@ def choose(plan: Plan, asked: str | None, asked_precision: str | None = None) ->
         InputError: for a backend that is unknown, or a precision that it does not run.
         BackendError: where nothing can run here.
     """
-    manifest = plan.manifest
-    backend = _first_that_runs(manifest["backend"]) if asked is None else _named(asked)
+    facts = plan.facts
+    backend = _first_that_runs(facts.backend) if asked is None else _named(asked)
     if asked_precision is not None:
         if not mixed.runs(backend, asked_precision):
             known = ", ".join(backend.precisions())
             raise InputError(f"{backend.name} runs no {asked_precision!r} here", hint=f"use one of {known}")
         return Choice(backend, asked_precision, settled=True)
-    precision = manifest["precision"] if mixed.runs(backend, manifest["precision"]) else "fp32"
-    made_for = machine.fingerprint(manifest["backend"], backend.version(), backend.device)
-    if precision != manifest["precision"] or (asked is None and backend.name != manifest["backend"]):
+    precision = facts.precision if mixed.runs(backend, facts.precision) else "fp32"
+    made_for = machine.fingerprint(facts.backend, backend.version(), backend.device)
+    if precision != facts.precision or (asked is None and backend.name != facts.backend):
         log.warning(
             "plan is for %s %s, which this machine does not run: using %s %s",
-            manifest["backend"], manifest["precision"], backend.name, precision,
+            facts.backend, facts.precision, backend.name, precision,
         )  # fmt: skip
-    elif asked is None and not machine.serves(manifest["fingerprint"], made_for):
+    elif asked is None and not machine.serves(facts.fingerprint, made_for):
         log.warning("plan was built on another machine or version: compiling from its graph")
     return Choice(backend, precision, settled=False)
 
@@ -61,7 +61,7 @@ def default_memory(device: Any) -> int:
 
 def pixels_that_fit(plan: Plan, memory: int, workers: int) -> int:
     """Of a batch, padded, that each of so many workers may have at once."""
-    return max(1, memory // int(plan.manifest["network"]["bytes_per_pixel"]) // workers)
+    return max(1, memory // plan.facts.network.bytes_per_pixel // workers)
 
 
 def _named(name: str) -> Backend:

@@ -103,13 +103,11 @@ class Restorer:
         check_whole("workers", workers, 1)
         check_whole("queue", queue, 0)
         self.plan = plan
-        for line in plan.warnings:
+        for line in plan.facts.warnings:
             log.warning("its build says: %s", line)
         self.threads = threads or machine.threads()
         self.workers = workers
-        network = plan.manifest["network"]
-        self.multiple: int = network["multiple"]
-        self.channels: int = network["channels"]
+        self.multiple, self.channels = plan.facts.network.multiple, plan.facts.network.channels
         chosen = choice or choose(plan, backend, precision)
         self._backend = chosen.backend
         self._device = device or device_of(self._backend)
@@ -123,7 +121,7 @@ class Restorer:
         self._pool = Pool(all_workers, queue, Worker.forget)
         self._dispatch = Dispatch(self._pool, budget, self.channels, self._device)
         if self._device is not None:
-            capture_ahead(all_workers, plan.manifest["shape"], budget)
+            capture_ahead(all_workers, plan.facts.shape, budget)
 
     @property
     def device(self) -> str:

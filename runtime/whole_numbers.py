@@ -20,6 +20,6 @@ def check_whole(name: str, value: object, least: int, most: int | None = None) -
     Raises:
         InputError: naming it.
     """
-    if not is_whole(value, least) or (most is not None and value > most)
+    if not is_whole(value, least) or (most is not None and value > most):
         allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise InputError(f"{name} {value} is not a whole number {allowed}")

@@ -162,13 +162,13 @@ def _restorer(plan: Plan, sizes: Sequence[tuple[int, int]], options: argparse.Na
     choice = choose(plan, options.backend, options.precision)
     device = device_of(choice.backend)
     memory = options.memory or default_memory(device)
-    network = plan.manifest["network"]
+    network = plan.facts.network
     default = 1
     if device is None and len(sizes) >= FEWEST:
         default = min(WORKERS, options.threads or machine.threads())
     workers = in_flight.workers_that_fit(
-        min(options.workers or default, len(sizes)), memory // int(network["bytes_per_pixel"]), sizes,
-        network["multiple"], options.tile,
+        min(options.workers or default, len(sizes)), memory // network.bytes_per_pixel, sizes,
+        network.multiple, options.tile,
     )  # fmt: skip
     return Restorer(
         plan, choice=choice, threads=options.threads, memory=memory, workers=workers, graphs=not options.no_graphs,

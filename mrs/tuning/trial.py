@@ -65,7 +65,7 @@ def of_plan(plan: Plan) -> TimedNetwork:
         BackendError: where that backend does not run here.
         InputError: for a plan without its network's modulation at all whole times.
     """
-    engine = backends.get(plan.manifest["backend"])
+    engine = backends.get(plan.facts.backend)
     if engine.device != "cpu":
         engine = _on_cpu()
     reason = engine.missing()
@@ -84,7 +84,7 @@ def of_plan(plan: Plan) -> TimedNetwork:
         engine,
         plan.graph,
         modulation,
-        int(plan.manifest["network"]["multiple"]),
+        plan.facts.network.multiple,
         conditioner_of(plan, machine.threads()),
     )
 
