@@ -91,7 +91,7 @@ class Torch:
 
     device = "cuda"
     # Halves of one output are views here.
-    forms: tuple[tuple[str, str], ...] = (("layernorm", "split"),)
+    variants: tuple[tuple[str, str], ...] = (("layernorm", "split"),)
 
     def __init__(self, name: str, compiled: bool, place: str = "cuda") -> None:
         self.name, self._compiled, self._place = name, compiled, place

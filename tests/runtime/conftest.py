@@ -141,7 +141,7 @@ class FakeBackend:
 
     name = "fake"
     device = "cpu"
-    forms: tuple[tuple[str, str], ...] = (("moments", "weights"),)
+    variants: tuple[tuple[str, str], ...] = (("moments", "weights"),)
 
     def __init__(self) -> None:
         self.compiled: list[tuple[int, ...]] = []
