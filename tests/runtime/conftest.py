@@ -109,6 +109,7 @@ class FakeNetwork:
         count, halves, height, width = shape
         self.packed = np.zeros(shape, np.float32)
         self.output = np.full((count, halves // 2, height, width), np.nan, np.float32)
+        self.context = None
         self.evaluated: list[int] = []
 
     def evaluate(self, step: int) -> None:
