@@ -111,6 +111,7 @@ class FakeNetwork:
         self.packed = np.zeros(shape, np.float32)
         self.context = None
         self.output = np.full((count, halves // 2, height, width), np.nan, np.float32)
+        self.context = None
         self.evaluated: list[int] = []
 
     def evaluate(self, step: int) -> None:
