@@ -117,11 +117,11 @@ class Restorer:
             plan, chosen.backend, chosen.precision, max(1, self.threads // workers), settled=chosen.settled,
             engine=engine, cache=NetworkCache() if cache else None,
         )  # fmt: skip
-        all_workers = [Worker(self._networks, budget.pixels, self._device, graphs) for _ in range(workers)]
-        self._pool = Pool(all_workers, queue, Worker.forget)
+        self._workers = [Worker(self._networks, budget.pixels, self._device, graphs) for _ in range(workers)]
+        self._pool = Pool(self._workers, queue, Worker.forget)
         self._dispatch = Dispatch(self._pool, budget, self.channels, self._device)
         if self._device is not None:
-            capture_ahead(all_workers, plan.facts.shape, budget)
+            capture_ahead(self._workers, plan.facts.shape, budget)
 
     @property
     def device(self) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TypeGuard
-
-import numpy as np
 
 from mrs.runtime.errors import InputError
 
 
 def is_whole(value: object, least: int) -> TypeGuard[int]:
     """Whether this is a whole number of at least `least`."""
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= least
+    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= least
 
 
 def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
