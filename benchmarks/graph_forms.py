@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import io
-import statistics
-import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from mrs.export.onnx_writer import OPSET
 from mrs.runtime import backends
 from mrs.runtime.backends import openvino
 from mrs.runtime.backends.settings import CompileSettings
+from mrs.runtime.measure import Spread, interleaved, ratios
 from mrs.runtime.system import machine
 
 # Every form, and each of the other folds left out once.
@@ -129,23 +129,15 @@ def measure(name: str, arch: NAFNet, size: int, rounds: int, engine: str, row_fi
             network.evaluate(0)
             error = float(np.abs(network.output - expected).max() / np.abs(expected).max())
             networks[f"{shape} {backend.name} {precision}"] = network, error
-    times: dict[str, list[float]] = {key: [] for key in networks}
-    for _ in range(rounds):
-        for key, (network, _) in networks.items():
-            begin = time.perf_counter()
-            network.evaluate(0)
-            times[key].append(1e3 * (time.perf_counter() - begin))
+    times = interleaved({key: partial(network.evaluate, 0) for key, (network, _) in networks.items()}, least=rounds)
     figures = {}
     for key, (_, error) in networks.items():
-        median = statistics.median(times[key])
         plain = "torch.onnx " + " ".join(key.split()[-2:])
-        # Pairs of one turn: the machine may change its speed between turns.
-        ratios = [one / other for one, other in zip(times[plain], times[key], strict=True)]
-        low, faster, high = statistics.quantiles(ratios, n=4, method="inclusive")
-        figures |= {f"{key} ms": median, f"{key} times faster than torch.onnx": faster}
-        figures |= {f"{key} low": low, f"{key} high": high}
+        median, faster = Spread.of(times[key]).median, Spread.of(ratios(times[plain], times[key]))
+        figures |= {f"{key} ms": median, f"{key} times faster than torch.onnx": faster.median}
+        figures |= {f"{key} low": faster.q1, f"{key} high": faster.q3}
         spread = f"({min(times[key]):.1f}-{max(times[key]):.1f})"
-        against = f"{faster:.2f} x plain ({low:.2f}-{high:.2f})"
+        against = f"{faster.median:.2f} x plain ({faster.q1:.2f}-{faster.q3:.2f})"
         print(f"{name:<10}{key:<54}{median:8.1f} ms {spread:<18}{against}, error {error:.1e}")
     if row_file is not None:
         rows.append(row_file, f"graph forms {name}", {"size": size, "rounds": rounds}, figures)

@@ -29,6 +29,7 @@ from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.chain import Loop
 from mrs.runtime.cpu_chain import Chain
+from mrs.runtime.measure import interleaved, ratios
 from mrs.runtime.system import machine
 
 Restore = Callable[[], Any]
@@ -70,19 +71,14 @@ def measure(engine: str, options: argparse.Namespace) -> None:
     chain = Chain(network, table, machine.threads())
     turns: dict[str, Restore] = {"loop": lambda: chain.restore_into(picture, None, 0), "file": restore_file}
     results = {key: turn().astype(int) for key, turn in turns.items()}
-    times: dict[str, list[float]] = {key: [] for key in turns}
-    for _ in range(options.rounds):
-        for key, turn in turns.items():
-            start = time.perf_counter()
-            turn()
-            times[key].append(1e3 * (time.perf_counter() - start))
-    ratios = sorted(file / own for file, own in zip(times["file"], times["loop"], strict=True))
-    low, _, high = statistics.quantiles(ratios, n=4)
+    times = interleaved(turns, least=options.rounds)
+    against = ratios(times["file"], times["loop"])
+    low, _, high = statistics.quantiles(against, n=4)
     different = np.abs(results["file"] - results["loop"])
     figures = {
         "file_mb": len(model) / 1e6, "load_file_s": loaded - begin, "load_loop_s": compiled - loaded,
         "loop_ms": statistics.median(times["loop"]), "file_ms": statistics.median(times["file"]),
-        "ratio": statistics.median(ratios), "ratio_low": low, "ratio_high": high,
+        "ratio": statistics.median(against), "ratio_low": low, "ratio_high": high,
         "largest_difference": int(different.max()), "different_values": int((different > 0).sum()),
     }  # fmt: skip
     print(f"{options.network} {engine} {options.precision}", *(f"{key} {value:.4g}" for key, value in figures.items()))

@@ -39,7 +39,7 @@ from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.export.autotune.calibrated import feeds_of
 from mrs.export.autotune.candidates import Candidate
 from mrs.export.autotune.parity import judge, restore_in_float32, run_all
-from mrs.export.autotune.timing import chain_of, quartiles, time_interleaved
+from mrs.export.autotune.timing import chain_of, time_interleaved
 from mrs.export.autotune.workload import Target, Workload
 from mrs.export.graph_variant import first_variant
 from mrs.export.quantise import Feed, Reader
@@ -47,6 +47,7 @@ from mrs.numerics.solver import RECOMMENDED
 from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
+from mrs.runtime.measure import Spread, ratios
 from mrs.runtime.system import machine
 
 # Shares of the error of all that the quantised convolutions may have; 1 is all of them.
@@ -173,13 +174,11 @@ def measure(options: argparse.Namespace, net: ConditionalNAFNet, schedule: Sched
     times = time_interleaved(chains, rounds=(options.rounds, options.rounds))
     figures: dict[str, Any] = {}
     for name, spent in times.items():
-        ratios = [one / other for one, other in zip(times["bf16"], spent, strict=True)]
-        low, ratio, high = quartiles(ratios)
-        median = quartiles(spent)[1]
-        figures |= {f"{name} ms": median, f"{name} against bf16": ratio, f"{name} verdict": judged[name].reason}
-        print(
-            f"{name:<30}{median:9.1f} ms, {ratio:.2f} times bf16's speed ({low:.2f}-{high:.2f}); {judged[name].reason}"
-        )
+        median, ratio = Spread.of(spent).median, Spread.of(ratios(times["bf16"], spent))
+        figures |= {f"{name} ms": median, f"{name} against bf16": ratio.median}
+        figures[f"{name} verdict"] = judged[name].reason
+        against = f"{ratio.median:.2f} times bf16's speed ({ratio.q1:.2f}-{ratio.q3:.2f})"
+        print(f"{name:<30}{median:9.1f} ms, {against}; {judged[name].reason}")
     if options.rows is not None:
         case = {"network": options.network, "size": 256, "evaluations": len(loop.table.rows), "rounds": options.rounds}
         rows.append(options.rows, "int8", case, figures)

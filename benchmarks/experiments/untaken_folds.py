@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from mrs.export.architectures.nafnet import NAFNet, graph
 from mrs.export.architectures.nafnet.graph import build_graph
 from mrs.export.architectures.nafnet.modulation import modulation_table
 from mrs.export.graph_variant import GraphVariant
+from mrs.runtime.measure import interleaved, ratios
 
 TAKEN = GraphVariant("raw", "weights")
 
@@ -64,17 +64,10 @@ def main() -> None:
         inputs = {"packed": packed[:, :channels].copy(), "modulation": modulation[:, :, None, None]}
         runs[name] = RUNNERS[options.backend](model, options.precision, inputs)
         runs[name]()
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(options.rounds):
-        for name, run in runs.items():
-            begin = time.perf_counter()
-            run()
-            times[name].append(1e3 * (time.perf_counter() - begin))
+    times = interleaved(runs, least=options.rounds)
     figures = {}
     for name, each in times.items():
-        # Pairs of one turn: the machine may change its speed between turns.
-        ratios = [one / other for one, other in zip(times["taken"], each, strict=True)]
-        low, median, high = statistics.quantiles(ratios, n=4)
+        low, median, high = statistics.quantiles(ratios(times["taken"], each), n=4)
         figures |= {f"{name} ms": statistics.median(each), f"{name} gain": median}
         print(f"{name:<54}{statistics.median(each):8.1f} ms, {median:.3f} times faster ({low:.3f}-{high:.3f})")
     if options.rows is not None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 # Cycles that the device waits before a sample: some 0.1 ms, and some 10 ms.
 HOLD, LONGEST_HOLD = 1 << 18, 1 << 25
@@ -27,22 +26,6 @@ class Work:
     run: Callable[[], object]
     prepare: Callable[[], object] = lambda: None
     cold: bool = True
-
-
-class Spread(NamedTuple):
-    """Median and quartiles of some samples."""
-
-    median: float
-    q1: float
-    q3: float
-
-    @classmethod
-    def of(cls, samples: Sequence[float]) -> Spread:
-        """Of at least one sample."""
-        if len(samples) == 1:
-            return cls(samples[0], samples[0], samples[0])
-        q1, median, q3 = statistics.quantiles(samples, n=4, method="inclusive")
-        return cls(median, q1, q3)
 
 
 class Clock:

@@ -14,8 +14,9 @@ import triton.language as tl
 from benchmarks.gpu import gate, rivals
 from benchmarks.gpu.budget import Budget
 from benchmarks.gpu.cases import Arrays, Case, bytes_of, launches
-from benchmarks.gpu.clock import Clock, Spread, Work
+from benchmarks.gpu.clock import Clock, Work
 from benchmarks.gpu.kept import Kept
+from mrs.runtime.measure import Spread, ratios
 
 COLD = {"cache": "cold", "time": "between events on the device"}
 # Bytes that any cache holds which is worth a warm figure: the pictures of 256x256 of which the second bar speaks.
@@ -170,13 +171,8 @@ class Bench:
         for name in works:
             figures |= _named(name, Spread.of(samples[name]))
             if name != "kernel":
-                pairs = zip(samples[name], samples["kernel"], strict=True)
-                ratios = Spread.of([other / one for other, one in pairs])
-                figures |= {
-                    f"times_{name}": ratios.median,
-                    f"times_{name}_q1": ratios.q1,
-                    f"times_{name}_q3": ratios.q3,
-                }
+                times = Spread.of(ratios(samples[name], samples["kernel"]))
+                figures |= {f"times_{name}": times.median, f"times_{name}_q1": times.q1, f"times_{name}_q3": times.q3}
         self.findings.rivals[case] = figures
         self.kept.add(*_row(case, "rivals"), figures)
         times = f"eager {figures['times_eager']:.2f}, compiled {figures['times_compiled']:.2f} times as long"

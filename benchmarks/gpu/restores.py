@@ -26,6 +26,7 @@ from mrs.export.architectures.nafnet.modulation import modulation_table
 from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.export.graph_variant import first_variant
 from mrs.runtime import backends
+from mrs.runtime.measure import Spread, interleaved, ratios
 from mrs.runtime.plan import Plan
 from mrs.runtime.session import Restorer
 from mrs.runtime.system import machine
@@ -231,7 +232,7 @@ class Bench:
 
     def _alone(self, case: Case, works: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
         """A restore, from a picture on the host to its result there, and of that the network."""
-        samples = self._by_turns(works)
+        samples = self._interleaved(works)
         pairs = zip(samples["restore"], samples["network"], strict=True)
         outside = float(np.median([100 * (1 - part / whole) for whole, part in pairs]))
         return {**_spread("restore", samples["restore"]), **_spread("network", samples["network"]),
@@ -244,11 +245,10 @@ class Bench:
             rivals = self._loaded(stack, other) if rival in FORMS else self._right(stack, other)
             if rivals is None:
                 return {}
-            samples = self._by_turns({"ours": works["restore"], "theirs": rivals["restore"]})
-        pairs = zip(samples["theirs"], samples["ours"], strict=True)
-        low, median, high = np.percentile([one / other for one, other in pairs], (25, 50, 75)).tolist()
+            samples = self._interleaved({"ours": works["restore"], "theirs": rivals["restore"]})
+        times = Spread.of(ratios(samples["theirs"], samples["ours"]))
         key = _key(rival)
-        return {f"times_{key}": median, f"times_{key}_q1": low, f"times_{key}_q3": high,
+        return {f"times_{key}": times.median, f"times_{key}_q1": times.q1, f"times_{key}_q3": times.q3,
                 **_spread(key, samples["theirs"]), f"beside_{key}_ms": float(np.median(samples["ours"]))}  # fmt: skip
 
     def _many(self, case: Case, works: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
@@ -262,8 +262,8 @@ class Bench:
         grown = self._allocated() - before
         if grown > 0:
             self._wrong(f"{case}: {len(times)} replays took {grown} bytes more")
-        median, last = np.percentile(times, (50, 99)).tolist()
-        return {"replays": len(times), "p50_ms": median, "p99_ms": last, "jitter": last / median, "grown": grown}
+        median, _, _, p99 = Spread.of(times)
+        return {"replays": len(times), "p50_ms": median, "p99_ms": p99, "jitter": p99 / median, "grown": grown}
 
     def _launches(self, case: Case, works: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
         """What the host asks of CUDA in one restore. Last of all: what follows a profile may be slower."""
@@ -282,18 +282,9 @@ class Bench:
             self._wrong(f"{case}: a restore is {graphs} graph launches and {others} other launches and copies")
         return {"graph_launches": graphs, "other_launches": others}
 
-    def _by_turns(self, works: Mapping[str, Callable[[], Any]]) -> dict[str, list[float]]:
-        """Milliseconds of each, in turns, until the rounds or the seconds are over; five turns at least."""
-        samples: dict[str, list[float]] = {name: [] for name in works}
-        end = self.now() + SECONDS
-        for turn in range(self.rounds):
-            if turn >= 5 and self.now() > end:
-                break
-            for name, work in works.items():
-                begin = self.now()
-                work()
-                samples[name].append(1e3 * (self.now() - begin))
-        return samples
+    def _interleaved(self, works: Mapping[str, Callable[[], Any]]) -> dict[str, list[float]]:
+        """Milliseconds of each, until the rounds or the seconds are over; five rounds at least."""
+        return interleaved(works, least=min(5, self.rounds), most=self.rounds, seconds=SECONDS, now=self.now)
 
     def _settings(self, case: Case) -> dict[str, Any]:
         return {"network": f"width {self.arch.width}, random weights", **asdict(case),
@@ -343,8 +334,8 @@ def _square(side: int) -> NDArray[np.uint8]:
 
 
 def _spread(name: str, samples: Sequence[float]) -> dict[str, float]:
-    low, median, high = np.percentile(samples, (25, 50, 75)).tolist()
-    return {f"{name}_ms": median, f"{name}_q1": low, f"{name}_q3": high}
+    spread = Spread.of(samples)
+    return {f"{name}_ms": spread.median, f"{name}_q1": spread.q1, f"{name}_q3": spread.q3}
 
 
 def _key(name: str) -> str:

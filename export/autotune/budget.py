@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from mrs.export.graph_variant import first_variant
 from mrs.runtime import backends
 from mrs.runtime.chain import Loop
 from mrs.runtime.errors import BackendError
+from mrs.runtime.measure import Spread
 from mrs.runtime.psnr import mean_psnr
 
 # The numbers of evaluations that are tried.
@@ -114,7 +114,7 @@ def _line(candidate: Candidate, workload: Workload, target: Target, loops: Mappi
         chain.restore_into(picture, np.empty_like(picture), seed=0)
         chains[steps] = chain, picture
     times = time_interleaved(chains)
-    low, high = (statistics.median(times[steps]) for steps in (few, many))
+    low, high = (Spread.of(times[steps]).median for steps in (few, many))
     each = max(0.0, (high - low) / (many - few))
     return max(0.0, low - few * each), each
 

@@ -13,7 +13,7 @@ import numpy as np
 from mrs.export.autotune.calibrated import graph_of
 from mrs.export.autotune.candidates import Candidate, candidates
 from mrs.export.autotune.parity import Float32, judge, restore_in_float32, run_all
-from mrs.export.autotune.timing import chain_of, quartiles, time_interleaved
+from mrs.export.autotune.timing import chain_of, time_interleaved
 from mrs.export.autotune.variants import Variants, VariantTime, fastest_variants
 from mrs.export.autotune.verdict import Verdict
 from mrs.export.autotune.workload import Target, Workload
@@ -22,6 +22,7 @@ from mrs.runtime import backends
 from mrs.runtime.backends import mixed
 from mrs.runtime.chain import Loop
 from mrs.runtime.errors import BackendError
+from mrs.runtime.measure import Spread
 
 # A judged candidate with the warm chain whose time is taken; None where it cannot run.
 Tried = tuple[Candidate, Any]
@@ -76,8 +77,8 @@ def select(workload: Workload, target: Target, loop: Loop) -> Selection:
     target.report(f"latency of {len(ran)} candidates at {workload.shape[1]}x{workload.shape[2]}")
     measured = [candidate for candidate, _ in tried]
     for index, times in time_interleaved(ran).items():
-        low, median, high = quartiles(times)
-        measured[index] = replace(measured[index], latency_ms=median, quartiles_ms=(low, high))
+        spread = Spread.of(times)
+        measured[index] = replace(measured[index], latency_ms=spread.median, quartiles_ms=(spread.q1, spread.q3))
     chosen = _fastest(measured, target.precision)
     if not chosen.passed:
         target.report(f"{chosen.backend} {chosen.precision} was asked for, but fails parity: {chosen.reason}")

@@ -1,10 +1,8 @@
-"""Whole restores compiled and timed by turns."""
+"""Whole restores compiled, and timed interleaved."""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 from mrs.runtime.backends import Backend, Network, mixed
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.chain import Loop, device_of, make_chain
+from mrs.runtime.measure import interleaved
 
 # Rounds: at least the first number, then on until the seconds are spent or the second number is reached.
 ROUNDS = (3, 15)
@@ -55,7 +54,7 @@ def time_interleaved(
     rounds: tuple[int, int] | None = None,
     seconds: float | None = None,
 ) -> dict[Key, list[float]]:
-    """Milliseconds of whole restores of warm chains, by turns, so that a drifting machine hits all alike.
+    """Milliseconds of whole restores of warm chains, see `interleaved`.
 
     Args:
         chains: each with the pictures that it restores.
@@ -63,22 +62,9 @@ def time_interleaved(
         seconds: after which, beyond the least rounds, no other begins; `SECONDS` by default.
     """
     least, most = rounds or ROUNDS
-    times: dict[Key, list[float]] = {key: [] for key in chains}
-    end = time.perf_counter() + (SECONDS if seconds is None else seconds)
-    for round_ in range(most):
-        if round_ >= least and time.perf_counter() > end:
-            break
-        for key, (chain, picture) in chains.items():
-            out = np.empty_like(picture)
-            begin = time.perf_counter()
-            chain.restore_into(picture, out, seed=0)
-            times[key].append(1e3 * (time.perf_counter() - begin))
-    return times
 
+    def work(chain: Any, picture: NDArray[np.uint8]) -> Callable[[], object]:
+        return lambda: chain.restore_into(picture, np.empty_like(picture), seed=0)
 
-def quartiles(times: Sequence[float]) -> tuple[float, float, float]:
-    """First quartile, median and third."""
-    if len(times) < 2:
-        return times[0], times[0], times[0]
-    low, median, high = statistics.quantiles(times, n=4, method="inclusive")
-    return low, median, high
+    works = {key: work(*pair) for key, pair in chains.items()}
+    return interleaved(works, least=least, most=most, seconds=SECONDS if seconds is None else seconds)

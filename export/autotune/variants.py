@@ -10,13 +10,14 @@ import numpy as np
 
 from mrs.export.autotune.calibrated import graph_of
 from mrs.export.autotune.candidates import Candidate
-from mrs.export.autotune.timing import chain_of, quartiles, time_interleaved
+from mrs.export.autotune.timing import chain_of, time_interleaved
 from mrs.export.autotune.workload import Target, Workload
 from mrs.export.graph_variant import GraphVariant, first_variant
 from mrs.runtime import backends
 from mrs.runtime.backends import Backend, mixed
 from mrs.runtime.chain import Loop
 from mrs.runtime.errors import BackendError
+from mrs.runtime.measure import Spread
 
 # Variants differ in the evaluations alone, which are all alike: some of them tell as much as all.
 EVALUATIONS = 2
@@ -100,12 +101,13 @@ def fastest_variants(
             else:
                 chains[variant] = (chain, workload.picture)
         times = {
-            variant: quartiles(spent)
+            variant: Spread.of(spent)
             for variant, spent in time_interleaved(chains, rounds=ROUNDS, seconds=SECONDS).items()
         }
         measured += [
-            VariantTime(name, precision, str(variant), each[1], (each[0], each[2])) for variant, each in times.items()
+            VariantTime(name, precision, str(variant), each.median, (each.q1, each.q3))
+            for variant, each in times.items()
         ]
         if times:
-            ranked[name, precision] = sorted(times, key=lambda variant: times[variant][1])
+            ranked[name, precision] = sorted(times, key=lambda variant: times[variant].median)
     return Variants(ranked), measured

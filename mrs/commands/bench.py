@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mrs.commands import arguments
 from mrs.kernels.terminal import emit
@@ -21,7 +19,6 @@ DESCRIPTION = """\
 Time whole restores with a plan, from a picture in memory to its result, and the
 network's evaluations alone, by turns. The machine should do nothing else."""
 FEWEST = 5
-Spread = tuple[float, float, float, float]
 
 
 def add_parser(commands: arguments.SubParsers) -> None:
@@ -42,6 +39,7 @@ def run(options: argparse.Namespace) -> int:
     """Print medians, quartiles and the slowest hundredth."""
     import numpy as np
 
+    from mrs.runtime.measure import Spread, interleaved
     from mrs.runtime.session import load
 
     # The comparison is false for NaN.
@@ -59,20 +57,24 @@ def run(options: argparse.Namespace) -> int:
         picture = random.integers(0, 256, (*size, restorer.channels), np.uint8)
         with restorer.chain(size) as chain:
             out = np.empty_like(picture)
-            times = _by_turns(options.seconds, lambda: chain.restore_into(picture, out, 0), chain.evaluate_all)
-        restore, network = (_spread(each) for each in times)
+            works = {"restore": lambda: chain.restore_into(picture, out, 0), "network": chain.evaluate_all}
+            # The first time warms up.
+            for work in works.values():
+                work()
+            samples = interleaved(works, least=FEWEST, seconds=options.seconds)
+        spreads = {name: Spread.of(times) for name, times in samples.items()}
         steps = len(restorer.plan.table.rows)
         on = machine.gpu() if restorer.device == "cuda" else f"{machine.processor()}, {restorer.threads} threads"
         how = "one CUDA graph" if getattr(chain, "captured", False) else "a loop"
         emit(f"machine   {on}")
         emit(f"plan      {options.plan}, {steps} evaluations at {height}x{width}, batch {size[0]}")
         emit(f"engine    {restorer.backend} {restorer.precision}, {how}")
-        emit(f"\n{'ms':<10}{'median':>10}{'quartiles':>20}{'p99':>10}   of {len(times[0])}")
-        for name, spread in (("restore", restore), ("network", network)):
-            low, median, high, last = spread
-            emit(f"{name:<10}{median:>10.2f}{f'{low:.2f}-{high:.2f}':>20}{last:>10.2f}")
-        outside = restore[1] - network[1]
-        emit(f"{'outside':<10}{outside:>10.2f}   {100 * outside / restore[1]:.1f} % of a restore")
+        emit(f"\n{'ms':<10}{'median':>10}{'quartiles':>20}{'p99':>10}   of {len(samples['restore'])}")
+        for name, spread in spreads.items():
+            emit(f"{name:<10}{spread.median:>10.2f}{f'{spread.q1:.2f}-{spread.q3:.2f}':>20}{spread.p99:>10.2f}")
+        whole = spreads["restore"].median
+        outside = whole - spreads["network"].median
+        emit(f"{'outside':<10}{outside:>10.2f}   {100 * outside / whole:.1f} % of a restore")
     return 0
 
 
@@ -84,25 +86,3 @@ def _check_memory(restorer: Restorer, size: tuple[int, int, int]) -> None:
     machine.check_memory(
         f"size {size[1]}x{size[2]} at batch {size[0]}", pixels * each, hint="give a smaller --size or --batch"
     )
-
-
-def _by_turns(seconds: float, *works: Callable[[], Any]) -> list[list[float]]:
-    """Milliseconds of each, measured in turn so that a drifting machine hits all alike; the first turn is warm-up."""
-    times: list[list[float]] = [[] for _ in works]
-    for work in works:
-        work()
-    end = time.perf_counter() + seconds
-    while len(times[0]) < FEWEST or time.perf_counter() < end:
-        for each, work in zip(times, works, strict=True):
-            begin = time.perf_counter()
-            work()
-            each.append(1e3 * (time.perf_counter() - begin))
-    return times
-
-
-def _spread(times: list[float]) -> Spread:
-    """Lower quartile, median, upper quartile, 99th percentile."""
-    import numpy as np
-
-    low, median, high, last = np.percentile(times, (25, 50, 75, 99)).tolist()
-    return low, median, high, last

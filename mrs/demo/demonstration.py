@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from mrs.kernels.terminal import emit, note
 from mrs.numerics.solver import RECOMMENDED
 from mrs.runtime import backends
 from mrs.runtime.errors import InputError, MrsError
+from mrs.runtime.measure import Spread, interleaved
 from mrs.runtime.pictures.writing import write_picture
 from mrs.runtime.plan import read_plan
 from mrs.runtime.psnr import psnr
@@ -67,7 +67,7 @@ def demonstrate(folder: Path, weights: str) -> int:
         restored = restorer.restore(degraded)
         first = time.perf_counter() - begin
         out = np.empty_like(restored)
-        times = [_timed(lambda: restorer.restore_into(degraded, out)) for _ in range(RUNS)]
+        times = interleaved({"restore": lambda: restorer.restore_into(degraded, out)}, least=RUNS)["restore"]
         engine, threads = f"{restorer.backend} {restorer.precision}", restorer.threads
     before, after = psnr(degraded, truth), psnr(restored, truth)
     pictures = {"degraded": degraded, "restored": restored, "truth": truth}
@@ -82,7 +82,7 @@ def demonstrate(folder: Path, weights: str) -> int:
         ("engine", f"{engine}, the fastest of those measured that pass the parity rule"),
         ("picture", f"{height}x{width}, astronaut of scikit-image with synthetic rain, seed {RAIN_SEED}"),
         ("solver", f"{RECOMMENDED.name}, {RECOMMENDED.steps} network evaluations"),
-        ("latency", f"{statistics.median(times):.1f} ms, median of {RUNS} ({min(times):.1f}-{max(times):.1f}); "
+        ("latency", f"{Spread.of(times).median:.1f} ms, median of {RUNS} ({min(times):.1f}-{max(times):.1f}); "
                     f"the first took {1e3 * first:.0f} ms"),
         ("PSNR", f"degraded {before:.2f} dB, restored {after:.2f} dB ({after - before:+.2f})"),
         ("plan", f"{plan}, {story}"),
@@ -149,13 +149,6 @@ def _sha256(path: Path) -> str | None:
         return None
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _timed(run: Callable[[], None]) -> float:
-    """Milliseconds."""
-    begin = time.perf_counter()
-    run()
-    return 1e3 * (time.perf_counter() - begin)
 
 
 def _command() -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gpu.clock import FEWEST, HOLD, LONGEST_HOLD, Clock, Spread, Work
+from benchmarks.gpu.clock import FEWEST, HOLD, LONGEST_HOLD, Clock, Work
 
 
 def work(cuda: Any, name: str, microseconds: float) -> Work:
@@ -56,8 +56,3 @@ def test_slow_work_has_fewer_rounds(cuda: Any) -> None:
     clock = Clock(cuda, lambda: None, now=lambda: cuda.time / 1e6)
     assert len(clock.compare({"one": work(cuda, "a", 1e5)}, rounds=50, seconds=2.0)["one"]) == pytest.approx(19, abs=1)
     assert len(clock.compare({"one": work(cuda, "a", 1e6)}, rounds=50, seconds=2.0)["one"]) == FEWEST
-
-
-def test_spread_is_median_and_quartiles() -> None:
-    assert Spread.of([5.0, 1.0, 2.0, 4.0, 3.0]) == (3.0, 2.0, 4.0)
-    assert Spread.of([2.0]) == (2.0, 2.0, 2.0)

@@ -27,11 +27,3 @@ def test_rounds_of_timing(monkeypatch: pytest.MonkeyPatch, seconds: float, round
     times = timing.time_interleaved({0: (Chain(0), picture), 2: (Chain(2), picture)})  # type: ignore[dict-item]
     assert {index: len(entries) for index, entries in times.items()} == {0: count, 2: count}
     assert order == [0, 2] * count
-
-
-@pytest.mark.parametrize(
-    ("times", "quartiles"),
-    [([3.0], (3.0, 3.0, 3.0)), ([1.0, 3.0], (1.5, 2.0, 2.5)), ([5.0, 1.0, 3.0], (2.0, 3.0, 4.0))],
-)
-def test_quartiles(times: list[float], quartiles: tuple[float, float, float]) -> None:
-    assert timing.quartiles(times) == pytest.approx(quartiles)

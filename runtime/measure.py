@@ -1,0 +1,59 @@
+"""Times of several works compared: in turn, so that a machine that drifts hits all alike; and how they spread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Spread(NamedTuple):
+    """Median, quartiles and 99th percentile of some samples, between which is interpolated."""
+
+    median: float
+    q1: float
+    q3: float
+    p99: float
+
+    @classmethod
+    def of(cls, samples: Sequence[float]) -> Spread:
+        """Of at least one sample."""
+        q1, median, q3, p99 = np.percentile(samples, (25, 50, 75, 99)).tolist()
+        return cls(median, q1, q3, p99)
+
+
+def ratios(samples: Sequence[float], to: Sequence[float]) -> list[float]:
+    """Each sample against the other of its round: the machine may change its speed between rounds."""
+    return [one / other for one, other in zip(samples, to, strict=True)]
+
+
+def interleaved(
+    works: Mapping[Key, Callable[[], object]],
+    *,
+    least: int,
+    most: int | None = None,
+    seconds: float = 0.0,
+    now: Callable[[], float] = time.perf_counter,
+) -> dict[Key, list[float]]:
+    """Milliseconds of each work, once in each round.
+
+    Args:
+        works: by name, in the order in which they run.
+        least: rounds, at least.
+        most: rounds, at most; None for as many as there is time for.
+        seconds: after which, beyond the least rounds, no other begins.
+        now: a clock in seconds.
+    """
+    samples: dict[Key, list[float]] = {key: [] for key in works}
+    end, done = now() + seconds, 0
+    while done < least or (now() < end and (most is None or done < most)):
+        for key, work in works.items():
+            begin = now()
+            work()
+            samples[key].append(1e3 * (now() - begin))
+        done += 1
+    return samples

@@ -1,0 +1,54 @@
+"""Works are timed in turn, for as many rounds as are asked for or as there is time for; samples spread."""
+
+from __future__ import annotations
+
+import pytest
+
+from mrs.runtime.measure import Spread, interleaved, ratios
+
+
+class Clock:
+    """Seconds that pass only while a work runs."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.order: list[str] = []
+
+    def work(self, name: str, seconds: float) -> None:
+        self.order.append(name)
+        self.seconds += seconds
+
+    def now(self) -> float:
+        return self.seconds
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "seconds", "rounds"),
+    [(2, None, 0.0, 2), (2, 9, 0.0, 2), (2, 4, 1e9, 4), (1, None, 10.0, 4), (3, 3, 1e9, 3), (5, None, 10.0, 5)],
+)
+def test_rounds_in_turn_until_there_are_enough_or_the_time_is_over(
+    least: int, most: int | None, seconds: float, rounds: int
+) -> None:
+    clock = Clock()
+    works = {"short": lambda: clock.work("short", 1.0), "long": lambda: clock.work("long", 2.0)}
+    samples = interleaved(works, least=least, most=most, seconds=seconds, now=clock.now)
+    assert clock.order == ["short", "long"] * rounds
+    assert samples == {"short": [1e3] * rounds, "long": [2e3] * rounds}
+
+
+@pytest.mark.parametrize(
+    ("samples", "spread"),
+    [
+        ([3.0], (3.0, 3.0, 3.0, 3.0)),
+        ([1.0, 3.0], (2.0, 1.5, 2.5, 2.98)),
+        ([5.0, 1.0, 2.0, 4.0, 3.0], (3.0, 2.0, 4.0, 4.96)),
+    ],
+)
+def test_a_spread_interpolates_between_samples(samples: list[float], spread: tuple[float, ...]) -> None:
+    assert Spread.of(samples) == pytest.approx(spread)
+
+
+def test_ratios_are_of_samples_of_one_round() -> None:
+    assert ratios([2.0, 9.0], to=[1.0, 3.0]) == [2.0, 3.0]
+    with pytest.raises(ValueError, match="shorter"):
+        ratios([2.0, 9.0], to=[1.0])
