@@ -38,7 +38,7 @@ def built(checkpoint: Path, folder: Path, precision: str, backend: str = "auto")
     """`refusion.mrsplan` in a folder; the case is skipped where the processor lacks its precision."""
     path = folder / "refusion.mrsplan"
     plan = mrs.build(checkpoint, path, size=SIZE, solver=SOLVER, backend=backend, precision=precision)
-    if plan.manifest["precision"] != precision:
+    if plan.facts.precision != precision:
         pytest.skip(f"this processor does not compute {precision}")
     return plan
 
@@ -99,12 +99,12 @@ def test_against_eager(
     outside = [100 * (1 - part / total) for part, total in zip(network, whole, strict=True)]
     candidate = next(
         entry for entry in plan.manifest["selection"]["candidates"]
-        if (entry["backend"], entry["precision"]) == (plan.manifest["backend"], precision)
+        if (entry["backend"], entry["precision"]) == (plan.facts.backend, precision)
     )  # fmt: skip
     record(
         f"restore refusion {precision} against torch eager float32",
         {"network": "width 64, 1,1,1,28, random weights", "size": SIZE, "evaluations": STEPS, "rounds": ROUNDS,
-         "backend": plan.manifest["backend"], "precision": precision},
+         "backend": plan.facts.backend, "precision": precision},
         {"eager_ms": statistics.median(eager), "eager_min_ms": min(eager), "eager_max_ms": max(eager),
          "restore_ms": statistics.median(whole), "restore_min_ms": min(whole), "restore_max_ms": max(whole),
          "times_faster": statistics.median(ratios), "times_faster_min": min(ratios), "times_faster_max": max(ratios),

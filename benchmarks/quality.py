@@ -25,6 +25,7 @@ from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.cpu_chain import Chain
+from mrs.runtime.padding import padded_size
 from mrs.runtime.pictures.writing import find_pictures, read_picture
 from mrs.runtime.psnr import psnr
 from mrs.runtime.system import machine
@@ -81,10 +82,8 @@ def measure(
         for clean, degraded in pairs:
             size = clean.shape[0], clean.shape[1]
             if size not in chains:
-                padded = [-(-side // net.arch.multiple) * net.arch.multiple for side in size]
-                network = engine.compile(
-                    graph, modulation, (1, 6, padded[0], padded[1]), "fp32", CompileSettings(machine.threads())
-                )
+                shape = 1, 6, *padded_size(*size, net.arch.multiple)
+                network = engine.compile(graph, modulation, shape, "fp32", CompileSettings(machine.threads()))
                 chains[size] = Chain(network, table, machine.threads())
             out = np.empty_like(degraded)
             chains[size].restore_into(degraded[None], out[None], seed=0)

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from mrs.numerics.solver import Solver as Solver
     from mrs.numerics.tableau import tableau as tableau
     from mrs.runtime.errors import MrsError as MrsError
-    from mrs.runtime.pool import Cancellation as Cancellation
+    from mrs.runtime.request import Cancellation as Cancellation
     from mrs.runtime.session import Restorer as Restorer
     from mrs.runtime.session import load as load
     from mrs.tuning.search import tune as tune
 
 _HOMES = {
-    "Cancellation": "mrs.runtime.pool",
+    "Cancellation": "mrs.runtime.request",
     "MrsError": "mrs.runtime.errors",
     "Restorer": "mrs.runtime.session",
     "Schedule": "mrs.numerics.schedule",

@@ -61,10 +61,10 @@ def conditioner_of(plan: Plan, threads: int) -> Conditioner | None:
     Raises:
         BackendError: where no engine for CPUs takes it.
     """
-    if plan.conditioner is None:
-        return None
-    about = plan.manifest
-    return Conditioner(plan.conditioner, about["network"]["channels"], about["conditioner"]["side"], threads)
+    graph, said = plan.conditioner, plan.facts.conditioner
+    return (
+        None if graph is None or said is None else Conditioner(graph, plan.facts.network.channels, said.side, threads)
+    )
 
 
 def scaled(picture: NDArray[Any], side: int) -> F32:

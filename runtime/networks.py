@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mrs.runtime.backends import Backend, Network, mixed
-from mrs.runtime.backends.settings import CompileSettings, EngineOptions
+from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError
 from mrs.runtime.network_cache import key_of
 from mrs.runtime.plan import Plan
@@ -51,7 +51,7 @@ class Networks:
     ) -> None:
         self.plan, self.backend, self.precision, self.threads = plan, backend, precision, threads
         self._settled, self._engine, self._cache = settled, engine, cache
-        self._options = EngineOptions.from_dict(plan.manifest.get("engine_options", {}))
+        self._options = plan.facts.engine_options
         self._settings = CompileSettings(threads, self._options)
         self._digests: dict[str, str] = {}
 
@@ -119,16 +119,16 @@ class Networks:
 
     def _planned(self, precision: str, shape: Shape) -> bytes | None:
         """The plan's engine that was compiled for this shape on such a machine."""
-        manifest, backend, size = self.plan.manifest, self.backend, (shape[0], *shape[2:])
-        if not self._engine or (manifest["backend"], manifest["precision"]) != (backend.name, precision):
+        facts, backend, size = self.plan.facts, self.backend, (shape[0], *shape[2:])
+        if not self._engine or (facts.backend, facts.precision) != (backend.name, precision):
             return None
-        if not machine.serves(manifest["fingerprint"], self._here()):
+        if not machine.serves(facts.fingerprint, self._here()):
             return None
         engines = self.plan.engines
         if size in engines:
             return engines[size]
-        best: tuple[int, int, int] = tuple(manifest["shape"])
-        return engines.get(best) if self._options.covers(size) and self._options.covers(best) else None
+        covered = self._options.covers(size) and self._options.covers(facts.shape)
+        return engines.get(facts.shape) if covered else None
 
     def _here(self) -> dict[str, str]:
         return machine.fingerprint(self.backend.name, self.backend.version(), self.backend.device)

@@ -12,27 +12,26 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
 import struct
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrs.kernels.table import CLAMPS, Row, Table
+from mrs.kernels.table import Table
 from mrs.runtime.backends.protocol import QUANTISED
 from mrs.runtime.errors import BackendError, PlanError
+from mrs.runtime.manifest import BUILD, FORMAT, FORMAT_VERSION, Manifest, Size, damaged
 from mrs.runtime.onnx_guard import check_conditioner, check_network
 from mrs.runtime.system.atomic import replacing
 from mrs.runtime.system.regular_files import open_regular
 
-FORMAT = "mrs-trt plan"
-FORMAT_VERSION = 3
 GRAPH, MODULATION, TIMETABLE, ENGINE = "network.onnx", "modulation.npy", "timetable.npy", "engine.bin"
 QUANTISED_GRAPH = "network.{}.onnx"
 CONDITIONER = "conditioner.onnx"
@@ -41,13 +40,8 @@ UNKNOWN_GRAPHS = ("encoder.onnx", "decoder.onnx")
 FURTHER_ENGINE = "engine.{}x{}x{}.bin"
 # A manifest is some kilobytes; refuse to parse what cannot be one.
 MANIFEST_LIMIT = 16 << 20
-# A warning is one line, and a plan of somebody's has not hundreds.
-LONGEST_WARNING, MOST_WARNINGS = 500, 8
-BUILD = "make one with: mrs-trt build CHECKPOINT -o PLAN"
 # What zipfile raises for archives that are damaged, or of kinds that it does not read.
 DAMAGE = (zipfile.BadZipFile, ValueError, EOFError, OSError, RuntimeError, OverflowError, struct.error)
-Size = tuple[int, int, int]
-LARGEST_NUMBER = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -58,11 +52,11 @@ class Plan:
         manifest: the manifest as JSON values; `docs/plan.md` describes every field.
         graph: the ONNX model, any height, width and batch.
         modulation: (steps, M) float32.
-        engine: compiled for `manifest["shape"]` on the machine of `manifest["fingerprint"]`, or None.
+        engine: compiled for the shape and the machine of its manifest, or None.
         timetable: (T + 1, M) float32, the modulation at every whole time, with which other solvers can be tried; or
             None.
-        quantised: the ONNX model for `manifest["precision"]`, where that is int8 or fp8; else None.
-        further: engines for `manifest["further_shapes"]`, by (N, H, W), on the same machine.
+        quantised: the ONNX model for the plan's precision, where that is int8 or fp8; else None.
+        further: engines for the manifest's further shapes, by (N, H, W), on the same machine.
         conditioner: the ONNX model that gives the network its input `context`; None for a network without one.
     """
 
@@ -77,22 +71,19 @@ class Plan:
 
     @property
     def engines(self) -> dict[Size, bytes]:
-        """All engines by (N, H, W), padded; `manifest["shape"]` first."""
-        count, height, width = self.manifest["shape"]
-        first = {} if self.engine is None else {(count, height, width): self.engine}
+        """All engines by (N, H, W), padded; that of the plan's shape first."""
+        first = {} if self.engine is None else {self.facts.shape: self.engine}
         return {**first, **self.further}
+
+    @cached_property
+    def facts(self) -> Manifest:
+        """What a restore reads of the manifest."""
+        return Manifest.of(self.manifest)
 
     @property
     def table(self) -> Table:
         """The solver."""
-        said = self.manifest["table"]
-        rows = tuple(Row(*row) for row in said["rows"])
-        return Table(tuple(said["times"]), rows, float(said["start"]), str(said["clamp"]))
-
-    @property
-    def warnings(self) -> list[str]:
-        """Why the plan does not restore, as its own build saw it; none where it does, or where nobody looked."""
-        return list(self.manifest.get("verdict", {}).get("warnings", []))
+        return self.facts.table
 
     def graph_for(self, precision: str) -> bytes:
         """The ONNX model that an engine compiles for a precision.
@@ -102,7 +93,7 @@ class Plan:
         """
         if precision not in QUANTISED:
             return self.graph
-        if self.quantised is None or precision != self.manifest["precision"]:
+        if self.quantised is None or precision != self.facts.precision:
             raise BackendError(
                 f"the plan has no network for {precision}", hint=f"build one with --precision {precision}"
             )
@@ -116,7 +107,7 @@ class Plan:
         """
         members = {GRAPH: self.graph, MODULATION: _npy(self.modulation)}
         if self.quantised is not None:
-            members[QUANTISED_GRAPH.format(self.manifest["precision"])] = self.quantised
+            members[QUANTISED_GRAPH.format(self.facts.precision)] = self.quantised
         if self.timetable is not None:
             members[TIMETABLE] = _npy(self.timetable)
         if self.conditioner is not None:
@@ -142,63 +133,64 @@ def read_plan(path: str | Path) -> Plan:
     path = Path(path)
     with _opened(path) as archive:
         manifest = _manifest(archive, path)
-        members = {name: _member(archive, path, name, digest) for name, digest in manifest["members"].items()}
-    quantised = QUANTISED_GRAPH.format(manifest["precision"]) if manifest["precision"] in QUANTISED else None
+        members = {name: _member(archive, path, name, digest) for name, digest in manifest.members.items()}
+    quantised = QUANTISED_GRAPH.format(manifest.precision) if manifest.precision in QUANTISED else None
     missing = {GRAPH, MODULATION, quantised or GRAPH} - members.keys()
     if missing:
         raise PlanError(f"plan {path} lacks {', '.join(sorted(missing))}", hint="build it again")
     modulation = _vectors(members[MODULATION], path, MODULATION)
-    if len(modulation) != len(manifest["table"]["rows"]):
-        raise _damaged(path, f"{MODULATION} does not fit its rows")
+    if len(modulation) != len(manifest.table.rows):
+        raise damaged(path, f"{MODULATION} does not fit its rows")
     unknown = members.keys() & set(UNKNOWN_GRAPHS)
     if unknown:
         raise PlanError(
             f"plan {path} has {min(unknown)}, which this version cannot run", hint="use the version that built it"
         )
-    context = _context(members.get(CONDITIONER), manifest, path)
-    for name, kind in {GRAPH: "fp32", **({quantised: manifest["precision"]} if quantised else {})}.items():
-        network, about = check_network(members[name], f"plan {path}", kind), manifest["network"]
+    context, network = _context(members.get(CONDITIONER), manifest, path), manifest.network
+    for name, precision in {GRAPH: "fp32", **({quantised: manifest.precision} if quantised else {})}.items():
+        graph = check_network(members[name], f"plan {path}", precision)
         wrong = (
-            "network.channels" if network.channels != about["channels"]
-            else "network.multiple" if network.multiple != about["multiple"]
-            else "network.bytes_per_pixel" if network.bytes_per_pixel > about["bytes_per_pixel"]
-            else MODULATION if network.modulation != modulation.shape[1]
-            else CONDITIONER if network.context != context
+            "network.channels" if graph.channels != network.channels
+            else "network.multiple" if graph.multiple != network.multiple
+            else "network.bytes_per_pixel" if graph.bytes_per_pixel > network.bytes_per_pixel
+            else MODULATION if graph.modulation != modulation.shape[1]
+            else CONDITIONER if graph.context != context
             else None
         )  # fmt: skip
         if wrong is not None:
-            raise _damaged(path, f"{wrong} does not fit {name}")
+            raise damaged(path, f"{wrong} does not fit {name}")
     timetable = _vectors(members[TIMETABLE], path, TIMETABLE) if TIMETABLE in members else None
     if timetable is not None and timetable.shape[1] != modulation.shape[1]:
-        raise _damaged(path, f"{TIMETABLE} does not fit {MODULATION}")
+        raise damaged(path, f"{TIMETABLE} does not fit {MODULATION}")
     return Plan(
-        manifest, members[GRAPH], modulation, members.get(ENGINE), timetable, members[quantised] if quantised else None,
-        _further(manifest, members, path), members.get(CONDITIONER),
+        manifest.raw, members[GRAPH], modulation, members.get(ENGINE), timetable,
+        members[quantised] if quantised else None, _further(manifest, members, path), members.get(CONDITIONER),
     )  # fmt: skip
 
 
-def _context(conditioner: bytes | None, manifest: Mapping[str, Any], path: Path) -> int:
+def _context(content: bytes | None, manifest: Manifest, path: Path) -> int:
     """Length of what the conditioner gives; 0 without one."""
-    about = manifest.get("conditioner")
-    if conditioner is None and about is None:
+    said = manifest.conditioner
+    if content is None and said is None:
         return 0
-    if conditioner is None or about is None:
-        raise _damaged(path, f"{CONDITIONER} or its place in the manifest is missing")
-    found = check_conditioner(conditioner, f"plan {path}")
-    if (found.channels, found.side, found.length) != (manifest["network"]["channels"], about["side"], about["length"]):
-        raise _damaged(path, f"conditioner does not fit {CONDITIONER}")
-    return found.length
+    if content is None or said is None:
+        raise damaged(path, f"{CONDITIONER} or its place in the manifest is missing")
+    conditioner = check_conditioner(content, f"plan {path}")
+    facts = conditioner.channels, conditioner.side, conditioner.length
+    if facts != (manifest.network.channels, said.side, said.length):
+        raise damaged(path, f"conditioner does not fit {CONDITIONER}")
+    return said.length
 
 
-def _further(manifest: Mapping[str, Any], members: Mapping[str, bytes], path: Path) -> dict[Size, bytes]:
+def _further(manifest: Manifest, members: Mapping[str, bytes], path: Path) -> dict[Size, bytes]:
     """The engines for further shapes."""
-    found = {}
-    for count, height, width in manifest.get("further_shapes", []):
-        name = FURTHER_ENGINE.format(count, height, width)
+    engines = {}
+    for shape in manifest.further_shapes:
+        name = FURTHER_ENGINE.format(*shape)
         if name not in members:
             raise PlanError(f"plan {path} lacks {name}", hint="build it again")
-        found[count, height, width] = members[name]
-    return found
+        engines[shape] = members[name]
+    return engines
 
 
 def is_plan(path: str | Path) -> bool:
@@ -218,7 +210,7 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     with _opened(path) as archive:
-        return _manifest(archive, path)
+        return _manifest(archive, path).raw
 
 
 @contextmanager
@@ -240,102 +232,32 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         for entry in entries:
             stored = entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1
             if not stored or not entry.file_size == entry.compress_size <= size:
-                raise _damaged(path, f"{entry.filename} is not stored as it is")
+                raise damaged(path, f"{entry.filename} is not stored as it is")
         if sum(entry.file_size for entry in entries) > size:
-            raise _damaged(path, "its members lie upon each other")
+            raise damaged(path, "its members lie upon each other")
         if len(set(archive.namelist())) < len(entries):
-            raise _damaged(path, "it holds two members of one name")
+            raise damaged(path, "it holds two members of one name")
         yield archive
 
 
-def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
+def _manifest(archive: zipfile.ZipFile, path: Path) -> Manifest:
     try:
         info = archive.getinfo("manifest.json")
         if info.file_size > MANIFEST_LIMIT:
             raise ValueError("the manifest is too large")
-        manifest = json.loads(archive.read(info))
+        values = json.loads(archive.read(info))
     except DAMAGE as error:
         raise PlanError(f"{path} is no plan or is damaged: {error}", hint="build it again") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise PlanError(f"{path} is a zip file, but no plan", hint=BUILD)
-    if manifest.get("format_version") != FORMAT_VERSION:
-        raise PlanError(
-            f"plan {path} has format version {manifest.get('format_version')}, this program reads {FORMAT_VERSION}",
-            hint="build it again with this version",
-        )
-    wrong = next(_wrong_fields(manifest), None)
-    if wrong is not None:
-        raise _damaged(path, f"{wrong} in its manifest is missing or wrong")
-    return manifest
-
-
-def _wrong_fields(manifest: Mapping[str, Any]) -> Iterator[str]:
-    """Names of the fields that a restore would trip over later."""
-    table, network, fingerprint, members = (
-        value if isinstance(value := manifest.get(name), dict) else {}
-        for name in ("table", "network", "fingerprint", "members")
-    )
-    rows = table.get("rows")
-    if not rows or not _is_list(rows, lambda row: _is_list(row, _is_number, len(Row._fields))):
-        yield "table.rows"
-    elif not _is_list(table.get("times"), _is_number, len(rows) + 1):
-        yield "table.times"
-    if not _is_number(table.get("start")) or table["start"] <= 0:
-        yield "table.start"
-    if table.get("clamp") not in CLAMPS:
-        yield "table.clamp"
-    yield from (
-        f"network.{name}" for name in ("channels", "multiple", "bytes_per_pixel") if not _is_count(network.get(name))
-    )
-    conditioner = manifest.get("conditioner", {"side": 1, "length": 1})
-    if not isinstance(conditioner, dict) or not all(_is_count(conditioner.get(name)) for name in ("side", "length")):
-        yield "conditioner"
-    if network.get("padding", "zero") != "zero":
-        yield "network.padding"
-    if not _is_list(manifest.get("shape"), _is_count, 3) or math.prod(manifest["shape"]) >= 1 << 31:
-        yield "shape"
-    if not _are_further_shapes(manifest):
-        yield "further_shapes"
-    verdict = manifest.get("verdict", {"warnings": []})
-    lines = verdict.get("warnings") if isinstance(verdict, dict) else None
-    few = isinstance(lines, list) and len(lines) <= MOST_WARNINGS
-    if not few or not _is_list(lines, lambda line: isinstance(line, str) and 0 < len(line) <= LONGEST_WARNING):
-        yield "verdict"
-    yield from (name for name in ("backend", "precision") if not isinstance(manifest.get(name), str))
-    for name, entries in (("fingerprint", fingerprint), ("members", members)):
-        if not entries or not all(isinstance(value, str) for value in entries.values()):
-            yield name
-
-
-def _are_further_shapes(manifest: Mapping[str, Any]) -> bool:
-    """None of them twice, and none that is the plan's own."""
-    shapes = manifest.get("further_shapes", [])
-    if not _is_list(shapes, lambda shape: _is_list(shape, _is_count, 3)):
-        return False
-    distinct = {tuple(shape) for shape in shapes}
-    return len(distinct) == len(shapes) and manifest.get("shape") not in shapes
-
-
-def _is_list(value: object, fits: Callable[[Any], bool], length: int | None = None) -> bool:
-    return isinstance(value, list) and length in (None, len(value)) and all(map(fits, value))
-
-
-def _is_number(value: object) -> bool:
-    # By type, because a bool is an int too; false for NaN. The kernels compute in float32.
-    return type(value) in (int, float) and abs(value) <= LARGEST_NUMBER  # type: ignore[arg-type]
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 < value < 1 << 31
+    return Manifest.read(values, path)
 
 
 def _member(archive: zipfile.ZipFile, path: Path, name: str, digest: str) -> bytes:
     try:
         content = archive.read(name)
     except (KeyError, *DAMAGE) as error:
-        raise _damaged(path, f"{name}: {error}") from None
+        raise damaged(path, f"{name}: {error}") from None
     if hashlib.sha256(content).hexdigest() != digest:
-        raise _damaged(path, f"{name} does not have the digest in its manifest")
+        raise damaged(path, f"{name} does not have the digest in its manifest")
     return content
 
 
@@ -354,16 +276,12 @@ def _vectors(content: bytes, path: Path, name: str) -> NDArray[np.float32]:
             raise ValueError(f"version {version} of .npy")
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
     except Exception as error:  # noqa: BLE001 (NumPy's parser raises many types for damaged headers)
-        raise _damaged(path, f"{name}: {' '.join(str(error).split())}") from None
+        raise damaged(path, f"{name}: {' '.join(str(error).split())}") from None
     values = content[stream.tell() :]
     if dtype != np.dtype("<f4") or fortran or len(shape) != 2 or len(values) != 4 * shape[0] * shape[1]:
-        raise _damaged(path, f"{name} is not a table of float32")
+        raise damaged(path, f"{name} is not a table of float32")
     # A copy, because what is made of bytes is read-only, and engines want writeable memory.
     vectors = np.frombuffer(values, np.float32).reshape(shape).copy()
     if not np.isfinite(vectors).all():
-        raise _damaged(path, f"{name} holds infinities or NaN")
+        raise damaged(path, f"{name} holds infinities or NaN")
     return vectors
-
-
-def _damaged(path: Path, what: str) -> PlanError:
-    return PlanError(f"plan {path} is damaged: {what}", hint="build it again")

@@ -1,19 +1,130 @@
-"""Cutting a picture into overlapping tiles of one size, and the weights with which they are blended."""
+"""Pictures larger than the memory: overlapping tiles of one size, blended, and smaller ones where memory still ends."""
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrs.runtime.errors import InputError
+from mrs.runtime.errors import DeviceMemoryError, InputError
+from mrs.runtime.padding import padded_size
+from mrs.runtime.pictures_in import dtype_of
+
+if TYPE_CHECKING:
+    from mrs.runtime.request import Request
+    from mrs.runtime.worker import Worker
+
+log = logging.getLogger("mrs")
+
+
+class Budget:
+    """How many pixels a network is given at once: what memory holds, and less from when it turned out to hold less.
+
+    Args:
+        pixels: of all pictures of a batch together, padded.
+        multiple: to which the network pads heights and widths.
+    """
+
+    def __init__(self, pixels: int, multiple: int) -> None:
+        self.pixels, self.multiple = pixels, multiple
+
+    def tile(self, size: tuple[int, ...], request: Request) -> int | None:
+        """Side of the tiles for pictures (N, H, W); None for whole pictures at once.
+
+        Raises:
+            InputError: for tiles that cannot be.
+        """
+        count, height, width = size
+        if request.tile is None:
+            side = tile_size(height, width, self.multiple, max(1, self.pixels // count))
+            if side is not None:
+                log.warning("%dx%d exceeds the memory for one pass: restoring in tiles of %d", height, width, side)
+            return side
+        if request.tile == 0:
+            return None
+        check_tiles(request.tile, _overlap(request.tile, request), self.multiple)
+        return None if height <= request.tile and width <= request.tile else request.tile
+
+    def smaller(self, size: tuple[int, ...], error: DeviceMemoryError) -> int:
+        """Side of tiles of a quarter of what did not fit, (N, H, W); from now on no more is tried at once.
+
+        Raises:
+            DeviceMemoryError: where nothing smaller is left.
+        """
+        count, height, width = size
+        side = min(height, width) // 2 // self.multiple * self.multiple
+        if side == 0:
+            raise error
+        self.pixels = min(self.pixels, count * side * side)
+        log.warning("%s: restoring in tiles of %d", error.message, side)
+        return side
+
+
+def restore_within(budget: Budget, worker: Worker, pictures: NDArray[Any], out: NDArray[Any], request: Request) -> None:
+    """Restore pictures at once or in tiles, smaller ones where memory ends, unless the caller has said which.
+
+    Args:
+        budget: what memory holds.
+        worker: restores.
+        pictures: dense (N, H, W, C), uint8 or float32.
+        out: of this shape, dense, uint8 or float32; written.
+        request: the call's.
+
+    Raises:
+        InputError: for tiles that cannot be.
+        BackendError: where the engine fails.
+        CancelledError: between two tiles.
+    """
+    count, height, width = size = pictures.shape[:3]
+    tile = budget.tile(size, request)
+    while True:
+        try:
+            if tile is None:
+                chain = worker.chain((count, height, width), (dtype_of(pictures), dtype_of(out)))
+                chain.restore_into(pictures, out, request.seed)
+            else:
+                _restore_tiles(worker, pictures, out, tile, request, budget.multiple)
+            return
+        except DeviceMemoryError as error:
+            if request.tile == 0 or (tile is not None and request.tile is not None):
+                raise
+            tile = budget.smaller(size if tile is None else (count, tile, tile), error)
+
+
+def _restore_tiles(
+    worker: Worker, pictures: NDArray[Any], out: NDArray[Any], tile: int, request: Request, multiple: int
+) -> None:
+    overlap = _overlap(tile, request)
+    check_tiles(tile, overlap, multiple)
+    count, height, width, channels = pictures.shape
+    total = np.zeros((count, height, width, channels), np.float32)
+    weight = np.zeros((height, width, 1), np.float32)
+    restored = None
+    # Every tile is told of the whole picture.
+    context = None if worker.condition is None else worker.condition(pictures)
+    for rows, columns in tiles(height, width, tile, overlap):
+        part = np.ascontiguousarray(pictures[:, rows, columns])
+        restored = np.empty(part.shape, np.float32) if restored is None else restored
+        request.check()
+        chain = worker.chain(part.shape[:3], (dtype_of(part), "float32"))
+        chain.restore_into(part, restored, request.seed, (rows.start, columns.start), context)
+        blend = np.outer(blend_weights(height, rows, overlap), blend_weights(width, columns, overlap))[:, :, None]
+        total[:, rows, columns] += blend * restored
+        weight[rows, columns] += blend
+    for k in range(count):
+        # A band at a time: a second picture of floats would not fit beside a very large one.
+        for y in range(0, height, tile):
+            band = total[k, y : y + tile] / weight[y : y + tile]
+            out[k, y : y + tile] = np.rint(band * np.float32(255)) if out.dtype == np.uint8 else band
 
 
 def tile_size(height: int, width: int, multiple: int, pixels: int) -> int | None:
     """Side of the square tiles in which a picture fits a budget of `pixels` per tile; None where it fits whole."""
-    if _up(height, multiple) * _up(width, multiple) <= pixels:
+    if math.prod(padded_size(height, width, multiple)) <= pixels:
         return None
     side = max(multiple, math.isqrt(pixels) // multiple * multiple)
     return None if height <= side and width <= side else side
@@ -65,5 +176,5 @@ def _starts(length: int, tile: int, overlap: int) -> list[int]:
     return [round(i * (length - tile) / (count - 1)) for i in range(count)]
 
 
-def _up(length: int, multiple: int) -> int:
-    return -(-length // multiple) * multiple
+def _overlap(tile: int, request: Request) -> int:
+    return default_overlap(tile) if request.overlap is None else request.overlap

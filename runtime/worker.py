@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from mrs.runtime.chain import Loop, make_chain
@@ -12,10 +13,12 @@ from mrs.runtime.conditioner import conditioner_of
 from mrs.runtime.cpu_chain import Chain
 from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError
 from mrs.runtime.networks import Networks
+from mrs.runtime.padding import padded_size
 
 if TYPE_CHECKING:
     from mrs.runtime.backends.protocol import Shape
     from mrs.runtime.cuda.chain import CudaChain
+    from mrs.runtime.tiling import Budget
 
 log = logging.getLogger("mrs")
 
@@ -47,12 +50,12 @@ class Worker:
     def __init__(self, networks: Networks, pixels: int, device: Any = None, graphs: bool = True) -> None:
         self._networks, self.pixels, self.device, self.graphs = networks, pixels, device, graphs
         plan = networks.plan
-        network = plan.manifest["network"]
-        self._channels, self._multiple = int(network["channels"]), int(network["multiple"])
+        network = plan.facts.network
+        self._channels, self._multiple = network.channels, network.multiple
         self.condition = conditioner_of(plan, networks.threads)
         self._loop = Loop(plan.table, plan.modulation, self.condition)
         # As many bytes for networks as for activations.
-        fitting = pixels * int(network["bytes_per_pixel"]) // (NETWORK_BYTES + GRAPH_TIMES * len(plan.graph))
+        fitting = pixels * network.bytes_per_pixel // (NETWORK_BYTES + GRAPH_TIMES * len(plan.graph))
         self._most = min(max(FEWEST, fitting), MOST)
         # What went wrong in a chain that is gone.
         self._late: BackendError | None = None
@@ -71,9 +74,8 @@ class Worker:
         Raises:
             BackendError: where it cannot be made.
         """
-        count, *sides = size
-        high, wide = (-(-side // self._multiple) * self._multiple for side in sides)
-        shape = (count, 2 * self._channels, high, wide)
+        count, height, width = size
+        shape = (count, 2 * self._channels, *padded_size(height, width, self._multiple))
         # The tensors are kept with their chain, so that no other has their addresses.
         addresses = (tensor.data_ptr() for tensor in bound or ())
         key = (shape, *((size, kinds) if self.device is not None else ()), *addresses)
@@ -101,6 +103,15 @@ class Worker:
             chain = self._make(shape, size, kinds, bound)
         self._chains[key] = chain
         return chain
+
+    @contextmanager
+    def at_work(self) -> Iterator[Worker]:
+        """A context for restores: lets go of what an error inside it may have spoilt."""
+        try:
+            yield self
+        except BackendError as error:
+            self.failed(error)
+            raise
 
     def check(self) -> None:
         """Wait for what a GPU was given, and complain about what went wrong since the last time.
@@ -189,6 +200,18 @@ class Worker:
         if sibling is not None:
             sibling.unfinished = False
         return chain
+
+
+def capture_ahead(workers: Sequence[Worker], shape: Sequence[int], budget: Budget) -> None:
+    """What cannot be captured is told now, not at the first picture."""
+    count, height, width = shape
+    while True:
+        try:
+            for worker in workers:
+                worker.chain((count, height, width), ("uint8", "uint8"))
+            return
+        except DeviceMemoryError as error:
+            height = width = budget.smaller((count, height, width), error)
 
 
 def _pixels(shape: Shape) -> int:

@@ -106,7 +106,7 @@ def build(
     if measured is None:
         measured = cache.store(key, autotune(workload, target, loops, max_latency), report)
     made = assemble(source, solver, workload, target, measured, sizes)
-    for line in made.warnings:
+    for line in made.facts.warnings:
         report(f"warning: {line}")
     made.save(plan, overwrite)
     report(f"wrote {plan}")

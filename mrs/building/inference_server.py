@@ -16,11 +16,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mrs import _version
 from mrs.runtime import backends
 from mrs.runtime.errors import InputError
+from mrs.runtime.manifest import Manifest
 from mrs.runtime.plan import Plan, read_plan
 from mrs.runtime.system.atomic import publish, replacing
 
@@ -178,7 +178,7 @@ def add_version(make: Callable[[Path], Plan], repository: Path, name: str, *, ov
     try:
         repository.mkdir(exist_ok=True)
         plan = make(file)
-        config = config_text(plan.manifest, name)
+        config = config_text(plan.facts, name)
         kept = (model / CONFIG).exists() and not overwrite
         advice = _advice((model / CONFIG).read_text("utf-8", "replace"), config) if kept else ""
         stage.mkdir()
@@ -219,17 +219,17 @@ def copied(source: Path) -> Callable[[Path], Plan]:
     return make
 
 
-def config_text(manifest: dict[str, Any], name: str) -> str:
+def config_text(manifest: Manifest, name: str) -> str:
     """`config.pbtxt` for a plan.
 
     Args:
         manifest: of the plan.
         name: of the model.
     """
-    kind = "KIND_GPU" if backends.get(manifest["backend"]).device == "cuda" else "KIND_CPU"
-    count, height, width = manifest["shape"]
+    kind = "KIND_GPU" if backends.get(manifest.backend).device == "cuda" else "KIND_CPU"
+    count, height, width = manifest.shape
     return CONFIG_TEXT.format(
-        version=_version.__version__, name=name, channels=manifest["network"]["channels"], kind=kind,
+        version=_version.__version__, name=name, channels=manifest.network.channels, kind=kind,
         instances=INSTANCES[kind], count=count, height=height, width=width,
     )  # fmt: skip
 

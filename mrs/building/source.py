@@ -22,6 +22,7 @@ from mrs.numerics.solver import OUTPUTS
 from mrs.runtime import backends
 from mrs.runtime.conditioner import Conditioner as CompiledConditioner
 from mrs.runtime.errors import CheckpointError
+from mrs.runtime.padding import padded_size
 from mrs.runtime.system import machine
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -108,8 +109,7 @@ class Source:
             f"size {size[0]}x{size[1]} at batch {batch}", self.arch.bytes_per_pixel * size[0] * size[1] * batch,
             hint="build for a smaller size: larger pictures are restored in tiles",
         )  # fmt: skip
-        height, width = (-(-side // self.arch.multiple) * self.arch.multiple for side in size)
-        return height, width
+        return padded_size(*size, self.arch.multiple)
 
     def claims(self) -> dict[str, tuple[Any, Any]]:
         """What the checkpoint says of its training, each beside what is used instead; empty for those of others."""

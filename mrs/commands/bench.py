@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mrs.commands import arguments
 from mrs.kernels.terminal import emit
 from mrs.runtime.errors import InputError
+from mrs.runtime.padding import padded_size
 from mrs.runtime.system import machine
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         options.plan, backend=options.backend, precision=options.precision, threads=options.threads,
         graphs=not options.no_graphs, engine=not options.no_engine, cache=not options.no_cache,
     ) as restorer:  # fmt: skip
-        count, height, width = restorer.plan.manifest["shape"]
+        count, height, width = restorer.plan.facts.shape
         height, width = options.size or (height, width)
         size = (options.batch or count, height, width)
         _check_memory(restorer, size)
@@ -77,10 +78,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _check_memory(restorer: Restorer, size: tuple[int, int, int]) -> None:
     """Refuse a size that is never cut into tiles here, and fits in one piece neither."""
-    network = restorer.plan.manifest["network"]
-    pixels = size[0] * math.prod(-(-side // restorer.multiple) * restorer.multiple for side in size[1:])
+    pixels = size[0] * math.prod(padded_size(*size[1:], restorer.multiple))
     # Picture and result, as bytes; a GPU has memory of its own for the rest, and tells when that is too little.
-    each = 2 * restorer.channels + (network["bytes_per_pixel"] if restorer.device == "cpu" else 0)
+    each = 2 * restorer.channels + (restorer.plan.facts.network.bytes_per_pixel if restorer.device == "cpu" else 0)
     machine.check_memory(
         f"size {size[1]}x{size[2]} at batch {size[0]}", pixels * each, hint="give a smaller --size or --batch"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from queue import SimpleQueue
@@ -9,7 +10,8 @@ from typing import TypeVar
 
 from mrs.kernels.threads import Bell, Hands, Task, end, wait
 from mrs.runtime.errors import MrsError
-from mrs.runtime.pool import Cancellation
+from mrs.runtime.padding import padded_size
+from mrs.runtime.request import Cancellation
 
 T = TypeVar("T")
 
@@ -28,8 +30,7 @@ def workers_that_fit(most: int, pixels: int, sizes: Sequence[tuple[int, int]], m
         multiple: what the network pads them to.
         tile: side of the tiles asked for; 0 for none; None where memory decides.
     """
-    areas = ((-(-height // multiple) * multiple) * (-(-width // multiple) * multiple) for height, width in sizes)
-    largest = max((1, *areas))
+    largest = max((1, *(math.prod(padded_size(*size, multiple)) for size in sizes)))
     if tile:
         largest = min(largest, tile * tile)
     return max(1, min(most, pixels // largest))

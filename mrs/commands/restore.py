@@ -21,7 +21,7 @@ from mrs.runtime.system import machine
 if TYPE_CHECKING:
     from mrs.runtime.pictures.writing import Found, PictureLimits
     from mrs.runtime.plan import Plan
-    from mrs.runtime.pool import Cancellation
+    from mrs.runtime.request import Cancellation
     from mrs.runtime.session import Restorer
 
 # A picture and where its result goes.
@@ -156,18 +156,19 @@ def _check_folder(folder: Path, is_folder: bool) -> None:
 def _restorer(plan: Plan, sizes: Sequence[tuple[int, int]], options: argparse.Namespace) -> Restorer:
     """With as many workers as are asked for, as pictures of these sizes need, and as the memory lets."""
     from mrs.runtime.chain import device_of
-    from mrs.runtime.session import Restorer, choose, default_memory
+    from mrs.runtime.placement import choose, default_memory
+    from mrs.runtime.session import Restorer
 
     choice = choose(plan, options.backend, options.precision)
     device = device_of(choice.backend)
     memory = options.memory or default_memory(device)
-    network = plan.manifest["network"]
+    network = plan.facts.network
     default = 1
     if device is None and len(sizes) >= FEWEST:
         default = min(WORKERS, options.threads or machine.threads())
     workers = in_flight.workers_that_fit(
-        min(options.workers or default, len(sizes)), memory // int(network["bytes_per_pixel"]), sizes,
-        network["multiple"], options.tile,
+        min(options.workers or default, len(sizes)), memory // network.bytes_per_pixel, sizes,
+        network.multiple, options.tile,
     )  # fmt: skip
     return Restorer(
         plan, choice=choice, threads=options.threads, memory=memory, workers=workers, graphs=not options.no_graphs,

@@ -20,6 +20,7 @@ from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.conditioner import conditioner_of
 from mrs.runtime.cpu_chain import Chain, Condition
 from mrs.runtime.errors import BackendError, InputError
+from mrs.runtime.padding import padded_size
 from mrs.runtime.plan import Plan
 from mrs.runtime.system import machine
 
@@ -64,7 +65,7 @@ def of_plan(plan: Plan) -> TimedNetwork:
         BackendError: where that backend does not run here.
         InputError: for a plan without its network's modulation at all whole times.
     """
-    engine = backends.get(plan.manifest["backend"])
+    engine = backends.get(plan.facts.backend)
     if engine.device != "cpu":
         engine = _on_cpu()
     reason = engine.missing()
@@ -83,7 +84,7 @@ def of_plan(plan: Plan) -> TimedNetwork:
         engine,
         plan.graph,
         modulation,
-        int(plan.manifest["network"]["multiple"]),
+        plan.facts.network.multiple,
         conditioner_of(plan, machine.threads()),
     )
 
@@ -117,14 +118,18 @@ class Trial:
         self.pictures = np.ascontiguousarray(pictures)
         self._threads = threads
         count, height, width, channels = self.pictures.shape
-        high, wide = (-(-side // network.multiple) * network.multiple for side in (height, width))
+        padded_height, padded_width = padded_size(height, width, network.multiple)
         self._parts = [slice(low, min(low + batch, count)) for low in range(0, count, batch)]
         self._modulations: dict[float, F32] = {}
         self._contexts: dict[int, F32] = {}
         unused = network.modulation([1.0])
         self._compiled = {
             size: network.backend.compile(
-                network.graph, unused, (size, 2 * channels, high, wide), precision, CompileSettings(threads)
+                network.graph,
+                unused,
+                (size, 2 * channels, padded_height, padded_width),
+                precision,
+                CompileSettings(threads),
             )
             for size in {part.stop - part.start for part in self._parts}
         }

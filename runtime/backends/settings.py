@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from mrs.runtime.errors import InputError
+from mrs.runtime.padding import padded_size
 
 log = logging.getLogger("mrs")
 
@@ -127,8 +128,7 @@ def with_range(
     """
 
     def padded(pair: tuple[int, int]) -> Size:
-        height, width = (-(-side // multiple) * multiple for side in pair)
-        return best[0], height, width
+        return best[0], *padded_size(*pair, multiple)
 
     return replace(options, size_range=(padded(sides[0]), best, padded(sides[1])))
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 from contextlib import AbstractContextManager, nullcontext
 
-from mrs.runtime.pool import Pool, Request
+from mrs.runtime.pool import Pool
+from mrs.runtime.request import Request
 
 # A pool of one, not a lock: an interrupt ends the wait, and wherever it comes it leaves nothing taken for ever. Whoever
 # is inside takes no worker of another pool.

@@ -9,6 +9,7 @@ import sys
 import threading
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -81,8 +82,8 @@ def test_a_new_model(add, models, plan) -> None:
 
 @pytest.mark.parametrize(("backend", "kind"), [("openvino", "KIND_CPU"), ("torch", "KIND_GPU")])
 def test_the_configuration_is_one_by_the_published_schema(backend, kind) -> None:
-    manifest = {"backend": backend, "shape": [2, 64, 96], "network": {"channels": 3}}
-    config = parsed(config_text(manifest, "rain"))
+    facts: Any = SimpleNamespace(backend=backend, shape=(2, 64, 96), network=SimpleNamespace(channels=3))
+    config = parsed(config_text(facts, "rain"))
     types = schema()
     assert (config.name, config.backend, config.max_batch_size, config.platform) == ("rain", "python", 0, "")
     picture, seed = config.input

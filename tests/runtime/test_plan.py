@@ -518,9 +518,9 @@ def test_a_wrong_verdict(saved: Path, verdict: object) -> None:
 
 
 def test_warnings_of_the_build(saved: Path) -> None:
-    assert read_plan(saved).warnings == []
+    assert read_plan(saved).facts.warnings == ()
     change_manifest(saved, lambda manifest: manifest.update(verdict={"warnings": ["it does not restore"]}))
-    assert read_plan(saved).warnings == ["it does not restore"]
+    assert read_plan(saved).facts.warnings == ("it does not restore",)
 
 
 @pytest.mark.parametrize("graph", [b"", b"no model"])

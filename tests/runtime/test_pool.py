@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from mrs.runtime.errors import BusyError, CancelledError, DeadlineError, InputError, MrsError
-from mrs.runtime.pool import Cancellation, Pool, Request
+from mrs.runtime.pool import Pool
+from mrs.runtime.request import Cancellation, Request
 
 # Longer than anything here takes: what waits as long has failed.
 LIMIT = 120.0

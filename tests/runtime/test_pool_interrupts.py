@@ -13,7 +13,8 @@ import pytest
 
 from mrs.kernels import threads
 from mrs.runtime import pool as module
-from mrs.runtime.pool import Lease, Pool, Request
+from mrs.runtime.pool import Lease, Pool
+from mrs.runtime.request import Request
 
 FILES = (module.__file__, threads.__file__)
 WORKERS = "abc"

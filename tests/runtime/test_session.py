@@ -24,7 +24,6 @@ import mrs
 from mrs.kernels.table import Row
 from mrs.numerics.reference import sample
 from mrs.runtime import backends
-from mrs.runtime import session as module
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import (
     BackendError,
@@ -36,8 +35,9 @@ from mrs.runtime.errors import (
     MrsError,
     PlanError,
 )
+from mrs.runtime.placement import MEMORY
 from mrs.runtime.plan import Plan
-from mrs.runtime.pool import Cancellation
+from mrs.runtime.request import Cancellation
 from mrs.runtime.session import Restorer, load
 from mrs.runtime.system import machine
 from mrs.runtime.worker import FEWEST
@@ -336,12 +336,10 @@ def test_a_batch_shares_the_memory(fake, fake_plan: Plan) -> None:
     assert fake.compiled == [(2, 6, 12, 12)]
 
 
-@pytest.mark.parametrize(
-    ("free", "memory"), [(None, module.MEMORY), (1 << 40, module.MEMORY), (64 << 20, 32 << 20), (0, 1 << 20)]
-)
+@pytest.mark.parametrize(("free", "memory"), [(None, MEMORY), (1 << 40, MEMORY), (64 << 20, 32 << 20), (0, 1 << 20)])
 def test_memory_by_default(fake_plan: Plan, monkeypatch: pytest.MonkeyPatch, free: int | None, memory: int) -> None:
     monkeypatch.setattr(machine, "free_memory", lambda: free)
-    assert Restorer(fake_plan)._pixels == memory // 160
+    assert Restorer(fake_plan)._dispatch.budget.pixels == memory // 160
 
 
 # Compiled sizes
@@ -591,8 +589,8 @@ def test_loading_passes_every_option_on(fake_plan: Plan, monkeypatch: pytest.Mon
              "graphs": False, "engine": False, "cache": False}  # fmt: skip
     assert set(inspect.signature(load).parameters) == {"path", *given}
     asked: list[Any] = []
-    monkeypatch.setattr(module, "read_plan", lambda path: {"a.mrsplan": fake_plan}[path])
-    monkeypatch.setattr(module, "Restorer", lambda plan, **options: asked.append((plan, options)))
+    monkeypatch.setattr("mrs.runtime.session.read_plan", lambda path: {"a.mrsplan": fake_plan}[path])
+    monkeypatch.setattr("mrs.runtime.session.Restorer", lambda plan, **options: asked.append((plan, options)))
     mrs.load("a.mrsplan", **given)
     assert asked == [(fake_plan, given)]
 

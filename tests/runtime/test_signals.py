@@ -96,7 +96,8 @@ def told(program: str) -> list[str]:
 
 POOL = """
 from contextlib import contextmanager
-from mrs.runtime.pool import Pool, Request
+from mrs.runtime.pool import Pool
+from mrs.runtime.request import Request
 
 pool, stop = Pool([[0] for _ in range(COUNT)], 8), []
 
@@ -341,7 +342,8 @@ print("ended")
 
 def test_ctrl_c_ends_waiting_for_a_worker_and_closing() -> None:
     program = """
-from mrs.runtime.pool import Pool, Request
+from mrs.runtime.pool import Pool
+from mrs.runtime.request import Request
 pool, leave, inside = Pool("a", 4), [], []
 
 def away():

@@ -355,7 +355,7 @@ def test_a_plan_that_does_not_restore_says_so(weights: Path, path: Path, caplog:
     """Random weights do not; what the build says is in the plan, and is said again where it is loaded."""
     lines: list[str] = []
     plan = quickly(weights, path, report=lines.append)
-    (line,) = plan.warnings
+    (line,) = plan.facts.warnings
     assert line.startswith("this plan does not restore: its result is ")
     assert line.endswith("likely cause: weights that do not restore")
     assert f"warning: {line}" in lines
@@ -365,14 +365,14 @@ def test_a_plan_that_does_not_restore_says_so(weights: Path, path: Path, caplog:
         assert [record.getMessage() for record in caplog.records] == [f"its build says: {line}"]
     # What was measured before says the same.
     lines.clear()
-    assert quickly(weights, path, report=lines.append).warnings == [line]
+    assert quickly(weights, path, report=lines.append).facts.warnings == (line,)
     assert any(text.startswith("measured here before") for text in lines)
 
 
 def test_a_plan_that_restores_says_nothing(weights: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mrs.export.autotune.verdict.Verdict.warnings", lambda *arguments: [])
     plan = quickly(weights, path)
-    assert plan.warnings == []
+    assert plan.facts.warnings == ()
     assert "warning" not in inspect.summary(plan.manifest)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from mrs.commands.in_flight import in_order, workers_that_fit
 from mrs.runtime.errors import InputError
-from mrs.runtime.pool import Cancellation
+from mrs.runtime.request import Cancellation
 
 # Far longer than any of this takes: only a test that fails waits for it.
 LONG = 20.0

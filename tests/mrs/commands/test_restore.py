@@ -100,6 +100,7 @@ def test_seed_and_tiles_reach_the_restorer(run, plan, tmp_path, photo, out) -> N
 
 def test_options_reach_the_restorer(run, plan, picture, out, monkeypatch) -> None:
     import mrs.runtime.session as session
+    from mrs.runtime.placement import Choice
 
     asked = []
     real = session.Restorer
@@ -107,7 +108,7 @@ def test_options_reach_the_restorer(run, plan, picture, out, monkeypatch) -> Non
     flags = ["--backend", "onnxruntime", "--precision", "fp32", "--threads", 1, "--memory", 64, "--no-graphs"]
     flags += ["--no-engine", "--no-cache"]
     assert run("restore", plan, picture, "-o", out, *flags).code == 0
-    choice = session.Choice(backends.get("onnxruntime"), "fp32", settled=True)
+    choice = Choice(backends.get("onnxruntime"), "fp32", settled=True)
     expected = {"choice": choice, "threads": 1, "memory": 64 << 20, "graphs": False, "engine": False, "cache": False}
     assert asked == [expected | {"workers": 1, "device": None}]
 

@@ -153,7 +153,7 @@ def test_a_gpu_that_lacks_it_runs_the_float32_network(
     exact = restored(replace(plan, engine=None, manifest={**plan.manifest, "precision": "fp32"}), world.device)
     monkeypatch.setattr(machine, "gpu", lambda: "NVIDIA A100 8.0")
     np.testing.assert_array_equal(restored(plan, world.device, backend="tensorrt", precision="fp32"), exact)
-    from mrs.runtime.session import choose
+    from mrs.runtime.placement import choose
 
     assert [choose(plan, asked)[1] for asked in (None, "tensorrt", "onnxruntime")] == ["fp32"] * 3
 

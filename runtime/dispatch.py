@@ -1,0 +1,125 @@
+"""Pictures that a caller gave, on their way to a worker and back: arrays, tensors, and results that are lent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrs.runtime import pictures_in
+from mrs.runtime.errors import DeviceMemoryError, InputError
+from mrs.runtime.pool import Pool
+from mrs.runtime.request import Request
+from mrs.runtime.tiling import Budget, restore_within
+from mrs.runtime.worker import Worker
+
+
+class Dispatch:
+    """Gives each call's pictures to the worker that is its turn.
+
+    Args:
+        pool: of the workers.
+        budget: how much a worker is given at once.
+        channels: C of pictures.
+        device: a `Cuda`, whose tensors are taken too; None on a CPU.
+    """
+
+    def __init__(self, pool: Pool[Worker], budget: Budget, channels: int, device: Any) -> None:
+        self._pool, self.budget, self._channels, self._device = pool, budget, channels, device
+
+    def with_result(self, image: Any) -> tuple[Any, Any]:
+        """A picture as array or tensor, and a new one of its kind and shape for its result.
+
+        Raises:
+            InputError: for what is neither.
+            BackendError: where a GPU has no memory for it.
+        """
+        tensor = pictures_in.tensor_of(image, self._device)
+        if tensor is None:
+            array = pictures_in.array_of(image)
+            return array, np.empty(array.shape, np.uint8 if array.dtype == np.uint8 else np.float32)
+        pictures_in.check_shape(tuple(tensor.shape), self._channels)
+        with pictures_in.copying(tensor.shape, self._device):
+            return tensor, self._device.empty(
+                tensor.shape, "uint8" if pictures_in.dtype_of(tensor) == "uint8" else "float32"
+            )
+
+    def restore_into(self, image: Any, out: Any, request: Request, bound: bool) -> None:
+        """See `Restorer.restore_into`."""
+        tensor, target = pictures_in.tensor_of(image, self._device), pictures_in.tensor_of(out, self._device)
+        if (tensor is None) != (target is None):
+            raise InputError(
+                "image and out lie on different devices", hint="give two arrays, or two tensors of the GPU"
+            )
+        if tensor is not None:
+            self._restore_tensor(tensor, target, request, bound)
+        elif bound:
+            raise InputError("arrays of the host cannot be bound", hint="give tensors of the GPU, or bound=False")
+        else:
+            self._restore_array(pictures_in.array_of(image), out, request)
+
+    def lent(self, image: Any, request: Request) -> AbstractContextManager[Any]:
+        """See `Restorer.lend`."""
+        tensor = pictures_in.tensor_of(image, self._device)
+        if tensor is None:
+            image = pictures_in.array_of(image)
+            pictures = pictures_in.dense_array(image, self._channels)
+        else:
+            image = tensor
+            pictures = pictures_in.dense_tensor(image, self._channels)
+        batch = len(image.shape) == 4
+
+        @contextmanager
+        def lent(worker: Worker) -> Iterator[Any]:
+            with worker.at_work():
+                dtype = pictures_in.dtype_of(pictures)
+                chain = worker.chain(tuple(pictures.shape[:3]), (dtype, dtype))
+                if tensor is None:
+                    result = chain.restore_into(pictures, None, request.seed)
+                else:
+                    caller = self._device.current()
+                    result = chain.restore_tensor(pictures, None, request.seed, caller)
+                try:
+                    yield result if batch else result[0]
+                finally:
+                    if tensor is not None:
+                        chain.returned(caller)
+
+        return self._pool.worker(request, lent)
+
+    def _restore_array(self, image: NDArray[Any], out: NDArray[Any], request: Request) -> None:
+        pictures = pictures_in.dense_array(image, self._channels)
+        pictures_in.check_out(image, out)
+        # Dense arrays are written; a strided one is filled from a dense copy.
+        dense = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
+        with self._pool.worker(request, Worker.at_work) as worker:
+            restore_within(self.budget, worker, pictures, dense if dense.ndim == 4 else dense[None], request)
+        if dense is not out:
+            out[...] = dense
+
+    def _restore_tensor(self, image: Any, out: Any, request: Request, bound: bool) -> None:
+        pictures = pictures_in.dense_tensor(image, self._channels)
+        pictures_in.check_tensor_out(image, out)
+        target = (out if len(out.shape) == 4 else out[None]).detach()
+        if bound and not (target.is_contiguous() and pictures.data_ptr() == image.data_ptr()):
+            raise InputError("only dense tensors of uint8 or float32 can be bound", hint="give such, or bound=False")
+        if self.budget.tile(pictures.shape[:3], request) is None:
+            try:
+                with self._pool.worker(request, Worker.at_work) as worker:
+                    dtypes = pictures_in.dtype_of(pictures), pictures_in.dtype_of(target)
+                    chain = worker.chain(tuple(pictures.shape[:3]), dtypes, (pictures, target) if bound else None)
+                    chain.restore_tensor(pictures, target, request.seed, self._device.current())
+                return
+            except DeviceMemoryError:
+                if bound or request.tile == 0:
+                    raise
+        # Tiles are cut and blended on the host.
+        array = np.empty(tuple(target.shape), pictures_in.dtype_of(target))
+        with pictures_in.copying(pictures.shape, self._device):
+            pictures = self._device.to_host(pictures)
+        self._restore_array(pictures, array, request)
+        with pictures_in.copying(array.shape, self._device):
+            self._device.from_host(target, array)

@@ -1,0 +1,192 @@
+"""What a restore reads of a plan's manifest, checked before anything else of the plan is used."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mrs.kernels.table import CLAMPS, Row, Table
+from mrs.runtime.backends.settings import EngineOptions
+from mrs.runtime.errors import PlanError
+
+FORMAT = "mrs-trt plan"
+FORMAT_VERSION = 3
+# A warning is one line, and a plan of somebody's has not hundreds.
+LONGEST_WARNING, MOST_WARNINGS = 500, 8
+BUILD = "make one with: mrs-trt build CHECKPOINT -o PLAN"
+LARGEST_NUMBER = float(np.finfo(np.float32).max)
+Size = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """Of the network: channels of pictures, the multiple that heights and widths are padded to, how they are padded,
+    and the most bytes of activations that a pixel takes."""
+
+    channels: int
+    multiple: int
+    bytes_per_pixel: int
+    padding: str
+
+
+@dataclass(frozen=True)
+class ConditionerFacts:
+    """Of what tells the network of the whole picture: the side to which pictures are scaled, and numbers it gives."""
+
+    side: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest's fields of which a restore makes use; `docs/plan.md` describes every one.
+
+    Attributes:
+        raw: all of it as JSON values, for whoever describes a plan.
+        network: the network's sizes.
+        conditioner: what tells it of the whole picture; None where nothing does.
+        table: the solver.
+        shape: (N, H, W), padded, that the plan was measured and compiled for.
+        further_shapes: for which it has engines too.
+        backend, precision: chosen for it.
+        fingerprint: of the machine that its engines are for.
+        warnings: why the plan does not restore, as its own build saw it; none where it does, or nobody looked.
+        members: SHA-256 of the plan's other files by name; empty for a plan that was not saved yet.
+    """
+
+    raw: dict[str, Any]
+    network: NetworkFacts
+    conditioner: ConditionerFacts | None
+    table: Table
+    shape: Size
+    further_shapes: tuple[Size, ...]
+    backend: str
+    precision: str
+    fingerprint: Mapping[str, str]
+    warnings: tuple[str, ...]
+    members: Mapping[str, str]
+
+    @property
+    def engine_options(self) -> EngineOptions:
+        """Of the builder, so that a rebuild elsewhere has them too.
+
+        Raises:
+            InputError: where they are not understood.
+        """
+        return EngineOptions.from_dict(self.raw.get("engine_options", {}))
+
+    @staticmethod
+    def of(values: dict[str, Any]) -> Manifest:
+        """From JSON values that are known to be sound."""
+        network, table, conditioner = values["network"], values["table"], values.get("conditioner")
+        return Manifest(
+            raw=values,
+            network=NetworkFacts(
+                network["channels"], network["multiple"], network["bytes_per_pixel"], network.get("padding", "zero")
+            ),
+            conditioner=None if conditioner is None else ConditionerFacts(conditioner["side"], conditioner["length"]),
+            table=Table(
+                tuple(table["times"]), tuple(Row(*row) for row in table["rows"]), float(table["start"]), table["clamp"]
+            ),
+            shape=_size(values["shape"]),
+            further_shapes=tuple(map(_size, values.get("further_shapes", []))),
+            backend=values["backend"],
+            precision=values["precision"],
+            fingerprint=values["fingerprint"],
+            warnings=tuple(values.get("verdict", {}).get("warnings", [])),
+            members=values.get("members", {}),
+        )
+
+    @staticmethod
+    def read(values: object, path: Path) -> Manifest:
+        """From what a plan's file holds.
+
+        Raises:
+            PlanError: for what is no manifest, of another format, or damaged.
+        """
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
+            raise PlanError(f"{path} is a zip file, but no plan", hint=BUILD)
+        if values.get("format_version") != FORMAT_VERSION:
+            raise PlanError(
+                f"plan {path} has format version {values.get('format_version')}, this program reads {FORMAT_VERSION}",
+                hint="build it again with this version",
+            )
+        wrong = next(_wrong_fields(values), None)
+        if wrong is not None:
+            raise damaged(path, f"{wrong} in its manifest is missing or wrong")
+        return Manifest.of(values)
+
+
+def damaged(path: Path, what: str) -> PlanError:
+    """What to raise for a plan that is not as it was written."""
+    return PlanError(f"plan {path} is damaged: {what}", hint="build it again")
+
+
+def _size(shape: list[int]) -> Size:
+    count, height, width = shape
+    return count, height, width
+
+
+def _wrong_fields(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Names of the fields that a restore would trip over later."""
+    table, network, fingerprint, members = (
+        value if isinstance(value := manifest.get(name), dict) else {}
+        for name in ("table", "network", "fingerprint", "members")
+    )
+    rows = table.get("rows")
+    if not rows or not _is_list(rows, lambda row: _is_list(row, _is_number, len(Row._fields))):
+        yield "table.rows"
+    elif not _is_list(table.get("times"), _is_number, len(rows) + 1):
+        yield "table.times"
+    if not _is_number(table.get("start")) or table["start"] <= 0:
+        yield "table.start"
+    if table.get("clamp") not in CLAMPS:
+        yield "table.clamp"
+    yield from (
+        f"network.{name}" for name in ("channels", "multiple", "bytes_per_pixel") if not _is_count(network.get(name))
+    )
+    conditioner = manifest.get("conditioner", {"side": 1, "length": 1})
+    if not isinstance(conditioner, dict) or not all(_is_count(conditioner.get(name)) for name in ("side", "length")):
+        yield "conditioner"
+    if network.get("padding", "zero") != "zero":
+        yield "network.padding"
+    if not _is_list(manifest.get("shape"), _is_count, 3) or math.prod(manifest["shape"]) >= 1 << 31:
+        yield "shape"
+    if not _are_further_shapes(manifest):
+        yield "further_shapes"
+    verdict = manifest.get("verdict", {"warnings": []})
+    lines = verdict.get("warnings") if isinstance(verdict, dict) else None
+    few = isinstance(lines, list) and len(lines) <= MOST_WARNINGS
+    if not few or not _is_list(lines, lambda line: isinstance(line, str) and 0 < len(line) <= LONGEST_WARNING):
+        yield "verdict"
+    yield from (name for name in ("backend", "precision") if not isinstance(manifest.get(name), str))
+    for name, entries in (("fingerprint", fingerprint), ("members", members)):
+        if not entries or not all(isinstance(value, str) for value in entries.values()):
+            yield name
+
+
+def _are_further_shapes(manifest: Mapping[str, Any]) -> bool:
+    """None of them twice, and none that is the plan's own."""
+    shapes = manifest.get("further_shapes", [])
+    if not _is_list(shapes, lambda shape: _is_list(shape, _is_count, 3)):
+        return False
+    distinct = {tuple(shape) for shape in shapes}
+    return len(distinct) == len(shapes) and manifest.get("shape") not in shapes
+
+
+def _is_list(value: object, fits: Callable[[Any], bool], length: int | None = None) -> bool:
+    return isinstance(value, list) and length in (None, len(value)) and all(map(fits, value))
+
+
+def _is_number(value: object) -> bool:
+    # By type, because a bool is an int too; false for NaN. The kernels compute in float32.
+    return type(value) in (int, float) and abs(value) <= LARGEST_NUMBER  # type: ignore[arg-type]
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 < value < 1 << 31

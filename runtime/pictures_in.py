@@ -1,0 +1,122 @@
+"""Which arrays and tensors a restorer takes, and the dense pictures that it makes of them."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrs.runtime.errors import InputError
+
+
+def array_of(image: Any) -> NDArray[Any]:
+    """What a caller gave as an array of the host.
+
+    Raises:
+        InputError: where it is none.
+    """
+    try:
+        return np.asarray(image)
+    except (TypeError, ValueError, RuntimeError) as error:
+        # Such as a tensor on a GPU for a plan that runs on the CPU.
+        reason = " ".join(str(error).split())
+        raise InputError(f"picture of type {type(image).__name__} is no array here: {reason}") from None
+
+
+def tensor_of(image: Any, device: Any) -> Any:
+    """A picture as a tensor on the GPU that restores; None for all others."""
+    return None if device is None or isinstance(image, np.ndarray) else device.tensor(image)
+
+
+def dense_array(image: NDArray[Any], channels: int) -> NDArray[Any]:
+    """A picture as dense (N, H, W, C) uint8 or float32; a view where it is that already.
+
+    Raises:
+        InputError: for another shape or type, or values outside [0, 1].
+    """
+    check_shape(image.shape, channels)
+    if image.dtype != np.uint8:
+        if image.dtype.kind != "f":
+            raise InputError(f"picture of dtype {image.dtype} is neither uint8 nor float in [0, 1]")
+        # Comparisons are false for NaN, so that it is refused too.
+        if not (image.min() >= 0 and image.max() <= 1):
+            raise InputError("picture of floats is not within [0, 1]", hint="divide by the largest value, or clip")
+        image = image.astype(np.float32, copy=False)
+    return np.ascontiguousarray(image if image.ndim == 4 else image[None])
+
+
+def dense_tensor(image: Any, channels: int) -> Any:
+    """The same of a tensor, whose values nobody looks at: that would wait for the GPU.
+
+    Raises:
+        InputError: for another shape or type.
+    """
+    check_shape(tuple(image.shape), channels)
+    if dtype_of(image) != "uint8":
+        if not image.is_floating_point():
+            raise InputError(f"picture of dtype {dtype_of(image)} is neither uint8 nor float in [0, 1]")
+        image = image.float()
+    # A picture that is trained through would drag all of its history along.
+    return (image if len(image.shape) == 4 else image[None]).contiguous().detach()
+
+
+def check_shape(shape: tuple[int, ...], channels: int) -> None:
+    """Refuse what is no picture, nor a batch of them.
+
+    Raises:
+        InputError: naming the shape.
+    """
+    if len(shape) not in (3, 4) or shape[-1] != channels or 0 in shape:
+        raise InputError(f"picture of shape {shape} is not (H, W, {channels}) or (N, H, W, {channels})")
+
+
+def check_out(image: NDArray[Any], out: object) -> None:
+    """Refuse an array that cannot be written for a picture.
+
+    Raises:
+        InputError: saying what is needed.
+    """
+    if not isinstance(out, np.ndarray):
+        raise InputError(f"out is a {type(out).__name__}", hint="give an array of NumPy")
+    if out.shape != image.shape or out.dtype not in (np.uint8, np.float32) or not out.flags.writeable:
+        raise InputError(f"out is {out.dtype}{out.shape}", hint=f"give writeable uint8 or float32 {image.shape}")
+
+
+def check_tensor_out(image: Any, out: Any) -> None:
+    """Refuse a tensor that cannot be written for a picture.
+
+    Raises:
+        InputError: saying what is needed.
+    """
+    if out.shape != image.shape or dtype_of(out) not in ("uint8", "float32"):
+        raise InputError(
+            f"out is {dtype_of(out)}{tuple(out.shape)}", hint=f"give uint8 or float32 {tuple(image.shape)}"
+        )
+
+
+def check_no_capture(device: Any) -> None:
+    """Refuse a caller who captures a CUDA graph himself: a restore waits for the GPU, and replays a graph.
+
+    Raises:
+        InputError: if so.
+    """
+    if device is not None and device.is_capturing():
+        raise InputError(
+            "a restorer was called while the caller's stream captures a CUDA graph",
+            hint="restore before or after the capture; a restore is a graph of its own",
+        )
+
+
+def copying(shape: tuple[int, ...], device: Any) -> AbstractContextManager[None]:
+    """Raises what a GPU says while pictures (N, H, W, C) or (H, W, C) are copied as an error of ours."""
+    from mrs.runtime.cuda.failures import told
+
+    count, height, width, channels = (1, *shape)[-4:]
+    return told(device, (count, channels, height, width), "while a picture was copied")
+
+
+def dtype_of(image: Any) -> str:
+    """Name of an element's type, as NumPy has it."""
+    return str(image.dtype).removeprefix("torch.")

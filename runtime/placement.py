@@ -1,0 +1,82 @@
+"""Where a plan runs: which backend and precision this machine has for it, and how much memory."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, NamedTuple
+
+from mrs.runtime import backends
+from mrs.runtime.backends import Backend, mixed
+from mrs.runtime.errors import BackendError, InputError
+from mrs.runtime.plan import Plan
+from mrs.runtime.system import machine
+
+log = logging.getLogger("mrs")
+
+# Memory for the network's activations; larger pictures are cut into tiles. Half of what is free counts where less is.
+MEMORY = 2 << 30
+
+
+class Choice(NamedTuple):
+    """What a plan runs on: its backend, a precision, and whether that was asked for by name."""
+
+    backend: Backend
+    precision: str
+    settled: bool
+
+
+def choose(plan: Plan, asked: str | None, asked_precision: str | None = None) -> Choice:
+    """Backend and precision to run a plan with here; says so where they are not the plan's.
+
+    Raises:
+        InputError: for a backend that is unknown, or a precision that it does not run.
+        BackendError: where nothing can run here.
+    """
+    facts = plan.facts
+    backend = _first_that_runs(facts.backend) if asked is None else _named(asked)
+    if asked_precision is not None:
+        if not mixed.runs(backend, asked_precision):
+            known = ", ".join(backend.precisions())
+            raise InputError(f"{backend.name} runs no {asked_precision!r} here", hint=f"use one of {known}")
+        return Choice(backend, asked_precision, settled=True)
+    precision = facts.precision if mixed.runs(backend, facts.precision) else "fp32"
+    made_for = machine.fingerprint(facts.backend, backend.version(), backend.device)
+    if precision != facts.precision or (asked is None and backend.name != facts.backend):
+        log.warning(
+            "plan is for %s %s, which this machine does not run: using %s %s",
+            facts.backend, facts.precision, backend.name, precision,
+        )  # fmt: skip
+    elif asked is None and not machine.serves(facts.fingerprint, made_for):
+        log.warning("plan was built on another machine or version: compiling from its graph")
+    return Choice(backend, precision, settled=False)
+
+
+def default_memory(device: Any) -> int:
+    """Bytes for the network's activations where nobody gave any; `device` is a `Cuda`, or None for the CPU."""
+    if device is not None:
+        return max(1 << 20, int(device.free_memory()) // 2)
+    free = machine.free_memory()
+    return MEMORY if free is None else max(1 << 20, min(MEMORY, free // 2))
+
+
+def pixels_that_fit(plan: Plan, memory: int, workers: int) -> int:
+    """Of a batch, padded, that each of so many workers may have at once."""
+    return max(1, memory // plan.facts.network.bytes_per_pixel // workers)
+
+
+def _named(name: str) -> Backend:
+    backend = backends.get(name)
+    reason = backend.missing()
+    if reason is not None:
+        raise BackendError(f"backend {name} cannot run here: {reason}")
+    return backend
+
+
+def _first_that_runs(preferred: str) -> Backend:
+    # The plan's own first, and only as far as needed: to ask a backend whether it can run loads its library.
+    ordered = sorted(backends.BACKENDS.values(), key=lambda entry: entry.name != preferred)
+    usable = next((entry for entry in ordered if entry.missing() is None), None)
+    if usable is None:
+        reasons = "; ".join(str(entry.missing()) for entry in ordered)
+        raise BackendError(f"no backend can run here: {reasons}")
+    return usable
