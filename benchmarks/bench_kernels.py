@@ -10,7 +10,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from mrs.kernels import cpu, update
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row
 from mrs.runtime.system import machine
 
 SHAPE = (1, 3, 256, 256)

@@ -22,7 +22,7 @@ from mrs.export.architectures.nafnet.graph import build_graph
 from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.export.graph_variant import GraphVariant
 from mrs.kernels.gpu import traffic
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import tableau

@@ -85,7 +85,7 @@ def measure(
                 network = engine.compile(
                     graph, modulation, (1, 6, padded[0], padded[1]), "fp32", CompileSettings(machine.threads())
                 )
-                chains[size] = Chain(network, table.rows, table.start, table.clamp, machine.threads())
+                chains[size] = Chain(network, table, machine.threads())
             out = np.empty_like(degraded)
             chains[size].restore_into(degraded[None], out[None], seed=0)
             found.append(psnr(out, clean))

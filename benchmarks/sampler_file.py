@@ -51,7 +51,7 @@ def main() -> None:
 def measure(engine: str, options: argparse.Namespace) -> None:
     net = random_network(NETWORKS[options.network])
     table = tableau(Schedule(), Solver(steps=options.steps))
-    loop = Loop(table.rows, table.start, table.clamp, modulation_table(net, table.times[:-1]))
+    loop = Loop(table, modulation_table(net, table.times[:-1]))
     backend, sides = backends.get(engine), (options.size, options.size)
     state = {key: value.numpy() for key, value in net.state_dict().items()}
     own = build_graph(state, net.arch, variant=first_variant(backend))
@@ -67,7 +67,7 @@ def measure(engine: str, options: argparse.Namespace) -> None:
     network = backend.compile(own.SerializeToString(), loop.modulation, (1, 6, *sides), options.precision,
                               CompileSettings(machine.threads()))  # fmt: skip
     compiled = time.perf_counter()
-    chain = Chain(network, table.rows, table.start, table.clamp, machine.threads())
+    chain = Chain(network, table, machine.threads())
     turns: dict[str, Restore] = {"loop": lambda: chain.restore_into(picture, None, 0), "file": restore_file}
     results = {key: turn().astype(int) for key, turn in turns.items()}
     times: dict[str, list[float]] = {key: [] for key in turns}

@@ -25,9 +25,10 @@ from skimage.metrics import structural_similarity
 from benchmarks import rows
 from mrs import degradations
 from mrs.building.source import WEIGHTS, Source, read_source
+from mrs.kernels.table import Table
 from mrs.numerics.solver import Solver
 from mrs.numerics.solver_file import read_solver
-from mrs.numerics.tableau import Table, tableau
+from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import InputError
 from mrs.runtime.pictures.writing import find_pictures, read_picture
 from mrs.runtime.psnr import psnr
@@ -102,10 +103,10 @@ def main() -> None:
                 continue
             if reference is None:
                 whole = tableau(schedule, REFERENCE)
-                reference = trial.run(whole.times, whole.rows, whole.start, whole.clamp)
+                reference = trial.run(whole)
             begin = time.perf_counter()
             if key not in known:
-                known[key] = judge(trial.run(table.times, table.rows, table.start, table.clamp), clean, reference)
+                known[key] = judge(trial.run(table), clean, reference)
             figures = known[key]
             rows.append(options.rows, CASE, settings, figures)
             text = "  ".join(f"{key} {value:.4f}" for key, value in figures.items())

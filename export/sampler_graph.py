@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 from mrs.export.onnx_writer import IR_VERSION, OPSET
 from mrs.export.sampler_nodes import Nodes, is_vector
-from mrs.kernels.row import Row
+from mrs.kernels.table import CLAMPS, Row
 from mrs.kernels.update import LARGEST_THRESHOLD
 from mrs.runtime.chain import Loop
 from mrs.runtime.errors import InputError
@@ -23,7 +23,6 @@ from mrs.runtime.errors import InputError
 RESULTS = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}
 # Names of the sides that the network sees.
 PADDED = ("padded_height", "padded_width")
-CLAMPS = ("none", "unit", "threshold")
 # The threshold's quantile, 0.995, as a fraction: ranks are whole numbers, which no engine rounds.
 RANK = (199, 200)
 
@@ -51,17 +50,18 @@ def build_sampler(
         raise InputError(
             "a network that is told of the whole picture cannot be one file of the sampler", hint="build a plan"
         )
-    if loop.clamp not in CLAMPS or result not in RESULTS:
+    if loop.table.clamp not in CLAMPS or result not in RESULTS:
         raise InputError(
-            f"clamp {loop.clamp!r} or result {result!r} is unknown", hint=f"clamp: {CLAMPS}, result: {tuple(RESULTS)}"
+            f"clamp {loop.table.clamp!r} or result {result!r} is unknown",
+            hint=f"clamp: {CLAMPS}, result: {tuple(RESULTS)}",
         )
     channels = network.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-    draws = 1 + sum(row.n != 0 for row in loop.rows)
+    draws = 1 + loop.table.draws
     emit = Nodes()
     planes = emit("Transpose", emit("Cast", "picture", to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
     mu = emit("Div", planes, emit.number(255))
     noise = (emit("Gather", "noise", emit.constant(np.array(draw, np.int64)), axis=0) for draw in range(draws))
-    x = emit.weighted((1.0, mu), (loop.start, next(noise)))
+    x = emit.weighted((1.0, mu), (loop.table.start, next(noise)))
     x = _steps(emit, _with_shapes(network, multiple), loop, multiple, mu, x, noise)
 
     x = emit("Clip", x, emit.number(0), emit.number(1))
@@ -126,14 +126,14 @@ def _steps(
     channels = network.output[0].type.tensor_type.shape.dim[1].dim_value
     padded = emit.shaped(emit("Pad", mu, pads), "batch", channels, *PADDED)
     older: list[str] = []
-    for step, row in enumerate(loop.rows):
+    for step, row in enumerate(loop.table.rows):
         difference = emit.shaped(emit("Pad", emit("Sub", x, mu), pads), "batch", channels, *PADDED)
         packed = emit("Concat", difference, padded, axis=1)
         modulation = emit.constant(loop.modulation[step][None, :, None, None])
         output = emit.copy(network, f"step_{step}", {"packed": packed, "modulation": modulation})
         output = emit("Slice", output, emit.whole(0, 0), sides, emit.whole(2, 3))
         emit.shaped(output, "batch", channels, "height", "width")
-        q0 = _clamped(emit, emit.weighted((row.cx, x), (row.cm, mu), (row.cf, output)), loop.clamp)
+        q0 = _clamped(emit, emit.weighted((row.cx, x), (row.cm, mu), (row.cf, output)), loop.table.clamp)
         if row.m:
             q0 = emit.weighted((1.0, q0), (row.m, emit("Sub", older[0], q0)))
         x = emit.weighted(*_update(row, x, mu, q0, older, noise))

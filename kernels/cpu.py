@@ -18,13 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrs.kernels import noise, update
-from mrs.kernels.row import Row
+from mrs.kernels.table import CLAMPS, Row
 from mrs.kernels.threads import Hands, Task, end
 from mrs.kernels.update import F32, Origin
 
 STATES = (np.dtype(np.float32),)
 # In the order of the C code's numbers.
-CLAMPS = ("none", "unit", "threshold")
 PICTURES = (np.dtype(np.uint8), np.dtype(np.float32))
 # Below this many elements a second thread costs more than it saves.
 SPLIT_FROM = 1 << 15

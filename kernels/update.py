@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrs.kernels.noise import normal
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row
 
 F32 = NDArray[np.float32]
 Origin = tuple[int, int]

@@ -14,10 +14,10 @@ from mrs._version import __version__
 if TYPE_CHECKING:
     from mrs.building.build import build as build
     from mrs.export.architectures import load_checkpoint as load_checkpoint
+    from mrs.kernels.table import Table as Table
     from mrs.numerics.reference import sample as sample
     from mrs.numerics.schedule import Schedule as Schedule
     from mrs.numerics.solver import Solver as Solver
-    from mrs.numerics.tableau import Table as Table
     from mrs.numerics.tableau import tableau as tableau
     from mrs.runtime.errors import MrsError as MrsError
     from mrs.runtime.pool import Cancellation as Cancellation
@@ -31,7 +31,7 @@ _HOMES = {
     "Restorer": "mrs.runtime.session",
     "Schedule": "mrs.numerics.schedule",
     "Solver": "mrs.numerics.solver",
-    "Table": "mrs.numerics.tableau",
+    "Table": "mrs.kernels.table",
     "build": "mrs.building.build",
     "load": "mrs.runtime.session",
     "load_checkpoint": "mrs.export.architectures",

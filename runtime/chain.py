@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mrs.kernels.row import Row
+from mrs.kernels.table import Table
 from mrs.runtime.backends.protocol import F32, Backend, Network
 from mrs.runtime.cpu_chain import Chain, Condition
 
@@ -19,17 +18,13 @@ class Loop:
     """A solver's table with the network's time-dependent vectors: all that a chain needs besides an engine.
 
     Attributes:
-        rows: one per network evaluation.
-        start: standard deviation of x_T - mu.
-        clamp: what is done to each data prediction, see `mrs.kernels.update.step`.
+        table: the solver.
         modulation: (steps, M) float32.
         condition: gives the context of pictures (N, H, W, C), (N, K) float32, to a network that is told of the whole
             picture; None for all others.
     """
 
-    rows: Sequence[Row]
-    start: float
-    clamp: str
+    table: Table
     modulation: F32
     condition: Condition | None = None
 
@@ -70,7 +65,7 @@ def make_chain(
         BackendError: where it cannot be made.
     """
     if device is None:
-        return Chain(network(), loop.rows, loop.start, loop.clamp, threads, loop.condition)
+        return Chain(network(), loop.table, threads, loop.condition)
     from mrs.runtime.cuda.alone import alone
     from mrs.runtime.cuda.chain import CudaChain
     from mrs.runtime.cuda.failures import told
@@ -83,6 +78,6 @@ def make_chain(
             with device.on(stream):
                 compiled: Network = network()
         return CudaChain(
-            device, compiled, loop.rows, loop.start, loop.clamp, shape,
+            device, compiled, loop.table, shape,
             kinds=kinds, graphs=graphs, bound=bound, stream=stream, condition=loop.condition,
         )  # fmt: skip

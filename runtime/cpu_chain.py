@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrs.kernels import cpu
-from mrs.kernels.row import Row
+from mrs.kernels.table import Table
 from mrs.runtime.backends.protocol import F32, Network
 from mrs.runtime.errors import BackendError
 
@@ -23,9 +23,7 @@ class Chain:
 
     Args:
         network: compiled for at least the size of each picture; its buffers are written here.
-        rows: the solver's table.
-        start: standard deviation of x_T - mu.
-        clamp: what is done to each data prediction, see `mrs.kernels.update.step`.
+        table: the solver.
         threads: most threads of an update.
         condition: gives the context of pictures to a network that is told of the whole picture.
 
@@ -37,21 +35,17 @@ class Chain:
     def __init__(
         self,
         network: Network,
-        rows: Sequence[Row],
-        start: float,
-        clamp: str,
+        table: Table,
         threads: int,
         condition: Condition | None = None,
     ) -> None:
         self.network = network
-        self.rows = rows
-        self.start = start
-        self.clamp = clamp
+        self.table = table
         self.threads = threads
         self.condition = condition
         self.unfinished = False
         # A step overwrites its oldest prediction with its newest, so that there are as many as a row looks back on.
-        depth = max(1, *(row.history for row in rows))
+        depth = max(1, table.history)
         # x, mu and the predictions, for the largest picture; smaller ones take the beginnings.
         self._buffers = np.empty((2 + depth, network.output.size), np.float32)
         # (H, W) outside of which the network's input is zero; None where that is not known.
@@ -65,7 +59,7 @@ class Chain:
     def evaluate_all(self) -> None:
         """The network's part of a restore alone, on whatever its input holds; to be timed."""
         self.unfinished = True
-        for step in range(len(self.rows)):
+        for step in range(len(self.table.rows)):
             self.network.evaluate(step)
         self.unfinished = False
 
@@ -101,9 +95,9 @@ class Chain:
             given = self.condition(picture) if context is None else context
             network.context[...] = given.reshape(network.context.shape)
         self._clear_padding(height, width)
-        cpu.start(picture, self.start, seed, mu, x, network.packed, origin=origin, threads=self.threads)
-        last, depth = len(self.rows) - 1, len(predictions)
-        for i, row in enumerate(self.rows):
+        cpu.start(picture, self.table.start, seed, mu, x, network.packed, origin=origin, threads=self.threads)
+        last, depth = len(self.table.rows) - 1, len(predictions)
+        for i, row in enumerate(self.table.rows):
             network.evaluate(i)
             # The latest prediction first. A ring, turned by the step's number alone: nothing is left half turned.
             latest = [predictions[(k - i) % depth] for k in range(depth)]
@@ -111,7 +105,7 @@ class Chain:
             q1, q2, q3 = (latest + [kept] * 2)[:3]
             packed = network.packed if i < last else None
             cpu.step(
-                x, mu, network.output, q1, q2, q3, kept, row, self.clamp, seed, i + 1, packed,
+                x, mu, network.output, q1, q2, q3, kept, row, self.table.clamp, seed, i + 1, packed,
                 origin=origin, threads=self.threads,
             )  # fmt: skip
         # The sum is not finite where an element is not, and costs one pass. Infinities of both signs would warn.

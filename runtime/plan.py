@@ -24,8 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrs.kernels.cpu import CLAMPS
-from mrs.kernels.row import Row
+from mrs.kernels.table import CLAMPS, Row, Table
 from mrs.runtime.backends.protocol import QUANTISED
 from mrs.runtime.errors import BackendError, PlanError
 from mrs.runtime.onnx_guard import check_conditioner, check_network
@@ -84,9 +83,11 @@ class Plan:
         return {**first, **self.further}
 
     @property
-    def rows(self) -> list[Row]:
-        """The solver's rows, one per network evaluation."""
-        return [Row(*row) for row in self.manifest["table"]["rows"]]
+    def table(self) -> Table:
+        """The solver."""
+        said = self.manifest["table"]
+        rows = tuple(Row(*row) for row in said["rows"])
+        return Table(tuple(said["times"]), rows, float(said["start"]), str(said["clamp"]))
 
     @property
     def warnings(self) -> list[str]:

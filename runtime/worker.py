@@ -47,10 +47,10 @@ class Worker:
     def __init__(self, networks: Networks, pixels: int, device: Any = None, graphs: bool = True) -> None:
         self._networks, self.pixels, self.device, self.graphs = networks, pixels, device, graphs
         plan = networks.plan
-        table, network = plan.manifest["table"], plan.manifest["network"]
+        network = plan.manifest["network"]
         self._channels, self._multiple = int(network["channels"]), int(network["multiple"])
         self.condition = conditioner_of(plan, networks.threads)
-        self._loop = Loop(plan.rows, float(table["start"]), str(table["clamp"]), plan.modulation, self.condition)
+        self._loop = Loop(plan.table, plan.modulation, self.condition)
         # As many bytes for networks as for activations.
         fitting = pixels * int(network["bytes_per_pixel"]) // (NETWORK_BYTES + GRAPH_TIMES * len(plan.graph))
         self._most = min(max(FEWEST, fitting), MOST)

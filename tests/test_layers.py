@@ -203,7 +203,7 @@ def test_a_wrong_import_is_reported_once(tmp_path: Path, file: str, source: str)
     [
         (
             "kernels/a.py",
-            "import numpy, mrs.kernels.row\nfrom mrs.kernels import row\nfrom . import row\nfrom .row import Row",
+            "import numpy, mrs.kernels.table\nfrom mrs.kernels import row\nfrom . import row\nfrom .row import Row",
         ),
         (
             "runtime/a.py",

@@ -181,7 +181,7 @@ def measure(options: argparse.Namespace, net: ConditionalNAFNet, schedule: Sched
             f"{name:<30}{median:9.1f} ms, {ratio:.2f} times bf16's speed ({low:.2f}-{high:.2f}); {judged[name].reason}"
         )
     if options.rows is not None:
-        case = {"network": options.network, "size": 256, "evaluations": len(loop.rows), "rounds": options.rounds}
+        case = {"network": options.network, "size": 256, "evaluations": len(loop.table.rows), "rounds": options.rounds}
         rows.append(options.rows, "int8", case, figures)
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from benchmarks import rows
 from benchmarks.solvers import REFERENCE, distance, judge, picture_parser, prepared
-from mrs.numerics.solver import CLAMPS, LAST_STEPS, Solver
+from mrs.kernels.table import CLAMPS
+from mrs.numerics.solver import LAST_STEPS, Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime.system import machine
 from mrs.tuning.trial import Trial, of_network
@@ -35,7 +36,7 @@ def main() -> None:
 
     def run(solver: Solver, precision: str = "fp32"):  # type: ignore[no-untyped-def]
         table = tableau(schedule, solver)
-        return trials[precision].run(table.times, table.rows, table.start, table.clamp)
+        return trials[precision].run(table)
 
     reference = run(REFERENCE)
     figures = {}

@@ -18,7 +18,7 @@ from mrs.kernels.gpu.launch import Launch
 from mrs.kernels.gpu.start import launch as start_launch
 from mrs.kernels.gpu.step import launch as step_launch
 from mrs.kernels.gpu.threshold import launches as threshold_launches
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row
 
 CHANNELS, STEPS, MIDDLE, SEED = 3, 10, 5, 7
 SCHEDULE = Schedule()
@@ -151,14 +151,14 @@ class Arrays:
         self.x = self.first.clone()
         self.output = network(normal(*state))
         self.packed = network(torch.cat([self.x - self.mu, self.mu], 1))
-        self.history = torch.rand((tables.slots(table.rows), *state), generator=generator, device=device)
+        self.history = torch.rand((table.history, *state), generator=generator, device=device)
         pixels = (255 if case.picture == "uint8" else 1) * self.mu.permute(0, 2, 3, 1)
         self.picture = pixels.to(picture_kind).contiguous()
         self.result = torch.zeros_like(self.picture)
         self.counts = torch.zeros(gpu.workspace(case.batch), dtype=torch.int32, device=device)
         self.bounds = torch.zeros(case.batch, device=device)
         self.status = torch.zeros(1, dtype=torch.int32, device=device)
-        self.records = torch.from_numpy(tables.records(table.rows, table.start, table.clamp)).to(device)
+        self.records = torch.from_numpy(tables.records(table)).to(device)
         self.key = torch.from_numpy(tables.key(SEED)).to(device)
 
 
@@ -209,7 +209,7 @@ def bytes_of(case: Case, launch: Launch) -> tuple[int, int]:
 def weights(case: Case) -> tuple[Row, bool]:
     """A case's row as the kernels see it, in float32, and whether its prediction is kept."""
     table = table_of(case.row)
-    record = tables.records(table.rows, table.start, table.clamp)[case.index + 1]
+    record = tables.records(table)[case.index + 1]
     return Row._make(map(float, record[: len(Row._fields)])), bool(record[tables.KEEP])
 
 

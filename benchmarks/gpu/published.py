@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from mrs.export.architectures.nafnet.module import ConditionalNAFNet
-from mrs.numerics.tableau import Table
+from mrs.kernels.table import Table
 
 Restore = Callable[[torch.Tensor], torch.Tensor]
 

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.gpu.cases import Arrays, Case, weights
 from benchmarks.gpu.gate import GateError
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row
 
 Update = Callable[[], None]
 

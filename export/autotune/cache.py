@@ -68,7 +68,8 @@ def key(workload: Workload, target: Target, loops: Mapping[int, Loop], max_laten
     for form in sorted(workload.graphs, key=str):
         add(str(form), workload.graphs[form])
     for loop in (*loops.values(), workload.reference):
-        add(len(loop.rows), [tuple(map(float, row)) for row in loop.rows], float(loop.start), loop.clamp)
+        table = loop.table
+        add(len(table.rows), [tuple(map(float, row)) for row in table.rows], float(table.start), table.clamp)
         add(loop.modulation.shape, loop.modulation.tobytes())
     for pair in workload.pairs:
         for picture in (pair.degraded, pair.clean):

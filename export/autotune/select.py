@@ -70,7 +70,7 @@ def select(workload: Workload, target: Target, loop: Loop) -> Selection:
     entries = candidates(target)
     variants, variant_times = fastest_variants(entries, workload, target, loop)
     attempt = partial(_attempt, workload, target, loop, exact)
-    most = len(loop.rows) if target.precision == "auto" else 0
+    most = len(loop.table.rows) if target.precision == "auto" else 0
     tried = [each for entry in entries for each in _until_one_passes(entry, variants, attempt, most)]
     ran = {index: (chain, workload.picture) for index, (_, chain) in enumerate(tried) if chain is not None}
     target.report(f"latency of {len(ran)} candidates at {workload.shape[1]}x{workload.shape[2]}")

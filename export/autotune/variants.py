@@ -83,7 +83,7 @@ def fastest_variants(
     """
     ranked: dict[tuple[str, str], list[GraphVariant]] = {}
     measured: list[VariantTime] = []
-    short = replace(loop, rows=loop.rows[:EVALUATIONS], modulation=loop.modulation[:EVALUATIONS])
+    short = replace(loop, table=loop.table.first(EVALUATIONS), modulation=loop.modulation[:EVALUATIONS])
     for name, precision in dict.fromkeys((entry.backend, mixed.split(entry.precision)[0]) for entry in entries):
         backend = backends.get(name)
         if len(backend.forms) < 2:

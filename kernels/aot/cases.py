@@ -16,7 +16,7 @@ from mrs.kernels.gpu.step import launch as step_launch
 from mrs.kernels.gpu.tables import FIELDS
 from mrs.kernels.gpu.threshold import launches as threshold_launches
 from mrs.kernels.gpu.traffic import Traffic
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row
 
 NETWORKS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 PICTURES = {"uint8": "u8", "float32": "f32"}

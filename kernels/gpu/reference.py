@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrs.kernels import update
-from mrs.kernels.gpu.tables import CLAMP, CLAMPS, KEEP
-from mrs.kernels.row import Row
+from mrs.kernels.gpu.tables import CLAMP, KEEP
+from mrs.kernels.table import CLAMPS, Row
 from mrs.kernels.update import F32
 
 U32 = NDArray[np.uint32]

@@ -7,55 +7,41 @@ zeros. In record 0 only n counts, the standard deviation of x_T - mu.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from mrs.kernels.noise import check
-from mrs.kernels.row import Row
+from mrs.kernels.table import CLAMPS, Row, Table
 
 FIELDS = 16
 CLAMP, KEEP = len(Row._fields), len(Row._fields) + 1
-# In the order of the kernels' numbers.
-CLAMPS = ("none", "unit", "threshold")
 
 
-def records(rows: Sequence[Row], start: float, clamp: str) -> NDArray[np.float32]:
+def records(table: Table) -> NDArray[np.float32]:
     """The records of a table, to be copied to the device.
 
-    Args:
-        rows: one per network evaluation.
-        start: standard deviation of x_T - mu.
-        clamp: `none`, `unit` or `threshold`, as in `update.step`.
-
     Raises:
-        ValueError: for another clamp.
+        ValueError: for a clamp that there is not.
     """
-    if clamp not in CLAMPS:
-        raise ValueError(f"clamp {clamp!r} is not one of {', '.join(CLAMPS)}")
-    table = np.zeros((1 + len(rows), FIELDS), np.float32)
-    table[0, Row._fields.index("n")] = start
-    table[0, Row._fields.index("ax")] = 1.0
-    for index, row in enumerate(rows):
-        table[index + 1, : len(row)] = row
-        table[index + 1, CLAMP] = CLAMPS.index(clamp)
+    if table.clamp not in CLAMPS:
+        raise ValueError(f"clamp {table.clamp!r} is not one of {', '.join(CLAMPS)}")
+    made = np.zeros((1 + len(table.rows), FIELDS), np.float32)
+    made[0, Row._fields.index("n")] = table.start
+    made[0, Row._fields.index("ax")] = 1.0
+    for index, row in enumerate(table.rows):
+        made[index + 1, : len(row)] = row
+        made[index + 1, CLAMP] = CLAMPS.index(table.clamp)
     # As the kernels will see them: a weight that rounds to 0 in float32 reads nothing.
-    seen = [Row._make(map(float, record[: len(Row._fields)])) for record in table[1:]]
-    for index in range(len(rows)):
-        table[index + 1, KEEP] = _is_read(seen[index + 1 :])
-    return table
+    seen = [Row._make(map(float, record[: len(Row._fields)])) for record in made[1:]]
+    for index in range(len(seen)):
+        made[index + 1, KEEP] = _is_read(seen[index + 1 :])
+    return made
 
 
 def _is_read(later: list[Row]) -> bool:
     """Whether the rows that follow a step read its prediction."""
     wanted = [(row.b1 or row.m, row.b2, row.b3)[place] for place, row in enumerate(later[:3])]
     return any(wanted)
-
-
-def slots(rows: Sequence[Row]) -> int:
-    """How many predictions must be remembered, 0 to 3: the first dimension of `history`."""
-    return max((row.history for row in rows), default=0)
 
 
 def key(seed: int, *, image: int = 0, origin: tuple[int, int] = (0, 0)) -> NDArray[np.uint32]:

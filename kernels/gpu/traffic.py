@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row
 
 FLOAT = 4  # bytes of a number of the state, of mu, of a prediction
 

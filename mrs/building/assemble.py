@@ -16,8 +16,9 @@ from mrs.export.autotune.calibrated import graph_of
 from mrs.export.autotune.candidates import Candidate
 from mrs.export.autotune.workload import Target, Workload
 from mrs.export.graph_variant import GraphVariant
+from mrs.kernels.table import Table
 from mrs.numerics.solver import Solver
-from mrs.numerics.tableau import Table, tableau
+from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends import mixed
 from mrs.runtime.backends.protocol import F32, QUANTISED

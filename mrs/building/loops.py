@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from mrs.building.source import Source
 from mrs.export.autotune.budget import LADDER
+from mrs.kernels.table import Table
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
-from mrs.numerics.tableau import Table, tableau
+from mrs.numerics.tableau import tableau
 from mrs.runtime.backends.protocol import F32
 from mrs.runtime.chain import Loop
 from mrs.runtime.cpu_chain import Condition
@@ -21,7 +22,7 @@ REFERENCE_STEPS = 100
 
 def loop_of(modulation: Callable[[Sequence[float]], F32], table: Table, condition: Condition | None = None) -> Loop:
     """A table with the network's modulation at its times, which `modulation` gives; `condition` as of `Loop`."""
-    return Loop(table.rows, table.start, table.clamp, modulation(table.times[:-1]), condition)
+    return Loop(table, modulation(table.times[:-1]), condition)
 
 
 def loops_of(source: Source, solver: Solver, any_number: bool) -> dict[int, Loop]:

@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
             out = np.empty_like(picture)
             times = _by_turns(options.seconds, lambda: chain.restore_into(picture, out, 0), chain.evaluate_all)
         restore, network = (_spread(each) for each in times)
-        steps = len(restorer.plan.rows)
+        steps = len(restorer.plan.table.rows)
         on = machine.gpu() if restorer.device == "cuda" else f"{machine.processor()}, {restorer.threads} threads"
         how = "one CUDA graph" if getattr(chain, "captured", False) else "a loop"
         emit(f"machine   {on}")

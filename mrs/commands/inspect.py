@@ -142,7 +142,7 @@ def _evaluations(manifest: dict[str, Any]) -> list[str]:
 
 def rows(manifest: dict[str, Any]) -> str:
     """The solver's rows as a table of weights."""
-    from mrs.kernels.row import Row
+    from mrs.kernels.table import Row
 
     table = manifest["table"]
     clamp = {"none": "", "unit": ", q0 clamped to [0, 1]", "threshold": ", q0 by the dynamic threshold"}[table["clamp"]]

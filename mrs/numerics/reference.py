@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrs.kernels.noise import SEEDS, normal
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row, Table
 from mrs.kernels.update import threshold
-from mrs.numerics.tableau import Table
 from mrs.runtime.errors import InputError
 
 Array = NDArray[Any]

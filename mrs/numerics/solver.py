@@ -10,6 +10,7 @@ from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
 
+from mrs.kernels.table import CLAMPS
 from mrs.numerics.methods import METHODS, Method
 from mrs.numerics.methods.heun import heun_intervals
 from mrs.runtime.errors import InputError
@@ -18,7 +19,6 @@ PREDICTIONS = ("data", "noise")
 OUTPUTS = ("noise", "data", "velocity")
 SPACINGS = ("linspace", "leading", "trailing", "karras-n", "karras-t", "linear-lambda", "custom")
 LAST_STEPS = ("published", "lower-order", "full")
-CLAMPS = ("none", "unit", "threshold")
 # Twenty times what any published sampler takes. A row and the network's vectors for its time are held for each.
 MOST_STEPS = 2000
 # The kernels' rows hold as many.

@@ -6,9 +6,7 @@ network outputs from its appendix on noise, data and velocity prediction.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row, Table
 from mrs.numerics.grids import time_grid
 from mrs.numerics.methods import METHODS, Run, Step
 from mrs.numerics.methods.euler import single_steps
@@ -17,28 +15,6 @@ from mrs.numerics.methods.step import clean_prediction, weighted
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import OUTPUTS, Solver, grid_intervals
 from mrs.runtime.errors import InputError
-
-
-@dataclass(frozen=True)
-class Table:
-    """All that a runtime needs to know of schedule and solver.
-
-    Attributes:
-        times: the times visited, `len(rows) + 1`, never rising; the network is evaluated at all but the last.
-        rows: one per network evaluation.
-        start: standard deviation of the first x less mu.
-        clamp: what is done to q0 before it is used and kept: `none`, `unit` or `threshold`, see `mrs.Solver`.
-    """
-
-    times: tuple[float, ...]
-    rows: tuple[Row, ...]
-    start: float
-    clamp: str
-
-    @property
-    def draws(self) -> int:
-        """Number of noise draws after x_T's; draw i belongs to row i."""
-        return sum(row.n != 0 for row in self.rows)
 
 
 def tableau(schedule: Schedule, solver: Solver, output: str = "noise") -> Table:

@@ -20,11 +20,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row, Table
 from mrs.kernels.update import silent
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import MOST_PREDICTIONS, Solver
-from mrs.numerics.tableau import Table, tableau
+from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import BackendError, InputError
 from mrs.tuning.trial import Trial
 

@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mrs.kernels.table import Table
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver, grid_intervals
-from mrs.numerics.tableau import Table, tableau, visited_times
+from mrs.numerics.tableau import tableau, visited_times
 from mrs.runtime.errors import BackendError, InputError
 from mrs.tuning.fitting import can_be_fitted, fit
 from mrs.tuning.trial import Trial
@@ -237,7 +238,7 @@ class _Search:
         return -10 * math.log10(max(error, 1e-20)) if math.isfinite(error) else -math.inf
 
     def _run(self, table: Table) -> NDArray[Any]:
-        return self.trial.run(table.times, table.rows, table.start, table.clamp)
+        return self.trial.run(table)
 
 
 def _nearness(attempt: Attempt) -> float:

@@ -13,7 +13,7 @@ from torch import nn
 from mrs.export.architectures import Architecture
 from mrs.export.graph_variant import first_variant
 from mrs.kernels.noise import normal
-from mrs.kernels.row import Row
+from mrs.kernels.table import Table
 from mrs.runtime import backends
 from mrs.runtime.backends import Backend
 from mrs.runtime.backends.settings import CompileSettings
@@ -163,18 +163,18 @@ class Trial:
             self._contexts[part.start] = self.network.condition(self.pictures[part])
         return self._contexts[part.start]
 
-    def run(self, times: Sequence[float], rows: Sequence[Row], start: float, clamp: str, seed: int = 0) -> F32:
+    def run(self, table: Table, seed: int = 0) -> F32:
         """Restore all pictures with a table; each batch draws the noise of its own seed, counted up from `seed`.
 
         Returns:
             (N, H, W, C) float32 in [0, 1].
         """
         out = np.empty(self.pictures.shape, np.float32)
-        modulation = self.network.modulation(times[: len(rows)])
+        modulation = self.network.modulation(table.times[:-1])
         chains = {}
         for size, compiled in self._compiled.items():
             compiled.retime(modulation)
-            chains[size] = Chain(compiled, rows, start, clamp, self._threads, self.network.condition)
+            chains[size] = Chain(compiled, table, self._threads, self.network.condition)
         for index, part in enumerate(self._parts):
             chains[part.stop - part.start].restore_into(self.pictures[part], out[part], seed + index)
         return out

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrs.kernels.gpu import key, records, workspace
-from mrs.kernels.gpu.tables import FIELDS, slots
-from mrs.kernels.row import Row
+from mrs.kernels.gpu.tables import FIELDS
+from mrs.kernels.table import Table
 from mrs.runtime.backends.protocol import Network
 from mrs.runtime.cuda.alone import alone
 from mrs.runtime.cuda.arena import Arena, Spec
@@ -34,9 +34,7 @@ class CudaChain:
     Args:
         device: a `Cuda`.
         network: compiled for the padded size; its buffers are written here.
-        rows: the solver's table.
-        start: standard deviation of x_T - mu.
-        clamp: what is done to each data prediction, see `mrs.kernels.update.step`.
+        table: the solver.
         shape: (N, C, H, W) of the pictures.
         kinds: types of pictures and results, `uint8` or `float32`.
         graphs: capture, where the network can be captured (see `protocol.Network`); otherwise everything is launched
@@ -61,9 +59,7 @@ class CudaChain:
         self,
         device: Any,
         network: Network,
-        rows: Sequence[Row],
-        start: float,
-        clamp: str,
+        table: Table,
         shape: tuple[int, int, int, int],
         *,
         kinds: tuple[str, str] = ("uint8", "uint8"),
@@ -73,7 +69,7 @@ class CudaChain:
     ) -> None:
         self.unfinished = False
         self.device, self.network, self.shape, self.kinds = device, network, shape, kinds
-        self.steps, self.slots, self.threshold = len(rows), slots(rows), clamp == "threshold"
+        self.steps, self.slots, self.threshold = len(table.rows), table.history, table.clamp == "threshold"
         # An engine with a stream of its own replays graphs of its own, which cannot be launched into a capture.
         own = getattr(network, "stream", None)
         self._graphs_wanted, self._bound = graphs and own is None, bound is not None
@@ -88,7 +84,7 @@ class CudaChain:
             device.follow(self.stream, device.current())
             with device.on(self.stream):
                 self._make_arena(bound)
-                self.set_table(rows, start, clamp)
+                self.set_table(table)
                 self.nodes = nodes_of(device, network, self.arrays)
         self._lists = {"host": [self._copy("upload"), *self.nodes, self._copy("download")],
                        "device": [*self.nodes, self._copy("status")]}  # fmt: skip
@@ -126,7 +122,7 @@ class CudaChain:
         self._host_key, self._host_picture = (self.arena.host_up[name].numpy() for name in ("key", "picture"))
         self._host_status, self._host_result = (self.arena.host_down[name].numpy() for name in ("status", "result"))
 
-    def set_table(self, rows: Sequence[Row], start: float, clamp: str) -> None:
+    def set_table(self, table: Table) -> None:
         """Solve with another table from now on: of as many rows, which remember no more predictions.
 
         Nothing is captured again. The network's times are its own, see `Network.retime`.
@@ -134,14 +130,16 @@ class CudaChain:
         Raises:
             InputError: for a table of another form.
         """
-        if len(rows) != self.steps or slots(rows) > self.slots or (clamp == "threshold") != self.threshold:
+        same_threshold = (table.clamp == "threshold") == self.threshold
+        if len(table.rows) != self.steps or table.history > self.slots or not same_threshold:
             raise InputError(
-                f"a table of {len(rows)} rows, {slots(rows)} remembered predictions and clamp {clamp} does not fit",
+                f"a table of {len(table.rows)} rows, {table.history} remembered predictions and clamp {table.clamp} "
+                "does not fit",
                 hint=f"this chain has {self.steps} rows, {self.slots} predictions; only the threshold needs its own",
             )
-        table = torch.from_numpy(records(rows, start, clamp))
+        rows = torch.from_numpy(records(table))
         with told(self.device, self.shape, "while its table is copied"), self._working():
-            self.device.copy(self.arrays.records, table)
+            self.device.copy(self.arrays.records, rows)
             self.device.wait(self.stream)
 
     def restore_into(

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,12 @@ from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.export.graph_variant import GraphVariant
 from mrs.export.sampler_graph import build_sampler
 from mrs.kernels.noise import normal
+from mrs.kernels.table import Table
 from mrs.numerics.methods import METHODS
 from mrs.numerics.reference import sample
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import RECOMMENDED, Solver
-from mrs.numerics.tableau import Table, tableau
+from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.chain import Loop
@@ -81,7 +83,7 @@ def table_of(solver: Solver) -> Table:
 
 
 def sampler(net: ConditionalNAFNet, table: Table, **options: Any) -> onnx.ModelProto:
-    loop = Loop(table.rows, table.start, table.clamp, modulation_table(net, table.times[:-1]))
+    loop = Loop(table, modulation_table(net, table.times[:-1]))
     return build_sampler(graph_of(net), loop, net.arch.multiple, **options)
 
 
@@ -104,7 +106,7 @@ def by_chain(net: ConditionalNAFNet, table: Table, picture: NDArray[np.uint8], d
         graph_of(net).SerializeToString(), modulation_table(net, table.times[:-1]), (count, 2 * channels, *sides),
         "fp32", CompileSettings(1),
     )  # fmt: skip
-    chain = Chain(compiled, table.rows, table.start, table.clamp, 1)
+    chain = Chain(compiled, table, 1)
     return chain.restore_into(picture, np.empty(picture.shape, dtype), SEED)
 
 
@@ -244,7 +246,7 @@ def linear(table: Table) -> onnx.ModelProto:
             for name, value in (("low", [0]), ("high", [3]), ("axis", [1]), ("four", np.float32(4)))
         ],
     )
-    loop = Loop(table.rows, table.start, table.clamp, np.zeros((len(table.rows), 1), np.float32))
+    loop = Loop(table, np.zeros((len(table.rows), 1), np.float32))
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     return build_sampler(model, loop, 1, result="float32")
 
@@ -339,7 +341,7 @@ def test_pictures_of_one_channel() -> None:
 
 @pytest.mark.parametrize(("clamp", "result"), [("255", "uint8"), ("unit", "float16")])
 def test_what_nobody_knows(clamp: str, result: str) -> None:
-    loop = Loop(table_of(SOLVERS["ode-2"]).rows, 1.0, clamp, np.zeros((4, 8), np.float32))
+    loop = Loop(replace(table_of(SOLVERS["ode-2"]), start=1.0, clamp=clamp), np.zeros((4, 8), np.float32))
     with pytest.raises(InputError, match=rf"clamp '{clamp}' or result '{result}' is unknown .*threshold.*float32"):
         build_sampler(graph_of(network()), loop, 4, result=result)
 

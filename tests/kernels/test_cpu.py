@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from mrs.kernels import cpu, noise, update
-from mrs.kernels.row import Row
+from mrs.kernels.table import CLAMPS, Row
 from mrs.numerics.methods import METHODS
 from mrs.numerics.schedule import Schedule
-from mrs.numerics.solver import CLAMPS, OUTPUTS, PREDICTIONS, Solver
+from mrs.numerics.solver import OUTPUTS, PREDICTIONS, Solver
 from mrs.numerics.tableau import tableau
 
 compiled_only = pytest.mark.skipif(not cpu.compiled(), reason="there was no compiler")

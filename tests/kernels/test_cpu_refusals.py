@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mrs.kernels import cpu
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row
 
 ROW = Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b1=-0.25, b2=0.125, b3=-0.0625, n=0.4, m=0.375)
 PREDICTIONS = ("q1", "q2", "q3", "kept")

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from mrs.kernels import cpu, update
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row
 
 F32 = NDArray[np.float32]
 # x' = q0, and q0 is what the network gives.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mrs.kernels import cpu, update
 from mrs.kernels.noise import normal
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row
 
 F32 = NDArray[np.float32]
 # (N, C, H, W) of a state and (H', W') of the network: single pixels, primes, around the compiled block of 64 columns.

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mrs.kernels.table import Table
 from mrs.numerics.reference import sample
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
-from mrs.numerics.tableau import Table, tableau
+from mrs.numerics.tableau import tableau
 
 CASES = range(10)
 

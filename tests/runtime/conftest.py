@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mrs.kernels.table import Table
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
-from mrs.numerics.tableau import Table, tableau
+from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError

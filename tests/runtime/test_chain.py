@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from mrs.kernels import cpu
 from mrs.kernels.noise import normal
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row, Table
 from mrs.numerics.methods import METHODS
 from mrs.numerics.reference import sample
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
-from mrs.numerics.tableau import Table, tableau
+from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.cpu_chain import Chain
@@ -55,7 +55,7 @@ def table_of(name: str) -> Table:
 
 
 def chain_of(network: Any, table: Table, threads: int = 1) -> Chain:
-    return Chain(network, table.rows, table.start, table.clamp, threads)
+    return Chain(network, table, threads)
 
 
 def padded(height: int, width: int, count: int = 1) -> tuple[int, int, int, int]:

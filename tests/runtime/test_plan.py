@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import pytest
 
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row
 from mrs.runtime import plan as module
 from mrs.runtime.errors import BackendError, InputError, PlanError
 from mrs.runtime.plan import ENGINE, GRAPH, MODULATION, TIMETABLE, Plan, read_manifest, read_plan
@@ -138,8 +138,8 @@ def test_a_quantised_network_is_guarded_like_the_other(tmp_path: Path, plan: Pla
 
 
 def test_rows_are_rows(saved: Path) -> None:
-    rows = read_plan(saved).rows
-    assert rows == [Row(*MANIFEST["table"]["rows"][0]), Row(1, 0, 0, 0, 0, 1)]
+    rows = read_plan(saved).table.rows
+    assert rows == (Row(*MANIFEST["table"]["rows"][0]), Row(1, 0, 0, 0, 0, 1))
     assert [row.history for row in rows] == [3, 0]
     assert (rows[0].b3, rows[0].n, rows[0].m) == pytest.approx((0.8, 0.9, 1.0))
 

@@ -21,7 +21,7 @@ import pytest
 from numpy.typing import NDArray
 
 import mrs
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row
 from mrs.numerics.reference import sample
 from mrs.runtime import backends
 from mrs.runtime import session as module

@@ -21,7 +21,7 @@ from mrs.export.autotune.variants import VariantTime
 from mrs.export.autotune.verdict import Look, Verdict
 from mrs.export.autotune.workload import Pair, Target, Workload
 from mrs.export.graph_variant import GraphVariant
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row, Table
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings, EngineOptions
 from mrs.runtime.chain import Loop
@@ -29,7 +29,7 @@ from mrs.runtime.system import machine
 from mrs.runtime.system.user_cache import user_cache
 
 SHAPE, OTHER = GraphVariant("length", "weights"), GraphVariant("moments", "weights")
-LOOP = Loop([Row(*range(1, 12))], 0.5, "none", np.ones((1, 3), np.float32))
+LOOP = Loop(Table((9.0, 0.0), (Row(*range(1, 12)),), 0.5, "none"), np.ones((1, 3), np.float32))
 PICTURE = np.zeros((2, 2, 3), np.uint8)
 WORKLOAD = Workload({SHAPE: b"one", OTHER: b"two"}, [Pair(PICTURE, PICTURE)], (1, 8, 8), LOOP)
 TARGET = Target("auto", "fp32", "cpu", CompileSettings(2))
@@ -79,10 +79,10 @@ def test_an_equal_question_finds_the_answer() -> None:
         {"graphs": {SHAPE: b"one"}},
         {"graphs": {SHAPE: b"onet", OTHER: b"wo"}},
         {"loops": {1: LOOP, 2: LOOP}},
-        {"reference": replace(LOOP, start=0.6)},
-        {"loops": {1: replace(LOOP, start=0.6)}},
-        {"loops": {1: replace(LOOP, clamp="unit")}},
-        {"loops": {1: replace(LOOP, rows=[Row(*range(11))])}},
+        {"reference": replace(LOOP, table=replace(LOOP.table, start=0.6))},
+        {"loops": {1: replace(LOOP, table=replace(LOOP.table, start=0.6))}},
+        {"loops": {1: replace(LOOP, table=replace(LOOP.table, clamp="unit"))}},
+        {"loops": {1: replace(LOOP, table=replace(LOOP.table, rows=(Row(*range(11)),)))}},
         {"loops": {1: replace(LOOP, modulation=np.full((1, 3), 2, np.float32))}},
         {"pairs": [Pair(PICTURE)]},
         {"pairs": [Pair(PICTURE, PICTURE + 1)]},

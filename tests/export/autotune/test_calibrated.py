@@ -76,7 +76,7 @@ def net() -> ConditionalNAFNet:
 @pytest.fixture(scope="module")
 def loop(net: ConditionalNAFNet) -> Loop:
     table = tableau(Schedule(), Solver(steps=STEPS), "data")
-    return Loop(table.rows, table.start, table.clamp, modulation_table(net, table.times[:-1]))
+    return Loop(table, modulation_table(net, table.times[:-1]))
 
 
 @pytest.fixture(scope="module")

@@ -210,7 +210,7 @@ def loops() -> tuple[dict[GraphVariant, bytes], Loop, Loop]:
     made = []
     for steps in (3, 10):
         table = tableau(Schedule(), Solver(steps=steps), "data")
-        made.append(Loop(table.rows, table.start, table.clamp, modulation_table(net, table.times[:-1])))
+        made.append(Loop(table, modulation_table(net, table.times[:-1])))
     return graphs, made[0], made[1]
 
 

@@ -14,7 +14,7 @@ from mrs.export.autotune.candidates import Candidate
 from mrs.export.autotune.variants import Variants, fastest_variants
 from mrs.export.autotune.workload import Pair, Target, Workload
 from mrs.export.graph_variant import GraphVariant, first_variant, variants_of
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row, Table
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.chain import Loop
@@ -37,7 +37,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> dict[bytes, Any]:
     times: dict[bytes, Any] = {b"first": [10.0, 11.0, 12.0], b"second": [7.0, 8.0, 30.0], b"third": [9.0, 9.0, 9.0]}
 
     def chain_of(backend: Any, graph: bytes, precision: str, loop: Loop, *_: Any) -> Any:
-        assert len(loop.rows) == len(loop.modulation) == forms.EVALUATIONS
+        assert len(loop.table.rows) == len(loop.modulation) == forms.EVALUATIONS
         if isinstance(times[graph], Exception):
             raise times[graph]
         return SimpleNamespace(graph=graph, restore_into=lambda *_, **__: None)
@@ -57,7 +57,9 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def measure(engines: list[tuple[Any, str]], report: Callable[[str], None] = lambda line: None) -> Any:
-    loop = Loop([Row(*range(11))] * 5, 0.5, "none", np.zeros((5, 3), np.float32))
+    loop = Loop(
+        Table((5.0, 4.0, 3.0, 2.0, 1.0, 0.0), (Row(*range(11)),) * 5, 0.5, "none"), np.zeros((5, 3), np.float32)
+    )
     workload = Workload(GRAPHS, [Pair(PICTURE)], (1, 8, 8), loop)
     entries = [Candidate(backend.name, precision) for backend, precision in engines]
     return fastest_variants(entries, workload, Target(settings=CompileSettings(1, report=report)), loop)

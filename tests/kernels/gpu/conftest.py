@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from mrs.kernels.noise import normal
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row, Table
 from tests import interpreter
 
 MISSING = [name for name in ("torch", "triton") if find_spec(name) is None]
@@ -137,14 +137,16 @@ class Restore:
         self.begins: dict[str, int] = {}
         high, wide = self.padded or self.size
         state, pictures = (self.images, self.channels, high, wide), (self.images, *self.size, self.channels)
+        times = tuple(float(n) for n in range(len(self.rows), -1, -1))
+        solver = Table(times, tuple(self.rows), self.deviation, self.clamp)
         self.mu, self.x = self._array("mu", state), self._array("x", state)
         self.output = self._array("output", state, self.dtype, self.last)
         self.packed = self._array("packed", (self.images, 2 * self.channels, high, wide), self.dtype, self.last)
-        self.history = self._array("history", (tables.slots(self.rows), *state))
+        self.history = self._array("history", (solver.history, *state))
         self.source, self.result = (self._array(name, pictures, self.picture) for name in ("source", "result"))
         self.counts = self._array("counts", gpu.workspace(self.images), "int32").zero_()
         self.bounds = self._array("bounds", (self.images,))
-        self.table = tables.records(self.rows, self.deviation, self.clamp)
+        self.table = tables.records(solver)
         self.records = self._array("records", self.table.shape)
         self.words = tables.key(**self.key)
         self.memory["key"] = torch.from_numpy(self.words).to(self.device)

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row, Table
 from mrs.numerics.methods import METHODS
 from mrs.numerics.reference import sample
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import OUTPUTS, Solver
-from mrs.numerics.tableau import Table, tableau
+from mrs.numerics.tableau import tableau
 
 pytestmark = pytest.mark.slow(42)
 

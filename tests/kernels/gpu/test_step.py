@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row
 
 pytestmark = pytest.mark.slow(12)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mrs.kernels.gpu import tables
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row, Table
 from mrs.numerics.methods import METHODS
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
@@ -20,12 +20,16 @@ ALL = Row(*(0.5 + field for field in range(11)))
 Q1, Q2, Q3, MOMENTUM = PLAIN._replace(b1=0.1), PLAIN._replace(b2=0.1), PLAIN._replace(b3=0.1), PLAIN._replace(m=0.1)
 
 
+def table(*rows: Row, clamp: str = "none") -> Table:
+    return Table(tuple(float(n) for n in range(len(rows), -1, -1)), rows, 0.2, clamp)
+
+
 def kept(*rows: Row) -> list[bool]:
-    return (tables.records(rows, 0.2, "none")[1:, tables.KEEP] != 0).tolist()
+    return (tables.records(table(*rows))[1:, tables.KEEP] != 0).tolist()
 
 
 def test_records_are_the_rows() -> None:
-    records = tables.records([ALL, PLAIN], 0.2, "unit")
+    records = tables.records(table(ALL, PLAIN, clamp="unit"))
     assert (records.dtype, records.shape) == (np.float32, (3, 16))
     # The first is x_T's, of which kernels read the deviation.
     np.testing.assert_array_equal(records[0, Row._fields.index("n")], np.float32(0.2))
@@ -37,13 +41,13 @@ def test_records_are_the_rows() -> None:
 
 @pytest.mark.parametrize(("clamp", "number"), [("none", 0), ("unit", 1), ("threshold", 2)])
 def test_a_clamp_has_its_number(clamp: str, number: int) -> None:
-    assert (tables.records([PLAIN], 0.2, clamp)[1:, 11] == number).all()
+    assert (tables.records(table(PLAIN, clamp=clamp))[1:, 11] == number).all()
 
 
 @pytest.mark.parametrize("clamp", [True, False, None, 1, "", "Unit", "thresh"], ids=repr)
 def test_an_unknown_clamp_is_refused(clamp: Any) -> None:
     with pytest.raises(ValueError, match=r"^clamp .* is not one of none, unit, threshold$"):
-        tables.records([PLAIN], 0.2, clamp)
+        tables.records(table(PLAIN, clamp=clamp))
 
 
 def test_a_prediction_is_kept_where_a_later_row_reads_it() -> None:
@@ -64,7 +68,7 @@ def test_every_prediction_that_a_method_reads_is_kept_till_then(method: str) -> 
     for order, steps in itertools.product(facts.orders, (1, 2, 5, 12)):
         options = {facts.option: 0.5} if facts.option else {}
         rows = tableau(Schedule(), Solver(method, order, steps=steps, **options)).rows
-        slots, keep = tables.slots(rows), kept(*rows)
+        slots, keep = table(*rows).history, kept(*rows)
         assert not keep[-1]
         there: dict[int, int] = {}
         for index, row in enumerate(rows):
@@ -76,10 +80,10 @@ def test_every_prediction_that_a_method_reads_is_kept_till_then(method: str) -> 
 
 
 def test_slots_reach_back_as_far_as_any_row() -> None:
-    assert tables.slots([]) == tables.slots([PLAIN, PLAIN]) == 0
-    assert tables.slots([PLAIN, Q1]) == tables.slots([MOMENTUM]) == 1
-    assert tables.slots([Q2, Q1]) == 2
-    assert tables.slots([PLAIN, Q3, Q1]) == 3
+    assert table().history == table(PLAIN, PLAIN).history == 0
+    assert table(PLAIN, Q1).history == table(MOMENTUM).history == 1
+    assert table(Q2, Q1).history == 2
+    assert table(PLAIN, Q3, Q1).history == 3
 
 
 def test_a_key_is_seed_image_and_corner() -> None:

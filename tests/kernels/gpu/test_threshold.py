@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mrs.kernels import update
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row
 
 pytestmark = pytest.mark.slow(16)
 

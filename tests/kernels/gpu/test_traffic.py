@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row
 
 X = MU = OLDER = NEW_X = KEPT = 4
 

@@ -526,7 +526,7 @@ def test_a_time_chooses_the_evaluations(weights: Path, path: Path) -> None:
     fits = latency["evaluations"]
     assert {fit["steps"] for fit in fits} == set(loops.LADDER)
     best = max(fits, key=lambda fit: (fit["quality_db"], -fit["steps"]))
-    assert made.manifest["solver"]["steps"] == len(made.rows) == best["steps"]
+    assert made.manifest["solver"]["steps"] == len(made.table.rows) == best["steps"]
     assert made.modulation.shape[0] == best["steps"]
     # All else is as it was asked for.
     assert made.manifest["solver"] == replace(SOLVER, steps=best["steps"]).to_dict()

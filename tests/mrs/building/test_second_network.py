@@ -117,10 +117,7 @@ def test_solvers_are_tried_with_it(path: Path, net: Net) -> None:
 
     source = read_source(path.parent.parent / "tone.safetensors")
     networks = of_plan(read_plan(path)), of_network(source.arch, source.network, source.condition)
-    plan_s, own = (
-        Trial(each, pictures, "fp32", 1).run(table.times, table.rows, table.start, table.clamp, seed=3)[0]
-        for each in networks
-    )
+    plan_s, own = (Trial(each, pictures, "fp32", 1).run(table, seed=3)[0] for each in networks)
     expected = by_reference(net, pictures[0] / np.float32(255), seed=3)
     np.testing.assert_allclose(own, expected, rtol=0, atol=1e-5)
     np.testing.assert_allclose(plan_s, expected, rtol=0, atol=1e-5)

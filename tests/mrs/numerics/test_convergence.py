@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mrs.kernels.table import Table
 from mrs.numerics.methods import METHODS
 from mrs.numerics.reference import sample
 from mrs.numerics.schedule import CONVENTIONS, Schedule
 from mrs.numerics.solver import PREDICTIONS, Solver
-from mrs.numerics.tableau import Table, tableau
+from mrs.numerics.tableau import tableau
 from tests.gaussian import GaussianProblem
 
 pytestmark = pytest.mark.slow(26)

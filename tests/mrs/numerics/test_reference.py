@@ -9,11 +9,11 @@ import pytest
 
 from mrs.kernels import update
 from mrs.kernels.noise import normal
-from mrs.kernels.row import Row
+from mrs.kernels.table import CLAMPS, Row, Table
 from mrs.numerics.reference import sample
 from mrs.numerics.schedule import Schedule
-from mrs.numerics.solver import CLAMPS, Solver
-from mrs.numerics.tableau import Table, tableau
+from mrs.numerics.solver import Solver
+from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import InputError
 
 SHAPE = (2, 3, 5, 7)

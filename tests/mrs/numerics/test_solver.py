@@ -9,18 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mrs.kernels.table import CLAMPS
 from mrs.numerics.methods import METHODS
 from mrs.numerics.schedule import Schedule
-from mrs.numerics.solver import (
-    CLAMPS,
-    LAST_STEPS,
-    PREDICTIONS,
-    RECOMMENDED,
-    SPACINGS,
-    Solver,
-    grid_intervals,
-    parse_name,
-)
+from mrs.numerics.solver import LAST_STEPS, PREDICTIONS, RECOMMENDED, SPACINGS, Solver, grid_intervals, parse_name
 from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import InputError
 

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mrs.kernels.table import CLAMPS
 from mrs.numerics.methods import METHODS
 from mrs.numerics.reference import sample
 from mrs.numerics.schedule import CONVENTIONS, Schedule
-from mrs.numerics.solver import CLAMPS, LAST_STEPS, MOST_PREDICTIONS, OUTPUTS, PREDICTIONS, Solver
+from mrs.numerics.solver import LAST_STEPS, MOST_PREDICTIONS, OUTPUTS, PREDICTIONS, Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import InputError
 from mrs.tuning.fitting import own_weights

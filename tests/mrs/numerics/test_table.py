@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrs.kernels.row import Row
+from mrs.kernels.table import CLAMPS, Row, Table
 from mrs.numerics.methods import METHODS
 from mrs.numerics.reference import sample
 from mrs.numerics.schedule import CONVENTIONS, INTERPOLATIONS, Schedule
-from mrs.numerics.solver import CLAMPS, OUTPUTS, PREDICTIONS, Solver
-from mrs.numerics.tableau import Table, step_order, tableau
+from mrs.numerics.solver import OUTPUTS, PREDICTIONS, Solver
+from mrs.numerics.tableau import step_order, tableau
 from mrs.runtime.errors import InputError
 
 ORDERS = [(method, order) for method, facts in METHODS.items() for order in facts.orders]

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mrs.export.architectures import load_checkpoint
+from mrs.kernels.table import Table
 from mrs.numerics.methods import METHODS
 from mrs.numerics.reference import Denoiser, sample
 from mrs.numerics.schedule import CONVENTIONS, Schedule
 from mrs.numerics.solver import OUTPUTS, PREDICTIONS, Solver
-from mrs.numerics.tableau import Table, tableau
+from mrs.numerics.tableau import tableau
+from mrs.tuning import fitting
 from mrs.tuning.fitting import fit, own_weights
-from mrs.tuning.search import fitting
 from mrs.tuning.trial import Trial, of_network
 from tests.gaussian import GaussianProblem
 
@@ -358,7 +359,7 @@ def test_a_fit_of_a_network_is_what_its_trial_then_runs(golden: Any) -> None:
 
     def run(solver: Solver) -> Array:
         table = tableau(schedule, solver)
-        return trial.run(table.times, table.rows, table.start, table.clamp)
+        return trial.run(table)
 
     reference = run(solver_at(range(100, -1, -5)))
     solver, lines = solver_at(TIMES[3], last_step="lower-order"), []

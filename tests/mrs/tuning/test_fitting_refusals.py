@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mrs.kernels.row import Row
+from mrs.kernels.table import Table
 from mrs.numerics.reference import Denoiser, sample
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
-from mrs.numerics.tableau import Table, tableau
+from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import BackendError, InputError
 from mrs.tuning.fitting import can_be_fitted, fit, own_weights
 from mrs.tuning.search import tune
@@ -48,8 +48,8 @@ class FakeTrial:
         self.evaluations += 1
         return self.denoiser(x, mu, t).astype(np.float32)
 
-    def run(self, times: Sequence[float], rows: Sequence[Row], start: float, clamp: str) -> Array:
-        return self.restored(Table(tuple(times), tuple(rows), start, clamp))
+    def run(self, table: Table) -> Array:
+        return self.restored(table)
 
     def restored(self, table: Table) -> Array:
         return sample(self.denoiser, self.mu, table, init_noise=self.z).transpose(0, 2, 3, 1)

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from mrs.export.architectures.nafnet import NAFNet
 from mrs.export.architectures.nafnet.modulation import modulation_table
 from mrs.export.architectures.nafnet.module import ConditionalNAFNet
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row, Table
 from mrs.numerics.reference import sample
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
-from mrs.numerics.tableau import Table, tableau
+from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.cpu_chain import Chain
@@ -88,7 +88,7 @@ def plan_of(net: ConditionalNAFNet, network: TimedNetwork, table: Table) -> Plan
 
 def run(trial: Trial, name: str, seed: int = 0) -> NDArray[np.float32]:
     table = table_of(name)
-    return trial.run(table.times, table.rows, table.start, table.clamp, seed)
+    return trial.run(table, seed)
 
 
 # What a trial gives
@@ -132,7 +132,7 @@ def test_batches_that_do_not_divide_are_restored_each_with_its_own_seed(network:
         compiled = network.backend.compile(
             network.graph, network.modulation(table.times[:-1]), (size, 6, 8, 10), "fp32", CompileSettings(1)
         )
-        chain = Chain(compiled, table.rows, table.start, table.clamp, 1)
+        chain = Chain(compiled, table, 1)
         out = np.empty(part.shape, np.float32)
         chain.restore_into(part, out, 11 + index)
         np.testing.assert_array_equal(restored[low : low + batch], out)
@@ -171,7 +171,7 @@ def test_the_clamp_of_the_table_is_applied(network: TimedNetwork) -> None:
     # Thrice the network's output reaches beyond every bound.
     rows = [row._replace(cf=3 * row.cf) for row in table.rows]
     trial = Trial(network, PICTURES[:1], "fp32", 1)
-    outs = [trial.run(table.times, rows, table.start, clamp) for clamp in ("none", "unit", "threshold")]
+    outs = [trial.run(replace(table, rows=tuple(rows), clamp=clamp)) for clamp in ("none", "unit", "threshold")]
     assert min(np.abs(outs[i] - outs[j]).max() for i, j in ((0, 1), (0, 2), (1, 2))) > 1e-2
 
 
@@ -193,7 +193,7 @@ def test_the_start_is_that_of_a_run(network: TimedNetwork, sigma: float, seed: i
     mu, x = trial.start(sigma, seed)
     assert (mu.shape, mu.dtype, x.shape, x.dtype) == ((5, 3, 7, 10), np.float32, (5, 3, 7, 10), np.float32)
     np.testing.assert_array_equal(mu, PICTURES.transpose(0, 3, 1, 2) / np.float32(255))
-    ended = trial.run([50.0, 0.0], [Row(0.0, 0.0, 0.0, 1.0, 0.0, 0.0)], sigma, "none", seed)
+    ended = trial.run(Table((50.0, 0.0), (Row(0.0, 0.0, 0.0, 1.0, 0.0, 0.0),), sigma, "none"), seed)
     np.testing.assert_allclose(np.clip(x, 0, 1).transpose(0, 2, 3, 1), ended, rtol=0, atol=1e-6)
     if sigma:
         # Noise of this deviation, another one in each batch.
@@ -335,12 +335,11 @@ def plan(net: ConditionalNAFNet, network: TimedNetwork, tmp_path_factory: pytest
 def test_a_plan_at_whole_times_is_its_checkpoint(network: TimedNetwork, plan: Plan, name: str) -> None:
     solver = replace(SOLVERS[name], spacing="trailing")
     table = tableau(Schedule(T=T), solver, "data")
-    whole = [float(round(time)) for time in table.times[: len(table.rows)]]
-    arguments = (whole, table.rows, table.start, table.clamp, 3)
+    whole = replace(table, times=tuple(float(round(time)) for time in table.times))
     of_a_plan = of_plan(plan)
     assert of_a_plan.backend is network.backend
     assert of_a_plan.multiple == network.multiple
-    ours, theirs = (Trial(one, PICTURES[:3], "fp32", 1, 2).run(*arguments) for one in (of_a_plan, network))
+    ours, theirs = (Trial(one, PICTURES[:3], "fp32", 1, 2).run(whole, 3) for one in (of_a_plan, network))
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
 
 
@@ -364,7 +363,7 @@ def test_a_plan_refuses_other_times(plan: Plan, time: float) -> None:
     table = table_of("ode-2")
     trial = Trial(network, PICTURES[:1], "fp32", 1)
     with pytest.raises(InputError, match="whole times only"):
-        trial.run([time] * 4, table.rows, table.start, "none")
+        trial.run(replace(table, times=(time,) * 4))
     with pytest.raises(InputError, match="whole times only"):
         trial.predict(*reversed(trial.start(table.start)), time)
 

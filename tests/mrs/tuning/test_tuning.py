@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -15,14 +15,14 @@ import pytest
 from numpy.typing import NDArray
 
 from mrs.kernels.noise import normal
-from mrs.kernels.row import Row
+from mrs.kernels.table import Table
 from mrs.numerics.reference import Denoiser, sample
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
-from mrs.numerics.tableau import Table, tableau
+from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import BackendError, InputError
+from mrs.tuning import search as tuning
 from mrs.tuning.search import CANDIDATES, POWERS, Attempt, Tuned, tune, whole_times
-from mrs.tuning.search import search as tuning
 from tests.gaussian import GaussianProblem
 
 pytestmark = pytest.mark.slow(14)
@@ -52,8 +52,8 @@ class FakeTrial:
         self.pictures = PICTURES
         self.ran: list[Table] = []
 
-    def run(self, times: Sequence[float], rows: Sequence[Row], start: float, clamp: str) -> Array:
-        self.ran.append(Table(tuple(times), tuple(rows), start, clamp))
+    def run(self, table: Table) -> Array:
+        self.ran.append(table)
         return self.restored(self.ran[-1])
 
     def restored(self, table: Table) -> Array:
@@ -73,9 +73,9 @@ class FakeTrial:
 class WholeTrial(FakeTrial):
     """One that, as a plan does, knows its network at whole times only."""
 
-    def run(self, times: Sequence[float], rows: Sequence[Row], start: float, clamp: str) -> Array:
-        assert all(float(time).is_integer() for time in times)
-        return super().run(times, rows, start, clamp)
+    def run(self, table: Table) -> Array:
+        assert all(float(time).is_integer() for time in table.times)
+        return super().run(table)
 
     def predict(self, x: Array, mu: Array, t: float) -> Array:
         assert t.is_integer()

@@ -415,7 +415,7 @@ def chain_of(engine, gpu: Gpu, tiny) -> Any:
 
     def make(shape: tuple[int, int, int, int] = (2, 3, 16, 24), **more: Any) -> CudaChain:
         network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
-        return CudaChain(gpu, network, tiny.table.rows, tiny.table.start, "none", shape, **more)
+        return CudaChain(gpu, network, tiny.table, shape, **more)
 
     return make
 
@@ -428,7 +428,7 @@ def restored_by_cpu(tiny, pictures: np.ndarray[Any, Any], seed: int) -> np.ndarr
     from mrs.runtime.cpu_chain import Chain
 
     network = compiled_for_cpu(tiny.graph, tiny.modulation)
-    chain = Chain(network, tiny.table.rows, tiny.table.start, "none", 1)
+    chain = Chain(network, tiny.table, 1)
     return chain.restore_into(pictures, np.empty_like(pictures), seed)
 
 

@@ -6,7 +6,7 @@ Where there is no GPU some kernels run through Triton's interpreter, which must 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mrs.kernels.table import Table
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
-from mrs.numerics.tableau import Table, tableau
+from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.plan import Plan
@@ -220,7 +221,7 @@ def make_chain(device: Double, fake_network: Any) -> Callable[..., Any]:
         padded = [-(-side // MULTIPLE) * MULTIPLE for side in (height, width)]
         network = PixelNetwork(on, (count, 6, *padded), fake_network.predict, last)
         network.trouble = trouble or network.trouble
-        return CudaChain(on, network, table.rows, table.start, clamp, (count, 3, height, width), **more)
+        return CudaChain(on, network, replace(table, clamp=clamp), (count, 3, height, width), **more)
 
     return make
 

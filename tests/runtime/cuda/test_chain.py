@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ def by_cpu(fake_network: Any, table: Any, pictures: Any, clamp: str = "none", se
     """The same restore on a CPU, of a network that is padded alike."""
     count, height, width, channels = pictures.shape
     padded = (count, 2 * channels, -(-height // 4) * 4, -(-width // 4) * 4)
-    chain = Chain(fake_network(padded), table.rows, table.start, clamp, 1)
+    chain = Chain(fake_network(padded), replace(table, clamp=clamp), 1)
     return chain.restore_into(pictures, None, seed, origin)
 
 
@@ -93,7 +94,7 @@ def test_the_empty_pictures_of_the_first_run_leave_nothing_behind(make_chain, pi
 def test_another_table_needs_nothing_new(make_chain, device, pictures, table) -> None:
     given = pictures((1, 16, 16))
     chain = make_chain(table("ode", 2, 4), clamp="unit")
-    chain.set_table(table("sde", 1, 4).rows, 0.1, "none")
+    chain.set_table(replace(table("sde", 1, 4), start=0.1, clamp="none"))
     assert device.captures == 1
     other = table("sde", 1, 4)
     fresh = make_chain(other.__class__(**{**vars(other), "start": 0.1}))
@@ -110,7 +111,7 @@ def test_a_table_of_another_form_is_refused(make_chain, table, method, order, st
     chain = make_chain(table("ode", 2, 4))
     before = chain.arrays.records.numpy().copy()
     with pytest.raises(InputError, match=f"of {steps} rows, {order - 1} remembered predictions and clamp {clamp}") as e:
-        chain.set_table(table(method, order, steps).rows, 0.2, clamp)
+        chain.set_table(replace(table(method, order, steps), start=0.2, clamp=clamp))
     assert "4 rows, 1 predictions" in e.value.hint
     np.testing.assert_array_equal(chain.arrays.records.numpy(), before)
 
@@ -120,7 +121,7 @@ def test_a_chain_with_a_threshold_takes_no_table_without(make_chain, table) -> N
 
     chain = make_chain(table("ode", 2, 4), clamp="threshold")
     with pytest.raises(InputError, match="clamp unit does not fit"):
-        chain.set_table(table("ode", 2, 4).rows, 0.2, "unit")
+        chain.set_table(replace(table("ode", 2, 4), start=0.2, clamp="unit"))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32], ids=str)

@@ -13,9 +13,10 @@ import torch
 
 from mrs.export.architectures.nafnet import NAFNet
 from mrs.export.architectures.nafnet.module import ConditionalNAFNet
+from mrs.kernels.table import Table
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
-from mrs.numerics.tableau import Table, tableau
+from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import BackendError, DeviceMemoryError, InputError
 from tests import scripts
 

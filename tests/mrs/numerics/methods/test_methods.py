@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from mrs.kernels.table import Table
 from mrs.numerics.methods import METHODS
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import LAST_STEPS, PREDICTIONS, Solver
-from mrs.numerics.tableau import Table, tableau
+from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import InputError
 
 each_method = pytest.mark.parametrize("method", METHODS)

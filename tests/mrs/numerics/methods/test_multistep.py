@@ -13,10 +13,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mrs.kernels.table import Table
 from mrs.numerics.methods.multistep import phi
 from mrs.numerics.schedule import CONVENTIONS, Schedule
 from mrs.numerics.solver import PREDICTIONS, Solver
-from mrs.numerics.tableau import Table, tableau
+from mrs.numerics.tableau import tableau
 
 pytestmark = pytest.mark.slow(8)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrs.kernels.row import Row
+from mrs.kernels.table import Row
 from mrs.numerics.schedule import CONVENTIONS, KINDS, Schedule
 from mrs.numerics.solver import PREDICTIONS, Solver
 from mrs.numerics.tableau import tableau

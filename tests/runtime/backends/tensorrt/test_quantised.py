@@ -223,7 +223,7 @@ def test_a_gpu_that_is_too_old(build: Any, modelopt: Any, monkeypatch: pytest.Mo
 
 def test_values_from_a_gpu_are_those_of_the_cpu(backend: Any, tiny: Any) -> None:
     rows = tiny.table
-    loop = Loop(rows.rows, rows.start, rows.clamp, tiny.modulation)
+    loop = Loop(rows, tiny.modulation)
     there, here = (
         feeds_of(engine, tiny.graph, loop, [Pair(PICTURE)], CompileSettings(1))
         for engine in (backend, backends.get("onnxruntime"))
