@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from mrs.runtime import backends
 from mrs.runtime.backends.protocol import F32
@@ -70,6 +69,9 @@ def conditioner_of(plan: Plan, threads: int) -> Conditioner | None:
 
 def scaled(picture: NDArray[Any], side: int) -> F32:
     """A picture (H, W, C), uint8, or float32 in [0, 1], as (C, side, side) float32 in [0, 1], by bicubic resampling."""
+    # Arrays are restored without it.
+    from PIL import Image
+
     planes = np.asarray(picture, np.float32).transpose(2, 0, 1)
     if picture.dtype == np.uint8:
         planes = planes / np.float32(255)

@@ -12,7 +12,7 @@ from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError
 from mrs.runtime.system import forks
-from mrs.runtime.system.libraries import CPLUSPLUS, first_line, installed_version, telling
+from mrs.runtime.system.libraries import CPLUSPLUS, first_line, import_onnxruntime, installed_version, telling
 
 # The GPU build installs the same module under another distribution name.
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
@@ -69,7 +69,7 @@ class OnnxRuntime:
         if importlib.util.find_spec("onnxruntime") is None:
             return "onnxruntime is not installed: pip install onnxruntime"
         try:
-            import onnxruntime
+            onnxruntime = import_onnxruntime()
         except ImportError as error:
             return f"onnxruntime does not load: {first_line(error)}"
         providers = onnxruntime.get_available_providers()
@@ -84,8 +84,7 @@ class OnnxRuntime:
     def compile(
         self, graph: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings
     ) -> OnnxRuntimeNetwork:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         if precision != "fp32":
             raise BackendError(f"onnxruntime runs no {precision} on this processor", hint="use precision fp32")
         options = onnxruntime.SessionOptions()
@@ -109,7 +108,6 @@ class OnnxRuntime:
 @cache
 def _kinds() -> tuple[type[Exception], ...]:
     """What it raises: classes of its own, which share no base below Exception."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as native
-
+    native = import_onnxruntime().capi.onnxruntime_pybind11_state
     own = (each for each in vars(native).values() if isinstance(each, type) and issubclass(each, Exception))
     return (*CPLUSPLUS, *own)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from mrs.runtime.errors import BackendError
 
@@ -14,6 +17,7 @@ CPLUSPLUS = (RuntimeError, ValueError, MemoryError, IndexError, OverflowError, U
 # How ONNX Runtime begins its messages: a code, a place in its source, a function's signature.
 SOURCE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |\S+\.(?:cc|h):\d+ (?:[^()]*::\w+\([^()]*\)(?: const)? )?")
 LONGEST = 300
+OPT_OUT = "ORT_DISABLE_TELEMETRY"
 
 
 def installed_version(*distributions: str) -> str:
@@ -25,6 +29,25 @@ def installed_version(*distributions: str) -> str:
         except PackageNotFoundError:
             continue
     return ""
+
+
+def import_onnxruntime() -> Any:
+    """ONNX Runtime without its telemetry, which from 1.29 on is decided when it is imported.
+
+    It would keep a number for this device in the user's cache folder and send how it is used over the network. Who
+    imported it before, or sets ORT_DISABLE_TELEMETRY himself, has decided.
+
+    Raises:
+        ImportError: where it is not installed, or does not load.
+    """
+    decided = OPT_OUT in os.environ
+    if not decided:
+        os.environ[OPT_OUT] = "1"
+    try:
+        return importlib.import_module("onnxruntime")
+    finally:
+        if not decided:
+            os.environ.pop(OPT_OUT, None)
 
 
 @contextmanager

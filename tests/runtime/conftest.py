@@ -109,6 +109,7 @@ class FakeNetwork:
     def __init__(self, shape: tuple[int, int, int, int]) -> None:
         count, halves, height, width = shape
         self.packed = np.zeros(shape, np.float32)
+        self.context = None
         self.output = np.full((count, halves // 2, height, width), np.nan, np.float32)
         self.evaluated: list[int] = []
 

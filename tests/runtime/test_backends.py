@@ -314,7 +314,7 @@ def test_the_norms_epsilon_is_that_of_float32(
     tiny, packed, precision: str, norm: str, gate: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With residuals so small that the epsilon outweighs their variance."""
-    from mrs.export import graph as module
+    from mrs.export.architectures.nafnet import graph as module
 
     net = scaled(tiny, 3e-3)
     wanted = by_torch(graph_of(net, norm, gate), tiny, packed, "fp32")

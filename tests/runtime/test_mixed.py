@@ -21,6 +21,7 @@ class FakeNetwork:
     """Writes its precision's number and the step."""
 
     def __init__(self, number: float, engine: bytes | None) -> None:
+        self.context = None
         self.packed, self.output = np.zeros(SHAPE, np.float32), np.zeros((1, 3, 4, 4), np.float32)
         self.number, self.engine, self.times = number, engine, None
 

@@ -746,7 +746,7 @@ def test_workers_share_the_threads(
 ) -> None:
     asked: list[int] = []
     compile_ = fake.compile
-    monkeypatch.setattr(fake, "compile", lambda *given: (asked.append(given[-1]), compile_(*given))[1])
+    monkeypatch.setattr(fake, "compile", lambda *given: (asked.append(given[-1].threads), compile_(*given))[1])
     with Restorer(fake_plan, threads=threads, workers=workers) as restorer:
         restorer.warm_up(8, 8)
     assert asked == [each] * workers

@@ -12,6 +12,7 @@ from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.backends.torch import Torch
 from mrs.runtime.errors import BackendError
+from mrs.runtime.system.libraries import import_onnxruntime
 
 
 def the_gpu() -> Any:
@@ -50,8 +51,7 @@ class OnnxRuntimeGpu:
     def compile(
         self, graph: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings
     ) -> OnnxRuntimeGpuNetwork:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         if precision not in self.precisions():
             raise BackendError(f"{self.name} runs no {precision} on this GPU", hint="use precision fp32")
         device = self._gpu()

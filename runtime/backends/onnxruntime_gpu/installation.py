@@ -19,7 +19,7 @@ from typing import Any
 
 from mrs.runtime.backends.torch import Torch
 from mrs.runtime.system import libraries
-from mrs.runtime.system.libraries import first_line
+from mrs.runtime.system.libraries import first_line, import_onnxruntime
 
 CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 DISTRIBUTION = "onnxruntime-gpu"
@@ -41,7 +41,7 @@ def missing(provider: str) -> str | None:
     if importlib.util.find_spec("onnxruntime") is None:
         return f"{DISTRIBUTION} is not installed: {INSTALL}"
     try:
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
     except (ImportError, OSError) as error:
         return f"onnxruntime does not load: {first_line(error)}"
     found = re.match(r"(\d+)\.(\d+)", onnxruntime.__version__)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from mrs.kernels.threads import Hands, Task, end
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.errors import BackendError
+from mrs.runtime.system.libraries import import_onnxruntime
 
 T = TypeVar("T")
 
@@ -54,11 +55,11 @@ class OnnxRuntimeGpuNetwork:
         modulation: F32,
         shape: Shape,
     ) -> None:
-        import onnxruntime
         import torch
 
         from mrs.runtime.cuda.alone import alone
 
+        onnxruntime = import_onnxruntime()
         self.name, self._device, self.stream = name, device, device.stream()
         self._ready = False
         # ONNX Runtime keeps a graph for each thread, and would capture another one wherever else it is called from.

@@ -69,6 +69,7 @@ class PixelNetwork:
         count, halves, height, width = shape
         layout = torch.channels_last if last else torch.contiguous_format
         self.device, self.predict = device, predict
+        self.context = None
         self.packed = torch.zeros(shape).contiguous(memory_format=layout)
         self.output = torch.zeros((count, halves // 2, height, width)).contiguous(memory_format=layout)
         self.spoilt: dict[int, float] = {}

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
-from mrs.export import graph
+from mrs.export import onnx_writer
 from mrs.export.architectures.nafnet import NAFNet
 from mrs.export.architectures.nafnet.config import NORM_EPS
 from mrs.export.architectures.nafnet.graph import build_graph
@@ -82,7 +82,7 @@ def test_every_graph_of_ours_passes(written: dict[tuple[str, str], bytes]) -> No
         width = 4 if kind == "fp32" else 32
         # The widest value at full size is a convolution's output before it is cut in two.
         largest = 4 * width * (2 if "split" in name else 1)
-        wanted = Network(channels=3, modulation=length, multiple=4, bytes_per_pixel=max(largest, 24))
+        wanted = Network(channels=3, modulation=length, context=0, multiple=4, bytes_per_pixel=max(largest, 24))
         assert check_network(content, "plan", kind) == wanted, name
 
 
@@ -95,7 +95,7 @@ def test_a_quantised_graph_is_for_its_own_precision(written: dict[tuple[str, str
 
 def test_the_norms_constant_is_the_networks() -> None:
     assert operators.ATTRIBUTES["LayerNormalization"]["epsilon"] == (float(np.float32(NORM_EPS)),)
-    assert (onnx_guard.IR_VERSION, onnx_guard.KINDS["fp32"][0]) == (graph.IR_VERSION, graph.OPSET)
+    assert (onnx_guard.IR_VERSION, onnx_guard.KINDS["fp32"][0]) == (onnx_writer.IR_VERSION, onnx_writer.OPSET)
 
 
 def without(allowed: dict[Any, Any]) -> Iterator[tuple[str, dict[Any, Any]]]:
@@ -170,7 +170,7 @@ def test_a_network_of_more_blocks_than_are_read_is_not_built(monkeypatch: pytest
     state, arch = weights(4)
     made = build_graph(state, arch)
     nodes = len(made.graph.node)
-    for module in (graph, walked):
+    for module in (onnx_writer, walked):
         monkeypatch.setattr(module, "NODES", nodes - 1)
     with pytest.raises(InputError, match=f"the network has {nodes} operations, more than {nodes - 1}"):
         build_graph(state, arch)

@@ -54,7 +54,7 @@ def last_input(model: Model) -> str:
 
 
 def test_the_smallest_network_passes() -> None:
-    wanted = Network(channels=4, modulation=7, multiple=1, bytes_per_pixel=32)
+    wanted = Network(channels=4, modulation=7, context=0, multiple=1, bytes_per_pixel=32)
     assert check_network(smallest(4, 7).SerializeToString(), "plan") == wanted
 
 

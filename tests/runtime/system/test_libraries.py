@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from mrs.runtime.errors import BackendError, CancelledError
 from mrs.runtime.system.libraries import LONGEST, first_line, telling
+
+ROOT = Path(__file__).resolve().parents[3]
 
 # As OpenVINO 2026.4 and ONNX Runtime 1.31 write them.
 PLACES = "Exception from src/inference/src/cpp/core.cpp:117:\nException from src/inference/src/dev/plugin.cpp:54:\n"
@@ -91,3 +98,27 @@ def test_kinds_of_a_librarys_own() -> None:
         raise Stop("now")
     with pytest.raises(RuntimeError, match=r"^now$"), telling("engine failed", kinds=(Stop,)):
         raise RuntimeError("now")
+
+
+@pytest.mark.parametrize("asked", [None, "0"], ids=["nobody decided", "the user did"])
+def test_onnx_runtime_sends_and_keeps_nothing_of_a_user(tmp_path: Path, asked: str | None) -> None:
+    """From 1.29 on it makes a number for the device in the cache folder as soon as it is imported."""
+    program = (
+        "import os; from mrs.runtime import backends; backends.get('onnxruntime').missing();"
+        "import onnxruntime; onnxruntime.SessionOptions(); print(os.environ.get('ORT_DISABLE_TELEMETRY'))"
+    )
+    # A machine for continuous integration is not counted anyway.
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path), **({} if asked is None else {"ORT_DISABLE_TELEMETRY": asked})}
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    # The environment is as it was.
+    assert ended.stdout.strip() == str(asked)
+    assert asked is not None or not list(tmp_path.iterdir())
