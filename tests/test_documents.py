@@ -18,7 +18,7 @@ ELSEWHERE = {
 PATH = re.compile(
     r"(?<![\w./-])(?:kernels|runtime|export|mrs|tests|benchmarks|docs)/[\w./-]*\.(?:py|c|md|jsonl?|svg|jpg|npz)\b"
 )
-LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)")
 DOCUMENTS = sorted(path for folder in (ROOT, ROOT / "docs", ROOT / "mrs/weights") for path in folder.glob("*.md"))
 
 
@@ -47,10 +47,18 @@ def test_every_file_that_is_named_is_there() -> None:
     assert missing == set()
 
 
+def anchors(document: Path) -> set[str]:
+    """What GitHub makes of a document's headings."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
-    text = document.read_text(encoding="utf-8")
-    assert [link for link in LINK.findall(text) if not (document.parent / link).exists()] == []
+    for name, anchor in LINK.findall(document.read_text(encoding="utf-8")):
+        target = document.parent / name if name else document
+        assert target.exists(), name
+        assert not anchor or anchor in anchors(target), f"{name}#{anchor}"
 
 
 def test_a_name_ends_where_its_file_does() -> None:
