@@ -18,8 +18,7 @@ import numpy as np
 from benchmarks import rows
 from benchmarks.graph_forms import NETWORKS, RUNNERS
 from benchmarks.networks import random_network
-from mrs.export.architectures.nafnet import graph
-from mrs.export.architectures.nafnet import NAFNet
+from mrs.export.architectures.nafnet import NAFNet, graph
 from mrs.export.architectures.nafnet.graph import build_graph
 from mrs.export.architectures.nafnet.modulation import modulation_table
 from mrs.export.graph_variant import GraphVariant
