@@ -76,7 +76,7 @@ def graph_of(arch: NAFNet) -> bytes:
     with torch.device("meta"):
         state = ConditionalNAFNet(arch).state_dict()
     zeros = {key: np.zeros(tuple(value.shape), np.float32) for key, value in state.items()}
-    return build_graph(zeros, arch, variant=GraphVariant(*get("torch").forms[0])).SerializeToString()
+    return build_graph(zeros, arch, variant=GraphVariant(*get("torch").variants[0])).SerializeToString()
 
 
 def network_costs(graph: bytes, shape: tuple[int, int, int, int]) -> dict[str, Cost]:

@@ -69,9 +69,9 @@ class GraphVariant:
 
 def first_variant(backend: Backend) -> GraphVariant:
     """What an engine gets where nothing is measured."""
-    return GraphVariant(*backend.forms[0])
+    return GraphVariant(*backend.variants[0])
 
 
 def variants_of(backends: Iterable[Backend]) -> set[GraphVariant]:
     """Every form that these engines may run fastest."""
-    return {GraphVariant(*form) for backend in backends for form in backend.forms}
+    return {GraphVariant(*form) for backend in backends for form in backend.variants}

@@ -16,10 +16,15 @@ import torch.nn.functional as F
 from onnx import ModelProto
 from torch import Tensor, nn
 
+import mrs
 from mrs.export import checkpoint
 from mrs.export.architectures import Conditioner
 from mrs.export.graph_variant import GraphVariant
 from mrs.export.onnx_writer import F32, Emitter
+from mrs.kernels.table import Table
+from mrs.runtime.conditioner import scaled
+from mrs.runtime.plan import Plan
+from mrs.runtime.system import machine
 
 CHANNELS, SIDE, LENGTH = 3, 8, 5
 
@@ -122,8 +127,8 @@ class Net(nn.Module):
         return self.ending(full + F.pixel_shuffle(self.up(middle), 2))[..., :height, :width]
 
 
-def write(path: Path, metadata: Mapping[str, Any]) -> Net:
-    """A checkpoint with random weights that give pictures; returns the network."""
+def drawn() -> Net:
+    """The network with random weights that give pictures."""
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(7)
         net = Net(ToneNet(4)).eval()
@@ -133,12 +138,58 @@ def write(path: Path, metadata: Mapping[str, Any]) -> Net:
         net.look.weight.mul_(4)
         net.ending.weight.mul_(0.2)
         net.ending.bias.fill_(0.5)
+    return net
+
+
+def write(path: Path, metadata: Mapping[str, Any]) -> Net:
+    """A checkpoint of it; returns the network."""
+    net = drawn()
     checkpoint.save(path, net.state_dict(), metadata)
     return net
 
 
+def graph_of(net: Net) -> bytes:
+    """The network as ONNX."""
+    return net.arch.graph(_weights(net), GraphVariant("layernorm", "split")).SerializeToString()
+
+
+def plan_of(net: Net, table: Table, backend: str, shape: tuple[int, int, int]) -> Plan:
+    """A plan in float32 without an engine, with the fields that a restore reads; the shape is (N, H, W), padded."""
+    arch, conditioner = net.arch, net.arch.conditioner(_weights(net))
+    manifest = {
+        "network": {
+            "architecture": arch.name, "channels": CHANNELS, "multiple": arch.multiple,
+            "bytes_per_pixel": arch.bytes_per_pixel,
+        },
+        "conditioner": {"side": SIDE, "length": LENGTH},
+        "table": {
+            "times": list(table.times), "rows": [list(row) for row in table.rows], "start": table.start,
+            "clamp": table.clamp,
+        },
+        "shape": list(shape), "backend": backend, "precision": "fp32",
+        "fingerprint": machine.fingerprint(backend, "none"),
+    }  # fmt: skip
+    modulation = arch.modulation(net, table.times[:-1])
+    return Plan(manifest, graph_of(net), modulation, conditioner=conditioner.graph.SerializeToString())
+
+
+def by_reference(net: Net, table: Table, picture: np.ndarray[Any, Any], context: Any = None, seed: int = 0) -> Any:
+    """(N, H, W, C) or (H, W, C) in [0, 1], restored by torch and the reference loop; `context` of others, if given."""
+    pictures = picture.reshape(-1, *picture.shape[-3:])
+    told = torch.cat([context_of(net, each) for each in pictures]) if context is None else context
+    mu = pictures.transpose(0, 3, 1, 2)
+
+    def denoise(x: Any, mu: Any, t: float) -> Any:
+        with torch.no_grad():
+            return net(torch.from_numpy(x), torch.from_numpy(mu), t, told).numpy()
+
+    return mrs.sample(denoise, np.ascontiguousarray(mu), table, seed=seed).transpose(0, 2, 3, 1).reshape(picture.shape)
+
+
+def _weights(net: Net) -> dict[str, F32]:
+    return {key: value.numpy() for key, value in net.state_dict().items()}
+
+
 def context_of(net: Net, picture: np.ndarray[Any, Any]) -> Tensor:
     """The context of a picture (H, W, C) in [0, 1] by torch."""
-    from mrs.runtime.conditioner import scaled
-
     return net.condition(torch.from_numpy(scaled(picture, SIDE)[None]))

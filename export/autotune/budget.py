@@ -71,14 +71,14 @@ def fitting(workload: Workload, target: Target, loops: Mapping[int, Loop], milli
     of_truth = any(pair.clean is not None for pair in workload.pairs)
     judged = [pair for pair in workload.pairs if pair.clean is not None] if of_truth else list(workload.pairs)
     engine = backends.get(fastest.backend)
-    form = first_variant(engine)
-    graph = graph_of(workload.graphs, form, fastest.precision)
+    variant = first_variant(engine)
+    graph = graph_of(workload.graphs, variant, fastest.precision)
     wanted: list[NDArray[Any]]
     if of_truth:
         wanted = [np.asarray(pair.clean) / np.float32(255) for pair in judged]
     else:
         target.report(f"100 steps on {engine.name}, to which fewer are compared")
-        wanted = [*run_all(engine, workload.graphs[form], "fp32", workload.reference, judged, target.settings)]
+        wanted = [*run_all(engine, workload.graphs[variant], "fp32", workload.reference, judged, target.settings)]
     fits = []
     for steps in allowed:
         target.report(f"quality of {steps} evaluations")

@@ -64,9 +64,9 @@ def key(workload: Workload, target: Target, loops: Mapping[int, Loop], max_laten
     add(max_latency, installed_version("nvidia-modelopt"))
     for engine in backends.available():
         add(sorted(machine.fingerprint(engine.name, engine.version(), engine.device).items()))
-        add(engine.precisions(), engine.forms)
-    for form in sorted(workload.graphs, key=str):
-        add(str(form), workload.graphs[form])
+        add(engine.precisions(), engine.variants)
+    for variant in sorted(workload.graphs, key=str):
+        add(str(variant), workload.graphs[variant])
     for loop in (*loops.values(), workload.reference):
         table = loop.table
         add(len(table.rows), [tuple(map(float, row)) for row in table.rows], float(table.start), table.clamp)
@@ -83,14 +83,14 @@ def load(key: str, report: Report) -> Measured | None:
         with open_regular(_file(key)) as file:
             saved = json.loads(file.read(LIMIT))
         candidates = tuple(_candidate(entry) for entry in saved["candidates"])
-        forms = tuple(
-            VariantTime(**{**entry, "quartiles_ms": tuple(entry["quartiles_ms"])}) for entry in saved["forms"]
+        variants = tuple(
+            VariantTime(**{**entry, "quartiles_ms": tuple(entry["quartiles_ms"])}) for entry in saved["variants"]
         )
         chosen = candidates[saved["chosen"]]
-        GraphVariant.parse(chosen.form)
+        GraphVariant.parse(chosen.variant)
         verdict = Verdict.from_dict(saved["verdict"])
         measured = Measured(
-            Selection(candidates, chosen, saved["discretisation_db"], verdict, forms),
+            Selection(candidates, chosen, saved["discretisation_db"], verdict, variants),
             int(saved["steps"]),
             None if saved["max_ms"] is None else float(saved["max_ms"]),
             tuple(Fit(**entry) for entry in saved["evaluations"]),

@@ -79,7 +79,7 @@ def feeds_of(engine: Backend, graph: bytes, loop: Loop, pairs: Sequence[Pair], s
 
     Args:
         engine: that runs them, on a CPU or a GPU.
-        graph: in a form of that engine.
+        graph: in a variant of that engine.
         loop: the solver.
         pairs: calibration pictures.
         settings: how the engine compiles.

@@ -36,21 +36,21 @@ class Selection:
         chosen: one of them.
         discretisation_db: PSNR between float32 at these steps and at 100; None where they are equal.
         verdict: what was seen of float32's pictures.
-        forms: what was measured of the graph shapes.
+        variants: what was measured of the graph shapes.
     """
 
     candidates: tuple[Candidate, ...]
     chosen: Candidate
     discretisation_db: float | None
     verdict: Verdict
-    forms: tuple[VariantTime, ...] = ()
+    variants: tuple[VariantTime, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; the chosen one by its place in the list."""
         return {
             "discretisation_db": self.discretisation_db,
             "candidates": [candidate.to_dict() for candidate in self.candidates],
-            "forms": [form.to_dict() for form in self.forms],
+            "variants": [variant.to_dict() for variant in self.variants],
             "chosen": self.candidates.index(self.chosen),
         }
 
@@ -93,7 +93,7 @@ def _until_one_passes(
     backend, precision = backends.get(entry.backend), entry.precision
     while True:
         for variant in variants.to_try(backend, precision):
-            judged, chain = attempt(replace(entry, precision=precision, form=str(variant)))
+            judged, chain = attempt(replace(entry, precision=precision, variant=str(variant)))
             yield judged, chain
             if judged.passed or chain is None:
                 return
@@ -106,9 +106,9 @@ def _until_one_passes(
 def _attempt(workload: Workload, target: Target, loop: Loop, exact: Float32, candidate: Candidate) -> Tried:
     """Judge a candidate, and make the chain whose time is taken; no chain where it cannot run."""
     backend, precision = backends.get(candidate.backend), candidate.precision
-    target.report(f"parity of {candidate.backend} {precision}, {candidate.form}")
+    target.report(f"parity of {candidate.backend} {precision}, {candidate.variant}")
     try:
-        graph = graph_of(workload.graphs, GraphVariant.parse(candidate.form), precision)
+        graph = graph_of(workload.graphs, GraphVariant.parse(candidate.variant), precision)
         outputs = run_all(backend, graph, precision, loop, workload.pairs, target.settings)
         judged = judge(candidate, outputs, exact)
         chain = chain_of(backend, graph, precision, loop, workload.picture.shape, target.settings)

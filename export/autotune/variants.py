@@ -1,4 +1,4 @@
-"""Choosing the graph shape: every form that an engine may run fastest, measured in the loop's first evaluations."""
+"""Choosing the graph shape: every variant that an engine may run fastest, measured in the loop's first evaluations."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from mrs.runtime.backends import Backend, mixed
 from mrs.runtime.chain import Loop
 from mrs.runtime.errors import BackendError
 
-# Forms differ in the evaluations alone, which are all alike: some of them tell as much as all.
+# Variants differ in the evaluations alone, which are all alike: some of them tell as much as all.
 EVALUATIONS = 2
-# Rounds of timing of one engine's forms and the seconds for them, as in timing.py. Forms that are near each other
+# Rounds of timing of one engine's variants and the seconds for them, as in timing.py. Variants that are near each other
 # differ by a few per cent, which is not worth a longer build.
 ROUNDS = (3, 9)
 SECONDS = 3.0
@@ -28,17 +28,17 @@ SECONDS = 3.0
 
 @dataclass(frozen=True)
 class VariantTime:
-    """One form on one engine.
+    """One variant on one engine.
 
     Attributes:
         backend, precision: of the engine.
-        form: the graph shape, such as `length-weights`.
+        variant: the graph shape, such as `length-weights`.
         latency_ms: median of a restore at the plan's shape that ends after `EVALUATIONS`, and its quartiles.
     """
 
     backend: str
     precision: str
-    form: str
+    variant: str
     latency_ms: float
     quartiles_ms: tuple[float, float]
 
@@ -48,10 +48,10 @@ class VariantTime:
 
 
 class Variants:
-    """Which form each engine runs fastest.
+    """Which variant each engine runs fastest.
 
     Args:
-        ranked: the shapes of an engine by (backend, precision), the fastest first; its first form alone where it is
+        ranked: the shapes of an engine by (backend, precision), the fastest first; its first variant alone where it is
             not in there.
     """
 
@@ -71,7 +71,7 @@ class Variants:
 def fastest_variants(
     entries: Iterable[Candidate], workload: Workload, target: Target, loop: Loop
 ) -> tuple[Variants, list[VariantTime]]:
-    """Measure the forms of each engine, one engine after the other, its forms interleaved.
+    """Measure the variants of each engine, one engine after the other, its variants interleaved.
 
     Args:
         entries: engines and precisions; those of the same half precision are measured once.
@@ -79,32 +79,33 @@ def fastest_variants(
         loop: the plan's solver.
 
     Returns:
-        What to use, and what was measured. An engine with one form, or one that refuses its forms, keeps its first.
+        What to use, and what was measured. An engine with one variant, or one that refuses all, keeps its first.
     """
     ranked: dict[tuple[str, str], list[GraphVariant]] = {}
     measured: list[VariantTime] = []
     short = replace(loop, table=loop.table.first(EVALUATIONS), modulation=loop.modulation[:EVALUATIONS])
     for name, precision in dict.fromkeys((entry.backend, mixed.split(entry.precision)[0]) for entry in entries):
         backend = backends.get(name)
-        if len(backend.forms) < 2:
+        if len(backend.variants) < 2:
             continue
         target.report(f"graph shapes of {name} {precision}")
         chains = {}
-        for form in (GraphVariant(*pair) for pair in backend.forms):
+        for variant in (GraphVariant(*pair) for pair in backend.variants):
             try:
-                graph = graph_of(workload.graphs, form, precision)
+                graph = graph_of(workload.graphs, variant, precision)
                 chain = chain_of(backend, graph, precision, short, workload.picture.shape, target.settings)
                 chain.restore_into(workload.picture, np.empty_like(workload.picture), seed=0)
             except BackendError as error:
-                target.report(f"{name} {precision} does not run {form}: {error}")
+                target.report(f"{name} {precision} does not run {variant}: {error}")
             else:
-                chains[form] = (chain, workload.picture)
+                chains[variant] = (chain, workload.picture)
         times = {
-            form: quartiles(spent) for form, spent in time_interleaved(chains, rounds=ROUNDS, seconds=SECONDS).items()
+            variant: quartiles(spent)
+            for variant, spent in time_interleaved(chains, rounds=ROUNDS, seconds=SECONDS).items()
         }
         measured += [
-            VariantTime(name, precision, str(form), each[1], (each[0], each[2])) for form, each in times.items()
+            VariantTime(name, precision, str(variant), each[1], (each[0], each[2])) for variant, each in times.items()
         ]
         if times:
-            ranked[name, precision] = sorted(times, key=lambda form: times[form][1])
+            ranked[name, precision] = sorted(times, key=lambda variant: times[variant][1])
     return Variants(ranked), measured

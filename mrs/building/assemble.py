@@ -64,7 +64,7 @@ def assemble(
     table = tableau(source.schedule, solver, source.output)
     modulation = source.modulation(table.times[:-1])
     target.report(f"compiling for {chosen.backend} {chosen.precision}")
-    graph = graph_of(workload.graphs, GraphVariant.parse(chosen.form), chosen.precision)
+    graph = graph_of(workload.graphs, GraphVariant.parse(chosen.variant), chosen.precision)
     engines = _compile_all(chosen, graph, modulation, target, sizes, source.arch.channels)
     manifest = {
         **_origin(source, solver, table),
@@ -86,7 +86,7 @@ def assemble(
         manifest["further_shapes"] = [list(size) for size in engines.further]
     return Plan(
         manifest,
-        workload.graphs[GraphVariant.parse(chosen.form)],
+        workload.graphs[GraphVariant.parse(chosen.variant)],
         modulation,
         engines.first,
         timetable(source),

@@ -63,7 +63,7 @@ def summary(manifest: dict[str, Any]) -> str:
     for index, candidate in enumerate(selection["candidates"]):
         text.append(
             f"{'*' if index == selection['chosen'] else ' '}{_name(candidate):<23}"
-            f"{candidate['form']:<20}{_time(candidate):>20}"
+            f"{candidate['variant']:<20}{_time(candidate):>20}"
             f"{_db(candidate['parity_db'], 'equal' if candidate['passed'] else '-'):>12}"
             f"{_db(candidate['truth_db'], '-', '+.2f'):>11}  {candidate['reason']}"
         )
@@ -73,13 +73,16 @@ def summary(manifest: dict[str, Any]) -> str:
     text += ["parity: PSNR to float32 at the same steps and noise; truth: change of the PSNR to the clean pictures"]
     text += [f"warning: {line}" for line in manifest.get("verdict", {}).get("warnings", [])]
     text += ["", *_why(manifest)]
-    forms = selection.get("forms", [])
-    if forms:
+    variants = selection.get("variants", [])
+    if variants:
         text += ["", f"{'engine':<24}{'graph shape':<20}{'two evaluations, ms':>20}"]
-        fastest = {_name(form): min(e["latency_ms"] for e in forms if _name(e) == _name(form)) for form in forms}
-        for form in forms:
-            mark = "*" if form["latency_ms"] == fastest[_name(form)] else " "
-            text.append(f"{mark}{_name(form):<23}{form['form']:<20}{_time(form):>20}")
+        fastest = {
+            _name(variant): min(each["latency_ms"] for each in variants if _name(each) == _name(variant))
+            for variant in variants
+        }
+        for variant in variants:
+            mark = "*" if variant["latency_ms"] == fastest[_name(variant)] else " "
+            text.append(f"{mark}{_name(variant):<23}{variant['variant']:<20}{_time(variant):>20}")
     if "latency" in manifest:
         text += ["", *_evaluations(manifest)]
     return "\n".join(text)

@@ -27,3 +27,9 @@ def parse(graph: bytes) -> onnx.ModelProto:
     if not model.graph.node:
         raise BackendError("the graph is empty", hint="build the plan again")
     return model
+
+
+def context_length(model: onnx.ModelProto) -> int:
+    """Length of the vector that depends on the whole picture; 0 for a network that is not told of it."""
+    found = [value for value in model.graph.input if value.name == "context"]
+    return int(found[0].type.tensor_type.shape.dim[1].dim_value) if found else 0

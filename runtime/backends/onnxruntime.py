@@ -63,7 +63,7 @@ class OnnxRuntime:
     name = "onnxruntime"
     device = "cpu"
     # Which is the fastest depends on the network: docs/export.md.
-    forms: tuple[tuple[str, str], ...] = (("moments", "weights"), ("length", "weights"))
+    variants: tuple[tuple[str, str], ...] = (("moments", "weights"), ("length", "weights"))
 
     def missing(self) -> str | None:
         if importlib.util.find_spec("onnxruntime") is None:

@@ -75,7 +75,7 @@ class OpenVino:
     name = "openvino"
     device = "cpu"
     # Measured: a permuted LayerNormalization and a split output are slower on every network here (docs/export.md).
-    forms: tuple[tuple[str, str], ...] = (("length", "weights"), ("raw", "weights"), ("convolution", "weights"))
+    variants: tuple[tuple[str, str], ...] = (("length", "weights"), ("raw", "weights"), ("convolution", "weights"))
 
     def missing(self) -> str | None:
         if importlib.util.find_spec("openvino") is None:

@@ -59,13 +59,13 @@ class Backend(Protocol):
     Attributes:
         name: as in plans and options.
         device: `cpu`, or `cuda` for an NVIDIA GPU.
-        forms: the variants of a graph that it may run fastest, (norm, gate) of mrs.export.graph_variant.GraphVariant
+        variants: of a graph, that it may run fastest, (norm, gate) of mrs.export.graph_variant.GraphVariant
             each. A build measures them all; the first is used where nothing is measured.
     """
 
     name: str
     device: str
-    forms: tuple[tuple[str, str], ...]
+    variants: tuple[tuple[str, str], ...]
 
     def missing(self) -> str | None:
         """Why it cannot run here and what to do about it, in one line; None where it can."""

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mrs.runtime.backends import torch_graph
+from mrs.runtime.backends import onnx_graph, torch_graph
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.backends.torch_compiler import compiled as compiled_once
@@ -44,6 +44,10 @@ class TorchNetwork:
         self.output = torch.zeros(output, dtype=dtype, device=device).contiguous(memory_format=layout)
         structure, arrays = torch_graph.read(graph)
         self._weights = torch_graph.weights_of(structure, arrays, dtype, device)
+        length = onnx_graph.context_length(onnx_graph.parse(structure))
+        self.context = torch.zeros((count, length, 1, 1), device=device) if length else None
+        if self.context is not None:
+            self._weights.append(self.context)
         self._rows: Any = None
         self.retime(modulation)
         # What does not fit together is found now, before it is compiled.
@@ -91,7 +95,7 @@ class Torch:
 
     device = "cuda"
     # Halves of one output are views here.
-    forms: tuple[tuple[str, str], ...] = (("layernorm", "split"),)
+    variants: tuple[tuple[str, str], ...] = (("layernorm", "split"),)
 
     def __init__(self, name: str, compiled: bool, place: str = "cuda") -> None:
         self.name, self._compiled, self._place = name, compiled, place

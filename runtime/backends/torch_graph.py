@@ -88,6 +88,8 @@ def weights_of(structure: bytes, arrays: Arrays, dtype: Any, device: str) -> lis
 def program_of(structure: bytes, compiled: bool) -> Program:
     """A function of `packed`, `modulation` and weights, (N, 2C, H, W) to (N, C, H, W), for all graphs of a structure.
 
+    Where the graph has the input `context`, that comes as the last of the weights.
+
     Args:
         structure: from `read`.
         compiled: whether it goes through a compiler. Otherwise residuals are float32, so that no norm needs a copy in
@@ -108,6 +110,7 @@ def program_of(structure: bytes, compiled: bool) -> Program:
             # Sizes and axes are numbers to torch.
             constants[tensor.name] = numpy_helper.to_array(tensor).tolist()
     names.sort()
+    names += [value.name for value in graph.input if value.name == "context"]
     ones = {
         each.name
         for each in graph.initializer

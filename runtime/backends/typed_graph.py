@@ -45,7 +45,8 @@ def typed_graph(graph: bytes, precision: str, sides: Sequence[int | None]) -> by
         sides: (N, H, W) of the input; None for a side that is not fixed.
 
     Returns:
-        An ONNX model with the inputs `packed` and `modulation` (float32 in any case) and the output `output`.
+        An ONNX model with the inputs `packed`, `modulation` and perhaps `context` (these two float32 in any case) and
+        the output `output`.
 
     Raises:
         BackendError: for a graph that cannot be read, an operation that is none of that file's, a weight that half
@@ -54,11 +55,12 @@ def typed_graph(graph: bytes, precision: str, sides: Sequence[int | None]) -> by
     import onnx
 
     model = onnx_graph.parse(graph)
-    for value in (model.graph.input[0], model.graph.output[0]):
+    for value in (*model.graph.input, *model.graph.output):
+        # The modulation is one for the whole batch, and a context a single pixel.
+        places = {"modulation": (), "context": (0,)}.get(value.name, (0, 2, 3))
         for place, side in zip((0, 2, 3), sides, strict=True):
-            dimension = value.type.tensor_type.shape.dim[place]
-            if side is not None:
-                dimension.dim_value = side
+            if side is not None and place in places:
+                value.type.tensor_type.shape.dim[place].dim_value = side
     _check_quantised(model.graph, precision)
     # Of values in between a tool may have noted types, which change here.
     del model.graph.value_info[:]

@@ -10,21 +10,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrs.kernels.gpu import key, records, workspace
-from mrs.kernels.gpu.tables import FIELDS
+from mrs.kernels.gpu import key, records
 from mrs.kernels.table import Table
-from mrs.runtime.backends.protocol import Network
+from mrs.runtime.backends.protocol import F32, Network
+from mrs.runtime.cpu_chain import Condition
 from mrs.runtime.cuda.alone import alone
-from mrs.runtime.cuda.arena import Arena, Spec
-from mrs.runtime.cuda.failures import out_of_memory, told
+from mrs.runtime.cuda.buffers import Buffers
+from mrs.runtime.cuda.failures import failure_of, out_of_memory, told
 from mrs.runtime.cuda.graphs import graph_of
-from mrs.runtime.cuda.nodes import Arrays, Node, audits_of, nodes_of
-from mrs.runtime.errors import BackendError, DeviceError, InputError, MrsError
+from mrs.runtime.cuda.nodes import Node, audits_of, nodes_of
+from mrs.runtime.errors import BackendError, InputError, MrsError
 from mrs.runtime.system.libraries import first_line
 
 # The first run of a network compiles, chooses algorithms and fills caches; the second shows that it has done so.
 WARM_UPS = 2
-KINDS = {"uint8": torch.uint8, "float32": torch.float32}
 Origin = tuple[int, int]
 
 
@@ -43,6 +42,7 @@ class CudaChain:
             as long as this.
         stream: on which other chains use the same network: what they do on its buffers then comes one after another.
             None for a new one. An engine with a stream of its own brings it.
+        condition: gives the context of pictures to a network that is told of the whole picture.
 
     Attributes:
         stream: on which everything happens.
@@ -66,8 +66,9 @@ class CudaChain:
         graphs: bool = True,
         bound: tuple[Tensor, Tensor] | None = None,
         stream: Any = None,
+        condition: Condition | None = None,
     ) -> None:
-        self.unfinished = False
+        self.unfinished, self.condition = False, condition
         self.device, self.network, self.shape, self.kinds = device, network, shape, kinds
         self.steps, self.slots, self.threshold = len(table.rows), table.history, table.clamp == "threshold"
         # An engine with a stream of its own replays graphs of its own, which cannot be launched into a capture.
@@ -83,44 +84,16 @@ class CudaChain:
             # Tensors of the caller's may still be in the making.
             device.follow(self.stream, device.current())
             with device.on(self.stream):
-                self._make_arena(bound)
+                self.buffers = Buffers(
+                    device, network, shape, kinds,
+                    steps=self.steps, slots=self.slots, threshold=self.threshold, bound=bound,
+                )  # fmt: skip
+                self.arrays = self.buffers.arrays
                 self.set_table(table)
                 self.nodes = nodes_of(device, network, self.arrays)
         self._lists = {"host": [self._copy("upload"), *self.nodes, self._copy("download")],
                        "device": [*self.nodes, self._copy("status")]}  # fmt: skip
         self._prepare("host" if bound is None else "device")
-
-    def _make_arena(self, bound: tuple[Tensor, Tensor] | None) -> None:
-        count, channels, height, width = self.shape
-        picture = (count, height, width, channels)
-        given, made = (KINDS[kind] for kind in self.kinds)
-        state = (count, channels, *self.network.packed.shape[2:])
-        nothing = (0,)
-        self.arena = Arena(
-            self.device,
-            up={"key": Spec((4,), torch.uint32), "picture": Spec(nothing if bound else picture, given)},
-            down={"status": Spec((1,), torch.int32), "result": Spec(nothing if bound else picture, made)},
-            here={
-                "mu": Spec(state, torch.float32),
-                "x": Spec(state, torch.float32),
-                "history": Spec((self.slots, *state), torch.float32),
-                "records": Spec((1 + self.steps, FIELDS), torch.float32),
-                "counts": Spec(workspace(count), torch.int32),
-                "bounds": Spec((count,), torch.float32),
-            },
-        )
-        names = ("mu", "x", "history", "records", "counts", "bounds")
-        self.arrays = Arrays(
-            bound[0] if bound else self.arena.up["picture"],
-            bound[1] if bound else self.arena.down["result"],
-            **{name: self.arena.here[name] for name in names},
-            key=self.arena.up["key"],
-            status=self.arena.down["status"],
-            steps=self.steps,
-            threshold=self.threshold,
-        )
-        self._host_key, self._host_picture = (self.arena.host_up[name].numpy() for name in ("key", "picture"))
-        self._host_status, self._host_result = (self.arena.host_down[name].numpy() for name in ("status", "result"))
 
     def set_table(self, table: Table) -> None:
         """Solve with another table from now on: of as many rows, which remember no more predictions.
@@ -143,7 +116,12 @@ class CudaChain:
             self.device.wait(self.stream)
 
     def restore_into(
-        self, picture: NDArray[Any], out: NDArray[Any] | None, seed: int, origin: Origin = (0, 0)
+        self,
+        picture: NDArray[Any],
+        out: NDArray[Any] | None,
+        seed: int,
+        origin: Origin = (0, 0),
+        context: F32 | None = None,
     ) -> NDArray[Any]:
         """Restore dense pictures (N, H, W, C) of the host into `out`, of the types that the chain was made for.
 
@@ -152,6 +130,7 @@ class CudaChain:
             out: uint8 or float32, written; None to leave the result where it is.
             seed: of the noise.
             origin: (y, x) of these pictures in the whole pictures whose noise they share.
+            context: of the whole pictures, (N, K), where these are parts of them; otherwise it is made of these.
 
         Returns:
             `out`, or the chain's own array, which is valid until the next restore.
@@ -162,20 +141,25 @@ class CudaChain:
         with self._begun("host"):
             self._settle()
             # Nothing else writes these: the stream has done all that it was given.
-            self._host_key[...] = key(seed, origin=origin)
-            self._host_picture[...] = picture
+            self.buffers.key[...] = key(seed, origin=origin)
+            self.buffers.picture[...] = picture
+            if self.condition is not None:
+                self.buffers.context[...] = self.condition(picture) if context is None else context
             with self._working():
                 self._run("host")
                 self.device.wait(self.stream)
             self._check_status("host")
             if out is not None:
-                out[...] = self._host_result
-        return self._host_result if out is None else out
+                out[...] = self.buffers.result
+        return self.buffers.result if out is None else out
 
     def restore_tensor(
         self, picture: Tensor, out: Tensor | None, seed: int, caller: Any, origin: Origin = (0, 0)
     ) -> Tensor:
         """Restore dense pictures (N, H, W, C) of the device; the host waits for nothing.
+
+        But where the network is told of the whole picture: the picture is copied to the host then, whose engine makes
+        the context of it, and the host waits for what `caller` was given before.
 
         Args:
             picture: the degraded pictures; floats are not looked at, and must be within [0, 1].
@@ -196,10 +180,16 @@ class CudaChain:
         with self._begun("device"):
             if "device" not in self._prepared:
                 self._prepare("device")
+            context = None
+            if self.condition is not None:
+                with self.device.on(caller):
+                    context = torch.from_numpy(self.condition(self.device.to_host(picture)))
             self._unchecked = True
             self.device.follow(self.stream, caller)
             with self._working():
                 self.device.copy(self.arrays.key, words)
+                if context is not None:
+                    self.device.copy(self.arrays.context, context)
                 if not self._bound:
                     self.device.copy(self.arrays.source, picture)
                 self._run("device")
@@ -272,14 +262,8 @@ class CudaChain:
         self.unfinished = before
 
     def _copy(self, name: str) -> Node:
-        arena = self.arena
         # Not through self: what refers to itself is not freed before the next garbage collection.
-        device = self.device
-        target, source = {
-            "upload": (arena.up.all, arena.host_up.all),
-            "download": (arena.host_down.all, arena.down.all),
-            "status": (arena.host_down["status"], arena.down["status"]),
-        }[name]
+        device, (target, source) = self.device, self.buffers.copied(name)
         return Node(name, -1, lambda: device.copy(target, source))
 
     def _prepare(self, how: str) -> None:
@@ -329,7 +313,7 @@ class CudaChain:
             node.work()
 
     def _check_status(self, how: str) -> None:
-        if not self._host_status[0]:
+        if not self.buffers.status[0]:
             return
         where = self._first_bad_step(how)
         raise BackendError(
@@ -367,7 +351,7 @@ class CudaChain:
                     if node.name == "network":
                         self._carry_out([audits_of(self.device, self.network, self.arrays), self._copy("status")])
                         self.device.wait(self.stream)
-                        if self._host_status[0]:
+                        if self.buffers.status[0]:
                             self._clear_status()
                             return f" at step {node.step} of {self.steps}"
         except self.device.Failure as error:
@@ -378,27 +362,10 @@ class CudaChain:
     def _clear_status(self) -> None:
         self.arrays.status.zero_()
         self.device.wait(self.stream)
-        self._host_status[0] = 0
+        self.buffers.status[0] = 0
 
     def _failure(self, how: str, error: Exception) -> MrsError:
         """What to raise for an error of the device: where it happened, as far as that can be found out."""
         if isinstance(error, self.device.OutOfMemory):
             return out_of_memory(self.shape, error)
-        reason = first_line(error)
-        lost = DeviceError(
-            f"the GPU failed and does not recover: {reason}",
-            hint="end this process; nothing on the GPU can be used by it any more",
-        )
-        try:
-            self.device.wait(self.stream)
-        except self.device.Failure:
-            return lost
-        try:
-            with self._working():
-                for node in self._lists[how]:
-                    where = f"{node.name} of step {node.step}" if node.step >= 0 else node.name
-                    node.work()
-                    self.device.wait(self.stream)
-        except self.device.Failure:
-            return DeviceError(f"the GPU failed in {where}: {reason}", hint="restore again, or on another backend")
-        return DeviceError(f"the GPU failed, but not again in the same restore: {reason}", hint="restore again")
+        return failure_of(self.device, self.stream, self._lists[how], self._working, error)

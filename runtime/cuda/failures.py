@@ -5,14 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mrs.runtime.errors import BackendError, DeviceMemoryError, MrsError
+from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError, MrsError
 from mrs.runtime.system.libraries import first_line
 from mrs.runtime.system.toolchain import missing_tool
+
+if TYPE_CHECKING:
+    from mrs.runtime.cuda.nodes import Node
 
 # What Triton raises besides classes of its own: where it cannot build or load a launcher, or finds a kernel wrong.
 KINDS = (RuntimeError, AssertionError, OSError, ImportError, subprocess.SubprocessError)
@@ -83,6 +86,41 @@ def _not_built(when: str, error: BaseException) -> BackendError:
         f"Triton cannot compile a kernel {when}: {said}",
         hint=missing_tool() or "see mrs-trt doctor; a backend for CPUs (--backend) needs no Triton",
     )
+
+
+def failure_of(
+    device: Any,
+    stream: Any,
+    nodes: Sequence[Node],
+    working: Callable[[], AbstractContextManager[None]],
+    error: Exception,
+) -> DeviceError:
+    """What to raise for an error of the device: where it happened, as far as a second run can find that out.
+
+    Args:
+        device: a `Cuda`.
+        stream: on which it failed.
+        nodes: what was carried out.
+        working: a context in which they are.
+        error: what the device failed with.
+    """
+    reason = first_line(error)
+    try:
+        device.wait(stream)
+    except device.Failure:
+        return DeviceError(
+            f"the GPU failed and does not recover: {reason}",
+            hint="end this process; nothing on the GPU can be used by it any more",
+        )
+    try:
+        with working():
+            for node in nodes:
+                where = f"{node.name} of step {node.step}" if node.step >= 0 else node.name
+                node.work()
+                device.wait(stream)
+    except device.Failure:
+        return DeviceError(f"the GPU failed in {where}: {reason}", hint="restore again, or on another backend")
+    return DeviceError(f"the GPU failed, but not again in the same restore: {reason}", hint="restore again")
 
 
 def out_of_memory(shape: Sequence[int], error: Exception) -> DeviceMemoryError:

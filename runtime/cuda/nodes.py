@@ -40,6 +40,7 @@ class Arrays:
 
     Attributes:
         source, result: (N, H, W, C), uint8 or float32.
+        context: (N, K) float32, what the network is told of these pictures; None for one that is told nothing.
         steps: rows of the table.
         threshold: whether predictions are clamped by the dynamic threshold.
     """
@@ -54,6 +55,7 @@ class Arrays:
     counts: Tensor
     bounds: Tensor
     status: Tensor
+    context: Tensor | None
     steps: int
     threshold: bool
 
@@ -68,10 +70,11 @@ def nodes_of(device: Any, network: Network, arrays: Arrays) -> list[Node]:
 
     Args:
         device: a `Cuda`.
-        network: whose `packed` and `output` lie on the device.
+        network: whose `packed`, `output` and `context` lie on the device.
         arrays: all others.
     """
     return [
+        *_context(device, network, arrays.context),
         _kernel(device, "start", -1, _start(network, arrays)),
         *(node for step in range(arrays.steps) for node in _step(device, network, arrays, step)),
     ]
@@ -99,6 +102,13 @@ def _step(device: Any, network: Network, arrays: Arrays, step: int) -> Iterator[
     yield audits_of(device, network, a)
     launch = finish_launch(a.x, a.mu, network.output, a.history, a.result, a.records, a.key, bounds, step)
     yield _kernel(device, "finish", step, launch)
+
+
+def _context(device: Any, network: Network, given: Tensor | None) -> Iterator[Node]:
+    """The network may be shared: each restore gives it its own."""
+    if given is not None:
+        target = network.context.view(given.shape)
+        yield Node("context", -1, lambda: device.copy(target, given))
 
 
 def _start(network: Network, a: Arrays) -> Launch:

@@ -111,6 +111,7 @@ class FakeNetwork:
         self.packed = np.zeros(shape, np.float32)
         self.context = None
         self.output = np.full((count, halves // 2, height, width), np.nan, np.float32)
+        self.context = None
         self.evaluated: list[int] = []
 
     def evaluate(self, step: int) -> None:
@@ -141,7 +142,7 @@ class FakeBackend:
 
     name = "fake"
     device = "cpu"
-    forms: tuple[tuple[str, str], ...] = (("moments", "weights"),)
+    variants: tuple[tuple[str, str], ...] = (("moments", "weights"),)
 
     def __init__(self) -> None:
         self.compiled: list[tuple[int, ...]] = []

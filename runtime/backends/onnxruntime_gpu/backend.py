@@ -33,7 +33,7 @@ class OnnxRuntimeGpu:
 
     device = "cuda"
     # A LayerNormalization is one kernel, and a split's halves need no second convolution; else with fewer copies.
-    forms: tuple[tuple[str, str], ...] = (("layernorm", "split"), ("layernorm", "weights"), ("moments", "split"))
+    variants: tuple[tuple[str, str], ...] = (("layernorm", "split"), ("layernorm", "weights"), ("moments", "split"))
 
     def __init__(self, name: str, provider: str, device: Callable[[], Any] = the_gpu) -> None:
         self.name, self._provider, self._gpu = name, provider, device

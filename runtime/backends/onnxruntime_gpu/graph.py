@@ -9,9 +9,9 @@ from typing import Any
 def for_cuda(graph: bytes, precision: str) -> bytes:
     """A graph that computes the same, bit by bit.
 
-    The modulation is not one input but one for each of its parts, in their order: its Split copies addresses from the
-    host, which a replay reads again after ONNX Runtime gave that memory back. In bfloat16 each DepthToSpace is done in
-    float32, as there is no other kernel; it only moves numbers.
+    Where the modulation is split, it is not one input but one for each of its parts, in their order: the Split copies
+    addresses from the host, which a replay reads again after ONNX Runtime gave that memory back. In bfloat16 each
+    DepthToSpace is done in float32, as there is no other kernel; it only moves numbers.
 
     Args:
         graph: as `typed_graph` gives it.
@@ -20,13 +20,16 @@ def for_cuda(graph: bytes, precision: str) -> bytes:
     import onnx
 
     model = onnx.load_from_string(graph)
-    nodes = [node for node in model.graph.node if "modulation" not in node.input]
-    parts = [value for node in model.graph.node if "modulation" in node.input for value in _parts(model.graph, node)]
+    readers = [node for node in model.graph.node if "modulation" in node.input]
+    splits = readers if all(node.op_type == "Split" for node in readers) else []
+    nodes = [node for node in model.graph.node if node not in splits]
+    parts = [value for split in splits for value in _parts(model.graph, split)]
     if precision == "bf16":
         nodes = [made for node in nodes for made in _widened(node)]
-    whole = next(value for value in model.graph.input if value.name == "modulation")
-    model.graph.input.remove(whole)
-    model.graph.input.extend(parts)
+    if parts:
+        whole = next(value for value in model.graph.input if value.name == "modulation")
+        model.graph.input.remove(whole)
+        model.graph.input.extend(parts)
     # Copies, as those of the graph end with their list.
     nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del model.graph.node[:]

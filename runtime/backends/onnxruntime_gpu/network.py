@@ -76,11 +76,14 @@ class OnnxRuntimeGpuNetwork:
             self.output = torch.zeros((count, halves // 2, height, width), dtype=half, device=device.place)
             # The graph reads one address, or one for each part of the row.
             self._row = torch.zeros((1, modulation.shape[1], 1, 1), device=device.place)
+            told = next((value for value in inputs if value.name == "context"), None)
+            self.context = None if told is None else torch.zeros(told.shape, device=device.place)
         self._binding = self._session.io_binding()
-        parts = [value for value in inputs if value.name != "packed"]
+        parts = [value for value in inputs if value.name not in ("packed", "context")]
         rows = zip(parts, self._row.split([value.shape[1] for value in parts], 1), strict=True)
         for bind, name, tensor in (
             (self._binding.bind_input, "packed", self.packed),
+            *([(self._binding.bind_input, "context", self.context)] if self.context is not None else []),
             *((self._binding.bind_input, value.name, part) for value, part in rows),
             (self._binding.bind_output, "output", self.output),
         ):

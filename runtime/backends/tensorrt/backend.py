@@ -38,7 +38,7 @@ class TensorRt:
     name = "tensorrt"
     device = "cuda"
     # Only a LayerNormalization node is fused as a norm.
-    forms: tuple[tuple[str, str], ...] = (("layernorm", "split"), ("layernorm", "weights"))
+    variants: tuple[tuple[str, str], ...] = (("layernorm", "split"), ("layernorm", "weights"))
 
     def __init__(self, torch: Torch | None = None, device: Any = None) -> None:
         self._torch, self._given = torch or Torch("torch", compiled=False), device

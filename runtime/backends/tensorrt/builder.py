@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mrs.kernels.threads import Hands, Task, end
+from mrs.runtime.backends import onnx_graph
 from mrs.runtime.backends.protocol import Shape
 from mrs.runtime.backends.settings import EngineOptions
 from mrs.runtime.backends.tensorrt.messages import Messages, collected, logger, not_parsed
@@ -90,7 +91,7 @@ def _built(
     config.progress_monitor = watch
     _configure(config, options)
     if ranged:
-        _add_range(builder, config, options, shape)
+        _add_range(builder, config, options, shape, onnx_graph.context_length(onnx_graph.parse(typed)))
     cache = TimingCache(machine.gpu(), trt.__version__)
     cache.attach(config)
     messages.clear()
@@ -121,13 +122,19 @@ def _configure(config: trt.IBuilderConfig, options: EngineOptions) -> None:
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
 
 
-def _add_range(builder: trt.Builder, config: trt.IBuilderConfig, options: EngineOptions, shape: Shape) -> None:
+def _add_range(
+    builder: trt.Builder, config: trt.IBuilderConfig, options: EngineOptions, shape: Shape, context: int
+) -> None:
+    """Let all inputs but the modulation have any size of the range; `context` is that input's length, if any."""
     import tensorrt as trt
 
     assert options.size_range is not None
     low, best, high = (trt.Dims((count, shape[1], *sides)) for count, *sides in options.size_range)
     profile = builder.create_optimization_profile()
     profile.set_shape("packed", low, best, high)
+    if context:
+        low, best, high = (trt.Dims((count, context, 1, 1)) for count, *_ in options.size_range)
+        profile.set_shape("context", low, best, high)
     if config.add_optimization_profile(profile) < 0:
         raise BackendError(f"{CANNOT} for sizes from {options.size_range[0]} to {options.size_range[2]}")
 

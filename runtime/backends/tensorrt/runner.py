@@ -21,6 +21,7 @@ CANNOT = "tensorrt cannot load its engine"
 # Of `packed` and `output`, by the names of ONNX's types: torch's and TensorRT's.
 DTYPES = {"FLOAT": "float32", "FLOAT16": "float16", "BFLOAT16": "bfloat16"}
 NAMES = frozenset({"packed", "modulation", "output"})
+CONTEXT = "context"
 # What TensorRT asks of an address.
 ALIGNMENT = 256
 
@@ -63,8 +64,11 @@ class TensorRtNetwork:
             size = max(self._engine.device_memory_size_v2, ALIGNMENT)
             self._memory = device.memory(size)
             self._context.set_device_memory(self._memory.data_ptr(), size)
-            for name, tensor in (("packed", self.packed), ("output", self.output)):
-                self._bind(name, tensor.data_ptr())
+            length = _context_length(self._engine)
+            self.context = self._tensor((count, length, 1, 1), torch.float32) if length else None
+            for name, tensor in (("packed", self.packed), ("output", self.output), (CONTEXT, self.context)):
+                if tensor is not None:
+                    self._bind(name, tensor.data_ptr())
             # For whoever works on the default stream, on which TensorRT would wait for the whole device.
             self._own = device.stream()
 
@@ -167,13 +171,15 @@ def _deserialized(runtime: trt.Runtime, content: bytes, messages: Messages) -> t
 def _check(engine: trt.ICudaEngine, shape: Shape, precision: str) -> None:
     import tensorrt as trt
 
-    names = {engine.get_tensor_name(number) for number in range(engine.num_io_tensors)}
-    if names != NAMES:
+    names = _names(engine)
+    if names - {CONTEXT} != NAMES:
         raise BackendError(f"{CANNOT}: it has the inputs and outputs {', '.join(sorted(names))}")
     types = {"FLOAT": trt.DataType.FLOAT, "FLOAT16": trt.DataType.HALF, "BFLOAT16": trt.DataType.BF16}
     wanted = types[HALVES[precision]]
     if any(engine.get_tensor_dtype(name) != wanted for name in ("packed", "output")):
         raise BackendError(f"{CANNOT}: it is not for {precision}")
+    if CONTEXT in names and engine.get_tensor_dtype(CONTEXT) != trt.DataType.FLOAT:
+        raise BackendError(f"{CANNOT}: its context is not float32")
     # A side that is not fixed is -1.
     made_for = tuple(engine.get_tensor_shape("packed"))
     if len(made_for) != 4 or any(side not in (-1, given) for side, given in zip(made_for, shape, strict=True)):
@@ -187,6 +193,19 @@ def _made(engine: trt.ICudaEngine, shape: Shape, messages: Messages) -> trt.IExe
     if context is None:
         raise messages.error(CANNOT)
     # Without an effect where the engine is for this shape alone.
-    if not context.set_input_shape("packed", tuple(shape)):
+    shapes = {"packed": tuple(shape)}
+    if length := _context_length(engine):
+        shapes[CONTEXT] = (shape[0], length, 1, 1)
+    if not all(context.set_input_shape(name, sides) for name, sides in shapes.items()):
         raise BackendError(f"{CANNOT} for {shape}: it is for other sizes")
     return context
+
+
+def _names(engine: trt.ICudaEngine) -> set[str]:
+    """Of inputs and outputs."""
+    return {engine.get_tensor_name(number) for number in range(engine.num_io_tensors)}
+
+
+def _context_length(engine: trt.ICudaEngine) -> int:
+    """Length of what the network is told of the whole picture; 0 where that is nothing."""
+    return int(tuple(engine.get_tensor_shape(CONTEXT))[1]) if CONTEXT in _names(engine) else 0

@@ -35,7 +35,7 @@ WORKLOAD = Workload({SHAPE: b"one", OTHER: b"two"}, [Pair(PICTURE, PICTURE)], (1
 TARGET = Target("auto", "fp32", "cpu", CompileSettings(2))
 
 PASSED = Candidate("openvino", "fp32", 10.0, (9.0, 11.0), 80.0, -0.01, True, "parity", "length-weights")
-FAILED = Candidate("onnxruntime", "fp32", reason="out of luck", form="moments-weights")
+FAILED = Candidate("onnxruntime", "fp32", reason="out of luck", variant="moments-weights")
 VERDICT = Verdict(True, Look(22.0, 0.0, 0.05), Look(30.5, 0.01, 0.04), Look(None, 0.01, 0.04))
 MEASURED = Measured(
     Selection(
@@ -131,7 +131,7 @@ def _without_its_choice(saved: dict[str, Any]) -> None:
 
 
 def _of_an_unknown_form(saved: dict[str, Any]) -> None:
-    saved["candidates"][1]["form"] = "braided"
+    saved["candidates"][1]["variant"] = "braided"
 
 
 @pytest.mark.parametrize("change", [_dropped, _renamed, _without_its_choice, _of_an_unknown_form])

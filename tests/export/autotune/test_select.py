@@ -180,7 +180,7 @@ def test_candidates_are_json() -> None:
         "truth_db": None,
         "passed": False,
         "reason": "",
-        "form": "",
+        "variant": "",
     }
 
 
@@ -248,9 +248,9 @@ def test_a_backend_by_name(loops) -> None:
     # The reference runs the engine's first form, the candidate its fastest.
     assert chosen.chosen.parity_db is None or chosen.chosen.parity_db > 80
     assert (
-        chosen.chosen.form
-        in {entry.form for entry in chosen.forms}
-        == {str(GraphVariant(*form)) for form in backends.get("onnxruntime").forms}
+        chosen.chosen.variant
+        in {entry.variant for entry in chosen.variants}
+        == {str(GraphVariant(*form)) for form in backends.get("onnxruntime").variants}
     )
 
 
@@ -328,7 +328,7 @@ def test_more_evaluations_in_float32_are_tried_until_one_passes(loops, monkeypat
     class Both:
         """An engine that computes in float32 whatever it is asked."""
 
-        name, device, forms = "both", "cpu", (("moments", "weights"),)
+        name, device, variants = "both", "cpu", (("moments", "weights"),)
 
         def missing(self) -> None:
             return None
@@ -369,7 +369,7 @@ def test_a_form_that_cancels_has_another_chance_without(
     found: list[str] = []
 
     def judge(candidate: Candidate, *_: Any) -> Candidate:
-        found.append(f"{candidate.form} {candidate.precision}")
+        found.append(f"{candidate.variant} {candidate.precision}")
         return replace(candidate, passed=found[-1] in (passes, "raw-weights fp32"))
 
     ranked = [GraphVariant("raw", "weights"), GraphVariant("length", "weights")]

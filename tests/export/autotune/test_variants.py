@@ -25,8 +25,8 @@ FIRST, SECOND, THIRD = (
     GraphVariant("moments", "weights"),
     GraphVariant("length", "split"),
 )
-MINE: Any = SimpleNamespace(name="mine", forms=(("length", "weights"), ("moments", "weights"), ("length", "split")))
-PLAIN: Any = SimpleNamespace(name="plain", forms=(("layernorm", "split"),))
+MINE: Any = SimpleNamespace(name="mine", variants=(("length", "weights"), ("moments", "weights"), ("length", "split")))
+PLAIN: Any = SimpleNamespace(name="plain", variants=(("layernorm", "split"),))
 GRAPHS = {FIRST: b"first", SECOND: b"second", THIRD: b"third", GraphVariant("layernorm", "split"): b"plain"}
 PICTURE = np.zeros((4, 4, 3), np.uint8)
 
@@ -68,13 +68,13 @@ def measure(engines: list[tuple[Any, str]], report: Callable[[str], None] = lamb
 def test_the_median_decides(timed) -> None:
     found, measured = measure([(MINE, "bf16")])
     assert found.to_try(MINE, "bf16") == [SECOND]
-    assert [(each.form, each.latency_ms, each.quartiles_ms) for each in measured] == [
+    assert [(each.variant, each.latency_ms, each.quartiles_ms) for each in measured] == [
         ("length-weights", 11.0, (10.5, 11.5)),
         ("moments-weights", 8.0, (7.5, 19.0)),
         ("length-split", 9.0, (9.0, 9.0)),
     ]
     assert measured[0].to_dict() == {
-        "backend": "mine", "precision": "bf16", "form": "length-weights", "latency_ms": 11.0,
+        "backend": "mine", "precision": "bf16", "variant": "length-weights", "latency_ms": 11.0,
         "quartiles_ms": [10.5, 11.5],
     }  # fmt: skip
 
@@ -90,7 +90,7 @@ def test_a_form_that_is_refused_is_left_out(timed) -> None:
     lines: list[str] = []
     found, measured = measure([(MINE, "fp32")], lines.append)
     assert found.to_try(MINE, "fp32") == [THIRD]
-    assert [each.form for each in measured] == ["length-weights", "length-split"]
+    assert [each.variant for each in measured] == ["length-weights", "length-split"]
     assert lines == ["graph shapes of mine fp32", "mine fp32 does not run moments-weights: no such node"]
 
 

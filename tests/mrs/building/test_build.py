@@ -139,7 +139,7 @@ def test_what_the_manifest_says(weights: Path, path: Path) -> None:
         "name": "tiny.safetensors",
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
     }
-    assert {**asdict(ARCH), "name": "ConditionalNAFNet", "multiple": 4}.items() <= manifest["network"].items()
+    assert {**asdict(ARCH), "architecture": "ConditionalNAFNet", "multiple": 4}.items() <= manifest["network"].items()
     assert manifest["schedule"] == SCHEDULE.to_dict()
     assert manifest["solver"] == SOLVER.to_dict()
     assert manifest["output"] == "data"
@@ -157,8 +157,8 @@ def test_what_the_manifest_says(weights: Path, path: Path) -> None:
     assert candidate["passed"]
     assert candidate["latency_ms"] > 0
     assert candidate["truth_db"] == pytest.approx(0, abs=1e-4)
-    assert [entry["form"] for entry in manifest["selection"]["forms"]] == FORMS
-    assert all(entry["latency_ms"] > 0 for entry in manifest["selection"]["forms"])
+    assert [entry["variant"] for entry in manifest["selection"]["variants"]] == FORMS
+    assert all(entry["latency_ms"] > 0 for entry in manifest["selection"]["variants"])
     assert manifest["selection"]["calibration_pictures"] == 3
     assert 0 < manifest["selection"]["discretisation_db"] < 200
 
@@ -200,7 +200,7 @@ def test_the_plan_holds_the_fastest_form(
         lambda chains, **_: {form: [1.0 if str(form) == fastest else 2.0] for form in chains},
     )
     made = quickly(weights, path)
-    assert made.manifest["selection"]["candidates"][0]["form"] == fastest
+    assert made.manifest["selection"]["candidates"][0]["variant"] == fastest
     nodes = {node.op_type for node in onnx.load_from_string(made.graph).graph.node}
     assert ("ReduceL2" in nodes) == fastest.startswith("length")
 
@@ -535,7 +535,7 @@ def test_a_time_chooses_the_evaluations(weights: Path, path: Path) -> None:
 
 def restored_in_steps(path: Path) -> int:
     with mrs.load(path, threads=1) as restorer, restorer.chain((1, 8, 8)) as chain:
-        return len(chain.rows)
+        return len(chain.table.rows)
 
 
 def test_without_a_time_there_is_nothing_about_it(weights: Path, path: Path) -> None:

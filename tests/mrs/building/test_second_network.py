@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import mrs
 from mrs.export import architectures
@@ -54,15 +53,7 @@ def path(request: pytest.FixtureRequest, net: Net, tmp_path_factory: pytest.Temp
 
 def by_reference(net: Net, picture: Any, context: Any = None, seed: int = 0) -> Any:
     """By torch and the reference loop, with the context of another picture where one is given."""
-    told = tone_network.context_of(net, picture) if context is None else context
-    mu = picture.transpose(2, 0, 1)[None]
-
-    def denoise(x: Any, mu: Any, t: float) -> Any:
-        with torch.no_grad():
-            return net(torch.from_numpy(x), torch.from_numpy(mu), t, told).numpy()
-
-    restored = mrs.sample(denoise, np.ascontiguousarray(mu), tableau(SCHEDULE, SOLVER, "data"), seed=seed)
-    return restored[0].transpose(1, 2, 0)
+    return tone_network.by_reference(net, tableau(SCHEDULE, SOLVER, "data"), picture, context, seed)
 
 
 def test_the_plan_holds_both_graphs(path: Path) -> None:

@@ -61,7 +61,7 @@ def test_the_text(run, plan) -> None:
 
 
 CANDIDATE = {"backend": "a", "precision": "fp32", "latency_ms": 30.0, "quartiles_ms": [29.0, 31.0], "parity_db": None,
-             "truth_db": None, "passed": True, "reason": "", "form": "length-weights"}  # fmt: skip
+             "truth_db": None, "passed": True, "reason": "", "variant": "length-weights"}  # fmt: skip
 ROUGH = {**CANDIDATE, "precision": "bf16", "latency_ms": 20.0}
 SLOW = {**CANDIDATE, "backend": "b", "latency_ms": 45.0}
 FAILED = {**CANDIDATE, "backend": "c", "latency_ms": None, "quartiles_ms": [None, None], "passed": False}
@@ -73,7 +73,7 @@ FAILED = {**CANDIDATE, "backend": "c", "latency_ms": None, "quartiles_ms": [None
         ([CANDIDATE], "fp32", ["why: a fp32 is the only one that ran"]),
         ([CANDIDATE, FAILED], "fp32", ["why: a fp32 is the only one that ran"]),
         (
-            [CANDIDATE, {**ROUGH, "passed": False}, {**ROUGH, "passed": False, "form": "raw-weights"}],
+            [CANDIDATE, {**ROUGH, "passed": False}, {**ROUGH, "passed": False, "variant": "raw-weights"}],
             "fp32",
             ["why: a fp32 is the only one that passes parity", "     faster, but without parity: a bf16"],
         ),
@@ -115,10 +115,10 @@ def test_the_fastest_shape_of_each_engine_is_marked(plan) -> None:
     manifest = read_plan(plan).manifest
     shapes = [("bf16", "length-weights", 9.0), ("bf16", "moments-weights", 8.0), ("fp32", "length-weights", 20.0)]
     forms = [
-        {"backend": "a", "precision": precision, "form": form, "latency_ms": time, "quartiles_ms": [time, time]}
+        {"backend": "a", "precision": precision, "variant": form, "latency_ms": time, "quartiles_ms": [time, time]}
         for precision, form, time in shapes
     ]
-    selection = {**manifest["selection"], "forms": forms, "measured_at": "2026-01-02"}
+    selection = {**manifest["selection"], "variants": forms, "measured_at": "2026-01-02"}
     text = summary({**manifest, "selection": selection}).splitlines()
     assert [line.split()[:3] for line in text[-3:]] == [
         ["a", "bf16", "length-weights"], ["*a", "bf16", "moments-weights"], ["*a", "fp32", "length-weights"],
@@ -208,7 +208,7 @@ def test_what_was_not_measured_is_said(plan) -> None:
     manifest = json.loads(json.dumps(read_plan(plan).manifest))
     refused = {
         "backend": "other", "precision": "bf16", "latency_ms": None, "quartiles_ms": [None, None],
-        "parity_db": None, "truth_db": None, "passed": False, "reason": "it broke", "form": "length-split",
+        "parity_db": None, "truth_db": None, "passed": False, "reason": "it broke", "variant": "length-split",
     }  # fmt: skip
     manifest["selection"]["candidates"].append(refused)
     manifest["selection"]["discretisation_db"] = None

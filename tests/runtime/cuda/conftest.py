@@ -72,6 +72,7 @@ class PixelNetwork:
         self.context = None
         self.packed = torch.zeros(shape).contiguous(memory_format=layout)
         self.output = torch.zeros((count, halves // 2, height, width)).contiguous(memory_format=layout)
+        self.context = None
         self.spoilt: dict[int, float] = {}
         self.trouble: Callable[[PixelNetwork, int], object] = lambda network, step: None
 

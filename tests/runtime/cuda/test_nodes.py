@@ -97,14 +97,14 @@ def test_the_audit_looks_at_the_last_output(make_chain) -> None:
 
 def test_all_arrays_lie_in_the_arena_but_the_networks(make_chain, device) -> None:
     chain = make_chain(clamp="threshold")
-    blocks = [block.all for block in (chain.arena.up, chain.arena.down, chain.arena.here)]
+    blocks = [block.all for block in (chain.buffers.arena.up, chain.buffers.arena.down, chain.buffers.arena.here)]
     for node in chain.nodes:
         for name, value in arguments_of(node.launch).items() if node.launch else ():
             if isinstance(value, int) or name in ("packed", "output", "values"):
                 continue
             begin, end = value.data_ptr(), value.data_ptr() + value.numel() * value.element_size()
             assert any(b.data_ptr() <= begin and end <= b.data_ptr() + b.numel() for b in blocks), (node.name, name)
-    assert device.taken == chain.arena.size
+    assert device.taken == chain.buffers.arena.size
 
 
 @pytest.mark.parametrize("graphs", [True, False], ids=["graph", "loop"])

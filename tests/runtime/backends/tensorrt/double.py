@@ -291,13 +291,13 @@ class Builder:
         assert network.model is not None, "nothing was parsed"
         monitor = config.written["progress_monitor"]
         assert monitor.made
-        shape = [side.dim_value if side.HasField("dim_value") else -1 for side in _packed(network.model)]
-        dynamic = -1 in shape
-        assert dynamic == bool(config.profiles), "a profile is for sizes that are not fixed"
-        if dynamic:
-            low, best, high = config.profiles[0].shapes["packed"]
+        inputs = {value.name: _sides(value) for value in network.model.graph.input}
+        shape, dynamic = inputs["packed"], {name for name, sides in inputs.items() if -1 in sides}
+        shapes = config.profiles[0].shapes if config.profiles else {}
+        assert dynamic == set(shapes), "a profile is for sizes that are not fixed, and for all of them"
+        for name, (low, best, high) in shapes.items():
             for sides in (low, best, high):
-                assert all(own in (-1, side) for own, side in zip(shape, sides, strict=True))
+                assert all(own in (-1, side) for own, side in zip(inputs[name], sides, strict=True))
             assert all(a <= b <= c for a, b, c in zip(low, best, high, strict=True))
         assert world.device.current() is not world.device.default, "a thread has chosen no stream of its device"
         monitor.phase_start("Building", None, world.steps)
@@ -320,7 +320,9 @@ class Builder:
             "gpu": world.gpu,
             "compatible": compatible.name if compatible else "",
             "shape": shape,
-            "profile": [list(sides) for sides in config.profiles[0].shapes["packed"]] if dynamic else None,
+            "profile": [list(sides) for sides in shapes["packed"]] if dynamic else None,
+            # What every input may have.
+            "ranges": {name: shapes.get(name, [sides] * 3) for name, sides in inputs.items()},
         }
         return _host(world, json.dumps(head).encode() + b"\n" + network.model.SerializeToString())
 
@@ -420,7 +422,6 @@ class IOptimizationProfile:
     shapes: dict[str, tuple[Any, ...]]
 
     def set_shape(self, input: str, min: Any, opt: Any, max: Any) -> None:
-        assert input == "packed"
         self.shapes[input] = tuple(tuple(sides) for sides in (min, opt, max))
 
 
@@ -469,7 +470,7 @@ class ICudaEngine:
     logger: Any
 
     def read_num_io_tensors(self) -> int:
-        return 3
+        return len(self.model.graph.input) + 1
 
     def get_tensor_name(self, index: int) -> str:
         return [value.name for value in (*self.model.graph.input, *self.model.graph.output)][index]
@@ -478,8 +479,7 @@ class ICudaEngine:
         return getattr(self._world.module.DataType, TYPES[self._value(name).type.tensor_type.elem_type])
 
     def get_tensor_shape(self, name: str) -> Any:
-        sides = self._value(name).type.tensor_type.shape.dim
-        return self._world.module.Dims([side.dim_value if side.HasField("dim_value") else -1 for side in sides])
+        return self._world.module.Dims(_sides(self._value(name)))
 
     def read_device_memory_size_v2(self) -> int:
         largest = self.head["profile"][2] if self.head["profile"] else self.head["shape"]
@@ -490,9 +490,10 @@ class ICudaEngine:
         assert strategy is self._world.module.ExecutionContextAllocationStrategy.USER_MANAGED, "it allocates by itself"
         if self._world.fails("context"):
             return None
-        shape = None if self.head["profile"] else self.head["shape"]
+        # What is fixed needs no word.
+        given = {value.name: tuple(_sides(value)) for value in self.model.graph.input if -1 not in _sides(value)}
         return _new(
-            self._world, "IExecutionContext", engine_kept=self, shape=shape, addresses={}, memory=None, ran=False
+            self._world, "IExecutionContext", engine_kept=self, shapes=given, addresses={}, memory=None, ran=False
         )
 
     def _value(self, name: str) -> Any:
@@ -502,18 +503,20 @@ class ICudaEngine:
 class IExecutionContext:
     _world: TensorRtDouble
     engine_kept: Any
-    shape: Any
+    shapes: dict[str, tuple[int, ...]]
     addresses: dict[str, int]
     memory: Any
     ran: bool
 
     def set_input_shape(self, name: str, shape: Any) -> bool:
         _refuse(self._world, "a shape is set")
-        head, sides = self.engine_kept.head, tuple(shape)
-        low, _, high = head["profile"] or [head["shape"]] * 3
-        if name != "packed" or not all(a <= side <= b for a, side, b in zip(low, sides, high, strict=True)):
+        ranges, sides = self.engine_kept.head["ranges"], tuple(shape)
+        if name not in ranges:
             return False
-        self.shape, self.ran = sides, False
+        low, _, high = ranges[name]
+        if not all(a <= side <= b for a, side, b in zip(low, sides, high, strict=True)):
+            return False
+        self.shapes[name], self.ran = sides, False
         return True
 
     def set_device_memory(self, memory: int, size: int) -> None:
@@ -525,7 +528,7 @@ class IExecutionContext:
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
         assert memory % ALIGNMENT == 0, f"the address of {name} is not aligned"
-        if self._world.fails("address") or name not in ("packed", "modulation", "output"):
+        if self._world.fails("address") or name not in self._names():
             return False
         self.addresses[name] = memory
         return True
@@ -533,8 +536,9 @@ class IExecutionContext:
     def execute_async_v3(self, stream_handle: int) -> bool:
         world = self._world
         assert stream_handle != 0, "the default stream"
-        assert self.shape is not None, "no shape was set"
-        assert set(self.addresses) == {"packed", "modulation", "output"}, "an address is missing"
+        assert {*self.shapes, "output"} == self._names(), "no shape was set"
+        assert len({sides[0] for name, sides in self.shapes.items() if name != "modulation"}) == 1, "another batch"
+        assert set(self.addresses) == self._names(), "an address is missing"
         assert self.memory is not None, "no memory was set"
         assert world.device.holds(*self.memory), "its memory was freed"
         if world.device.capturing is not None and not self.ran:
@@ -551,9 +555,8 @@ class IExecutionContext:
     def _work(self) -> Callable[[], None]:
         """An evaluation with the addresses as they are now."""
         model, device, program = self.engine_kept.model, self._world.device, self.engine_kept.program
-        count, halves, height, width = self.shape
-        vectors = tuple(self.engine_kept.get_tensor_shape("modulation"))
-        shapes = {"packed": tuple(self.shape), "modulation": vectors, "output": (count, halves // 2, height, width)}
+        count, halves, height, width = self.shapes["packed"]
+        shapes = {**self.shapes, "output": (count, halves // 2, height, width)}
         kinds = {
             value.name: reference.TYPES[value.type.tensor_type.elem_type]
             for value in (*model.graph.input, *model.graph.output)
@@ -567,13 +570,19 @@ class IExecutionContext:
             return torch.from_numpy(np.ctypeslib.as_array(content)).view(kinds[name]).view(shapes[name])
 
         def work() -> None:
-            at("output").copy_(reference.evaluate(program, at("packed"), at("modulation")))
+            told = at("context") if "context" in shapes else None
+            at("output").copy_(reference.evaluate(program, at("packed"), at("modulation"), context=told))
 
         return work
 
+    def _names(self) -> set[str]:
+        """Of inputs and outputs."""
+        return {*self.engine_kept.head["ranges"], "output"}
 
-def _packed(model: onnx.ModelProto) -> Any:
-    return model.graph.input[0].type.tensor_type.shape.dim
+
+def _sides(value: onnx.ValueInfoProto) -> list[int]:
+    """Of an input or output; -1 where one is not fixed."""
+    return [side.dim_value if side.HasField("dim_value") else -1 for side in value.type.tensor_type.shape.dim]
 
 
 def _refuse(world: TensorRtDouble, what: str) -> None:

@@ -53,18 +53,22 @@ def evaluate(
     packed: Tensor,
     modulation: Tensor,
     look: Callable[[onnx.NodeProto, Tensor], None] | None = None,
+    context: Tensor | None = None,
 ) -> Tensor:
     """The output of a typed graph, for inputs of its types; `look` sees every node with its first output."""
     known: dict[str, Any] = dict(program.constants)
     graph = program.model.graph
-    for value, given in zip(graph.input, (packed, modulation), strict=True):
+    inputs = {"packed": packed, "modulation": modulation, "context": context}
+    for value in graph.input:
+        given = inputs[value.name]
+        assert given is not None, value.name
         assert given.dtype == TYPES[value.type.tensor_type.elem_type], value.name
         known[value.name] = given
     for node, attributes in program.nodes:
-        inputs = [known[name] for name in node.input]
-        floats = {each.dtype for each in inputs if isinstance(each, Tensor) and each.dtype in TYPES.values()}
+        taken = [known[name] for name in node.input]
+        floats = {each.dtype for each in taken if isinstance(each, Tensor) and each.dtype in TYPES.values()}
         assert len(floats) == 1, f"{node.op_type} {node.name} mixes {floats}"
-        made = OPERATIONS[node.op_type](attributes, *inputs)
+        made = OPERATIONS[node.op_type](attributes, *taken)
         known.update(zip(node.output, made if len(node.output) > 1 else (made,), strict=True))
         if look is not None:
             look(node, known[node.output[0]])

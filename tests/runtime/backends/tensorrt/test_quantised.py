@@ -170,7 +170,7 @@ def test_all_are_measured_and_judged(made: Any, modelopt: ModelOpt) -> None:
     found = {each["precision"]: each for each in plan.manifest["selection"]["candidates"]}
     assert set(found) == {"fp32", "bf16", "fp16", "int8", "fp8"}
     assert all(found[one]["latency_ms"] > 0 and found[one]["parity_db"] > 0 for one in QUANTISED)
-    forms = {(each["precision"], each["form"]) for each in plan.manifest["selection"]["forms"]}
+    forms = {(each["precision"], each["variant"]) for each in plan.manifest["selection"]["variants"]}
     assert len([one for one, _ in forms if one == "int8"]) == 2
     assert (plan.quantised is not None) == (plan.manifest["precision"] in QUANTISED)
 

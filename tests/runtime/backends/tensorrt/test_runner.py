@@ -12,6 +12,8 @@ import torch
 from mrs.runtime.backends.settings import CompileSettings, EngineOptions
 from mrs.runtime.backends.tensorrt.runner import ALIGNMENT
 from mrs.runtime.errors import BackendError, DeviceMemoryError
+from tests import tone_network
+from tests.tone_network import Net
 
 pytestmark = pytest.mark.slow(5)
 
@@ -300,3 +302,46 @@ def test_memory_that_does_not_suffice_is_the_devices_error(world, make) -> None:
     world.device.limit = world.device.taken + 100
     with pytest.raises(world.device.OutOfMemory):
         make()
+
+
+# What a network is told of the whole picture
+
+
+@pytest.fixture(scope="module")
+def told() -> Net:
+    return tone_network.drawn()
+
+
+@pytest.mark.parametrize("ranged", [False, True], ids=["one size", "a range"])
+@pytest.mark.parametrize("precision", DTYPES)
+def test_a_context_reaches_the_output(world, backend, told, packed, precision: str, ranged: bool) -> None:
+    options = EngineOptions(size_range=((1, 4, 4), (2, 8, 12), (2, 16, 16))) if ranged else EngineOptions()
+    times = (40.0, 10.0)
+    network = backend.compile(
+        tone_network.graph_of(told), told.arch.modulation(told, times), SHAPE, precision, CompileSettings(1, options)
+    )
+    assert (tuple(network.context.shape), network.context.dtype) == ((2, tone_network.LENGTH, 1, 1), torch.float32)
+    assert network.context.data_ptr() % ALIGNMENT == 0
+    x, mu = torch.from_numpy(packed[:, :3] + packed[:, 3:]), torch.from_numpy(packed[:, 3:])
+    found = []
+    for seed in (1, 2):
+        context = torch.from_numpy(np.random.default_rng(seed).standard_normal(network.context.shape, np.float32))
+        network.context.copy_(context)
+        found.append(evaluated(world.device, network, packed, seed - 1))
+        with torch.no_grad():
+            wanted = told(x, mu, times[seed - 1], context[:, :, 0, 0]).numpy()
+        np.testing.assert_allclose(found[-1], wanted, rtol=0, atol=ERRORS[precision] * np.abs(wanted).max())
+    assert np.abs(found[0] - found[1]).max() > 0.1
+
+
+def test_a_context_of_another_type_is_refused(world, backend, told, monkeypatch) -> None:
+    kinds = world.module.ICudaEngine.get_tensor_dtype
+    half = world.module.DataType.HALF
+    monkeypatch.setattr(
+        world.module.ICudaEngine,
+        "get_tensor_dtype",
+        lambda self, name: half if name == "context" else kinds(self, name),
+    )
+    vectors = told.arch.modulation(told, (40.0,))
+    with pytest.raises(BackendError, match="tensorrt cannot load its engine: its context is not float32"):
+        backend.compile(tone_network.graph_of(told), vectors, SHAPE, "fp32", CompileSettings(1))
