@@ -27,7 +27,7 @@ from mrs.runtime.backends.torch import Torch  # noqa: E402
 from mrs.runtime.errors import BackendError, DeviceMemoryError  # noqa: E402
 from tests.runtime.backends.onnxruntime_double import OPTIONS, Gpu, module_for  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow(6)]
 SHAPE = (2, 6, 16, 24)
 TO_ARRAY = onnx.numpy_helper.to_array
 PROVIDERS = {"onnxruntime-cuda": installation.CUDA, "onnxruntime-tensorrt": installation.TENSORRT}

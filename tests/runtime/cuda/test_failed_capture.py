@@ -13,6 +13,8 @@ from mrs.runtime.cuda.device import Cuda
 from mrs.runtime.errors import BackendError
 from tests.runtime.cuda.torch_double import INVALIDATED, Memory, memory
 
+pytestmark = pytest.mark.slow(13)
+
 __all__ = ["memory"]
 FORBIDDEN = "CUDA error: operation not permitted when stream is capturing"
 

@@ -102,7 +102,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Callable[[int]
     """(error, when) -> a `during` that raises the error where the build is waited for, as a signal's handler does.
 
     At the step for which `when` is true; the builder goes on when it was told to end. Real signals have a process of
-    their own, in tests/test_signals.py.
+    their own, in tests/runtime/test_signals.py.
     """
     real = threads.wait
 
