@@ -242,10 +242,12 @@ class CudaChain:
 
     def close(self) -> None:
         """Wait until all is done, and let go of graphs and memory."""
-        # What failed was told, or nobody asks any more.
-        with suppress(self.device.Failure):
-            self.device.wait(self.stream)
-        self._graphs.clear()
+        # A graph that is destroyed ends captures of other threads: those of ONNX Runtime, and all by its memory.
+        with alone():
+            # What failed was told, or nobody asks any more.
+            with suppress(self.device.Failure):
+                self.device.wait(self.stream)
+            self._graphs.clear()
 
     @contextmanager
     def _begun(self, how: str) -> Iterator[None]:

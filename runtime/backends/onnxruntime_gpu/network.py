@@ -6,7 +6,6 @@ without one it frees memory of the host, which is not allowed either. So each ev
 
 from __future__ import annotations
 
-import gc
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -162,14 +161,10 @@ class OnnxRuntimeGpuNetwork:
 @contextmanager
 def _capturing() -> Iterator[None]:
     """Let nothing be destroyed meanwhile, neither another session nor what a collection of garbage finds."""
-    with _CAPTURES:
-        collects = gc.isenabled()
-        gc.disable()
-        try:
-            yield
-        finally:
-            if collects:
-                gc.enable()
+    from mrs.runtime.cuda.alone import no_collections
+
+    with _CAPTURES, no_collections():
+        yield
 
 
 def _let_go(kept: list[Any]) -> None:

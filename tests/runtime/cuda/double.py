@@ -13,7 +13,7 @@ import inspect
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -61,7 +61,11 @@ class Graph:
     def __init__(self, device: Double, stream: Stream) -> None:
         self.device, self.stream = device, stream
         self.calls: list[tuple[str, Callable[[], None]]] = []
-        self.invalid = self.uploaded = False
+        self.invalid = self.uploaded = self.ended = False
+
+    def __del__(self) -> None:
+        if self.ended:
+            self.device.destroyed()
 
     @property
     def names(self) -> list[str]:
@@ -195,6 +199,7 @@ class Double:
             self._underway.remove(graph)
         self.captures += 1
         self.graphs.add(graph)
+        graph.ended = True
         return graph
 
     def wait(self, stream: Stream) -> None:
@@ -241,15 +246,19 @@ class Double:
     def release(self) -> None:
         self._check_alive()
         self.log.append("release")
+        # cudaFree waits for the whole device.
+        self.synchronize()
 
     # What else a test asks for
 
     def synchronize(self) -> None:
         """Wait for the whole device, as compilers do that choose by timing: what any thread captures is lost."""
         self._refuse("the host waits for the device")
-        for graph in list(self._underway):
-            self.invalidated += not graph.invalid
-            graph.invalid = True
+        self._invalidate(self._underway)
+
+    def destroyed(self) -> None:
+        """A graph is: its memory goes back to the GPU, for which that waits as a whole."""
+        self._invalidate(self._underway)
 
     def upload(self, array: NDArray[Any]) -> torch.Tensor:
         """A copy of an array on the device."""
@@ -320,6 +329,11 @@ class Double:
                     stream.waiting.clear()
                     stream.done = stream.given
                     raise
+
+    def _invalidate(self, graphs: Iterable[Graph]) -> None:
+        for graph in list(graphs):
+            self.invalidated += not graph.invalid
+            graph.invalid = True
 
     def _chosen(self) -> list[Stream]:
         if not hasattr(self._mine, "streams"):

@@ -71,6 +71,39 @@ def test_no_thread_disturbs_another_ones_capture(gpu, pictures, monkeypatch, wha
     assert gpu.device.captures == 4
 
 
+@pytest.mark.parametrize("what", ["makes room", "closes", "gives memory back"])
+def test_graphs_and_memory_go_while_nobody_captures(gpu, pictures, what: str) -> None:
+    inside, gone, failures = threading.Event(), threading.Event(), []  # type: ignore[var-annotated]
+
+    def trouble(network: Any, step: int) -> None:
+        if network.packed.shape[2] == 8 and network.device.capturing and not inside.is_set():
+            inside.set()
+            gone.wait(SOON)
+
+    def let_go() -> None:
+        if what == "closes":
+            other.close()
+        elif what == "makes room":
+            other.restore(pictures((16, 20)))
+        else:
+            other._workers[0].clear()
+        gone.set()
+
+    # Memory for so few networks that the least number of sizes is kept.
+    other = gpu.load(memory=160 * 16 * 20)
+    with gpu.load() as restorer:
+        gpu.backend.trouble = trouble
+        captures = started(lambda: restorer.restore(pictures((8, 8))), failures)
+        assert inside.wait(60)
+        lets_go = started(let_go, failures)
+        for thread in (captures, lets_go):
+            thread.join(60)
+            assert not thread.is_alive()
+    other.close()
+    assert failures == []
+    assert gpu.device.invalidated == 0
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_capture_that_others_disturb_is_tried_once_more(gpu, pictures, times: int) -> None:
     left = [times]
