@@ -121,9 +121,15 @@ class Cuda:
         return int(torch.cuda.memory_reserved(self.place))
 
     def free_memory(self) -> int:
-        """Bytes of the device's memory that can still be had, what torch holds in reserve included."""
+        """Bytes of the device's memory that can still be had, what torch holds in reserve for anybody included."""
         free, _ = torch.cuda.mem_get_info(self.place)
-        return int(free) + self.reserved() - int(torch.cuda.memory_allocated(self.place))
+        # What lies in the pool of a graph is for that graph alone.
+        pools = sum(
+            segment["total_size"] - segment["allocated_size"]
+            for segment in torch.cuda.memory_snapshot()
+            if segment["device"] == self.place.index and tuple(segment["segment_pool_id"]) != (0, 0)
+        )
+        return int(free) + self.reserved() - int(torch.cuda.memory_allocated(self.place)) - int(pools)
 
     def release(self) -> None:
         """Give back memory that is held in reserve."""

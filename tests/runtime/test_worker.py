@@ -377,7 +377,7 @@ class InterruptError(BaseException):
     """What a signal's handler raises."""
 
 
-FILES = ("runtime/worker.py", "runtime/chain.py", "runtime/networks.py")
+FILES = ("runtime/worker.py", "runtime/chain.py", "runtime/cpu_chain.py", "runtime/networks.py")
 
 
 def interrupted_at(number: int, work: Callable[[], object]) -> bool:
