@@ -428,12 +428,14 @@ class Restorer:
                 hint="restore before or after the capture; a restore is a graph of its own",
             )
 
-    def _told(self, shape: tuple[int, ...]) -> Any:
-        """Errors of the GPU as ours, for pictures of a shape (N, H, W, C) or (H, W, C)."""
+    @contextmanager
+    def _told(self, shape: tuple[int, ...]) -> Iterator[None]:
+        """Errors of the GPU as ours, for pictures of a shape (N, H, W, C) or (H, W, C); whatever others capture."""
         from mrs.runtime.cuda.failures import told
 
         count, height, width, channels = (1, *shape)[-4:]
-        return told(self._device, (count, channels, height, width), "while a picture was copied")
+        with told(self._device, (count, channels, height, width), "while a picture was copied"), self._device.apart():
+            yield
 
     def _tensor(self, image: Any) -> Any:
         """A picture as a tensor on the GPU that restores; None for all others."""

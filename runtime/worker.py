@@ -132,7 +132,7 @@ class Worker:
 
             # To give memory back waits for the whole device. One that failed for good has none, and the error that was
             # raised counts.
-            with alone(), suppress(self.device.Failure):
+            with alone(), self.device.apart(), suppress(self.device.Failure):
                 self.device.release()
 
     def forget(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mrs.kernels.gpu.launch import Launch
 from mrs.runtime.cuda.capture import captured
 from mrs.runtime.cuda.streams import own_stream
+from mrs.runtime.system.nvidia_driver import apart_from_captures
 
 # The number of CUDA in DLPack.
 DLPACK_CUDA = 2
@@ -50,9 +51,13 @@ class Cuda:
 
     @contextmanager
     def on(self, stream: Any) -> Iterator[None]:
-        """Let all that follows happen on a stream."""
-        with torch.cuda.device(self.place), torch.cuda.stream(stream):
+        """Let all that follows happen on a stream, `apart` too."""
+        with self.apart(), torch.cuda.device(self.place), torch.cuda.stream(stream):
             yield
+
+    def apart(self) -> AbstractContextManager[None]:
+        """A context in which the calling thread waits and allocates whatever other threads capture."""
+        return apart_from_captures()
 
     def memory(self, size: int) -> torch.Tensor:
         """Zeros, (size,) uint8, on the device."""

@@ -141,7 +141,7 @@ class OnnxRuntimeGpuNetwork:
     def _run(self, step: int) -> None:
         # Caught here, on the network's thread, where no signal's handler raises anything.
         try:
-            with nullcontext() if self._ready else _capturing():
+            with self._device.apart(), nullcontext() if self._ready else _capturing():
                 self._session.run_with_iobinding(self._binding, self._options)
         except Exception as error:
             # ONNX Runtime's exceptions share no base class below Exception.

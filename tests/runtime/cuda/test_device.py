@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
 import torch
 
-from mrs.runtime.cuda import streams
+from mrs.runtime.cuda import device, streams
 from mrs.runtime.cuda.device import Cuda
 
 
@@ -60,3 +62,22 @@ def test_what_only_a_graph_can_use_is_not_free(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda place: sums["allocated_size"])
     monkeypatch.setattr(torch.cuda, "memory_snapshot", lambda: segments)
     assert Cuda(1).free_memory() == 5000 + 400
+
+
+def test_what_happens_on_a_stream_is_apart_from_captures_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    depth = [0]
+
+    @contextmanager
+    def apart() -> Iterator[None]:
+        depth[0] += 1
+        yield
+        depth[0] -= 1
+
+    monkeypatch.setattr(device, "apart_from_captures", apart)
+    monkeypatch.setattr(torch.cuda, "device", lambda place: nullcontext())
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    with Cuda(0).on("stream"):
+        assert depth == [1]
+    with Cuda(0).apart():
+        assert depth == [1]
+    assert depth == [0]
