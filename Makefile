@@ -6,7 +6,7 @@ STAMP := .venv/installed
 INPUTS := setup.py pyproject.toml constraints.txt mrs/_version.py $(wildcard kernels/*.c)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench gpu clean
+.PHONY: help install demo test quick check bench gpu clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,9 @@ JOBS ?= 2
 # What Python compiles of the tests is kept for the next run even where it is told to keep nothing: that is ten seconds.
 test: $(STAMP) ## run the tests that need no GPU (JOBS=8 runs as many at a time)
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest tests -m 'not gpu' -n $(JOBS)
+
+quick: $(STAMP) ## the same without whole builds, compiled kernels and doubles that build, in two minutes on two cores
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest tests -m 'not gpu and not slow' -n $(JOBS) --quiet
 
 check: $(STAMP) ## run the linter, the formatter's check, the type checker and the import-direction test
 	@$(BIN)/ruff check .

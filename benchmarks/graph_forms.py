@@ -26,6 +26,7 @@ from mrs.runtime.backends import openvino
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.measure import Spread, interleaved, ratios
 from mrs.runtime.system import machine
+from mrs.runtime.system.libraries import import_onnxruntime
 
 # Every form, and each of the other folds left out once.
 SHAPES = (
@@ -76,8 +77,7 @@ def _on_openvino(model: bytes, precision: str, inputs: dict[str, Any]) -> Callab
 
 
 def _on_onnxruntime(model: bytes, precision: str, inputs: dict[str, Any]) -> Callable[[], Any]:
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = machine.threads()
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

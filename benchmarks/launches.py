@@ -62,7 +62,7 @@ def network_calls(graph: bytes, shape: tuple[int, int, int, int], dtype: torch.d
     """The calls of one evaluation.
 
     Args:
-        graph: as export/graph.py writes it.
+        graph: as an architecture of mrs.export writes it.
         shape: (N, 2C, H, W) of the input.
         dtype: of convolutions.
         compiled: those that `torch` gives to the compiler, otherwise those that `torch-eager` makes.

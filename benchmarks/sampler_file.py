@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import openvino
 
 from benchmarks import rows
@@ -31,6 +30,7 @@ from mrs.runtime.chain import Loop
 from mrs.runtime.cpu_chain import Chain
 from mrs.runtime.measure import interleaved, ratios
 from mrs.runtime.system import machine
+from mrs.runtime.system.libraries import import_onnxruntime
 
 Restore = Callable[[], Any]
 
@@ -90,6 +90,7 @@ def measure(engine: str, options: argparse.Namespace) -> None:
 def load_file(engine: str, model: bytes, feeds: dict[str, Any], precision: str) -> Restore:
     """The file as docs/export.md loads it."""
     if engine == "onnxruntime":
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = machine.threads()
         # As the runtime does: threads that spin starve other programs.

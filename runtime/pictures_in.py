@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -109,12 +110,17 @@ def check_no_capture(device: Any) -> None:
         )
 
 
-def copying(shape: tuple[int, ...], device: Any) -> AbstractContextManager[None]:
-    """Raises what a GPU says while pictures (N, H, W, C) or (H, W, C) are copied as an error of ours."""
+@contextmanager
+def copying(shape: tuple[int, ...], device: Any) -> Iterator[None]:
+    """Raises what a GPU says while pictures (N, H, W, C) or (H, W, C) are copied as an error of ours.
+
+    What other threads capture meanwhile does not count.
+    """
     from mrs.runtime.cuda.failures import told
 
     count, height, width, channels = (1, *shape)[-4:]
-    return told(device, (count, channels, height, width), "while a picture was copied")
+    with told(device, (count, channels, height, width), "while a picture was copied"), device.apart():
+        yield
 
 
 def dtype_of(image: Any) -> str:

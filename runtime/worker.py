@@ -139,8 +139,11 @@ class Worker:
         while self._chains:
             self._drop(next(iter(self._chains)))
         if self.device is not None:
-            # One that failed for good has nothing to give back, and the error that was raised counts.
-            with suppress(self.device.Failure):
+            from mrs.runtime.cuda.alone import alone
+
+            # To give memory back waits for the whole device. One that failed for good has none, and the error that was
+            # raised counts.
+            with alone(), self.device.apart(), suppress(self.device.Failure):
                 self.device.release()
 
     def forget(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ else:
     # The same examples in every run: a test that starts to fail does so because of a change.
     settings.register_profile("project", derandomize=True, database=None, deadline=None)
     settings.load_profile("project")
+
+# Tests import ONNX Runtime themselves, which would send how it is used over the network, and keep files.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell has programs in the background ignore Ctrl-C, which some tests send themselves.

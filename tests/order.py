@@ -11,29 +11,19 @@ import pytest
 
 # Folders whose files share what they make.
 TOGETHER = ("tests/kernels/aot/",)
-# Beginnings of the names of files that take longer than ten seconds of a processor, the dearest first.
-DEAR = (
-    "tests/kernels/aot/",
-    "tests/runtime/backends/tensorrt/test_quantised.py",
-    "tests/mrs/commands/test_build.py",
-    "tests/export/test_sampler_graph.py",
-    "tests/mrs/test_train.py",
-    "tests/mrs/test_builder.py",
-    "tests/mrs/commands/test_export.py",
-    "tests/kernels/gpu/test_threshold.py",
-    "tests/runtime/test_session.py",
-    "tests/export/test_trial.py",
-    "tests/runtime/backends/",
-    "tests/export/test_graph.py",
-    "tests/runtime/test_backends.py",
-    "tests/benchmarks/gpu/test_re",
-    "tests/kernels/gpu/",
-    "tests/runtime/cuda/",
-)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: next((n for n, dear in enumerate(DEAR) if item.nodeid.startswith(dear)), len(DEAR)))
+    # What a file costs stands in its marks, so that it moves with the file.
+    dear: dict[str, float] = {}
+    for item in items:
+        seconds = (mark.args[0] for mark in item.iter_markers("slow"))
+        dear[_file(item)] = max(dear.get(_file(item), 0), *seconds, 0)
+    items.sort(key=lambda item: -dear[_file(item)])
+
+
+def _file(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
 
 
 @pytest.hookimpl(optionalhook=True)

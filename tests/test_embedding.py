@@ -13,6 +13,8 @@ from PIL import Image
 
 from tests.mrs.conftest import hurry
 
+pytestmark = pytest.mark.slow(5)
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

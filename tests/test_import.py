@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mrs import cli
 from mrs._version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,7 +58,7 @@ def test_every_public_name_is_there() -> None:
         _ = mrs.polish
 
 
-@pytest.mark.parametrize("command", ["", "build", "export", "deploy", "restore", "inspect", "tune", "doctor", "train"])
+@pytest.mark.parametrize("command", ["", *(module.__name__.rpartition(".")[2] for module in cli.COMMANDS)])
 def test_help_loads_no_framework(command: str) -> None:
     modules, text = loaded(
         "import runpy; runpy.run_module('mrs.cli', run_name='__main__', alter_sys=True)", *command.split(), "--help"

@@ -11,6 +11,8 @@ import pytest
 
 from tests.time_limit import watchdog
 
+pytestmark = pytest.mark.slow(4)
+
 ROOT = Path(__file__).resolve().parents[1]
 # Its time is over once all has happened that is asked about.
 HANGS = """

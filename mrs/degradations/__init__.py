@@ -1,8 +1,8 @@
 """Synthetic degradations: clean picture in, degraded picture out.
 
 A degradation is a function `(picture, rng) -> picture` on float32 HWC arrays in [0, 1], of the same shape, that draws
-everything random from `rng`. Add one by writing its file and naming it in `DEGRADATIONS`; training, `mrs-trt degrade`
-and the demonstration take it from there by name.
+everything random from `rng`. Add one by writing its file and naming it in `DEGRADATIONS`; `mrs-trt train` and `tune`, a
+build's calibration and the demonstration take it from there by name.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def read(graph: bytes) -> tuple[bytes, Arrays]:
     its floating-point numbers by name.
 
     Args:
-        graph: an ONNX model as export/graph.py writes it.
+        graph: an ONNX model as an architecture of mrs.export writes it.
 
     Raises:
         BackendError: for a graph that cannot be read.
@@ -96,7 +96,7 @@ def program_of(structure: bytes, compiled: bool) -> Program:
             float32; a compiler reads half of that into the norm's own kernel, and moves fewer bytes.
 
     Raises:
-        BackendError: for an operation that is none of export/graph.py's.
+        BackendError: for an operation that no architecture of mrs.export writes.
     """
     import onnx
     from onnx import numpy_helper

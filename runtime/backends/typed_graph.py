@@ -39,7 +39,7 @@ def typed_graph(graph: bytes, precision: str, sides: Sequence[int | None]) -> by
     """The graph with types, and casts where they change.
 
     Args:
-        graph: an ONNX model as export/graph.py writes it, or as export/quantisation.py makes of it.
+        graph: an ONNX model as an architecture of mrs.export writes it, or as export/quantise.py makes of it.
         precision: of convolutions, of the input `packed` and of the output: `fp32`, `fp16` or `bf16`; or the type for
             which the graph was quantised, `int8` or `fp8`, with `packed` and output in float16.
         sides: (N, H, W) of the input; None for a side that is not fixed.

@@ -12,6 +12,8 @@ from contextlib import suppress
 
 import torch
 
+from mrs.runtime.cuda.alone import no_collections
+
 VERSION = tuple(map(int, torch.__version__.split(".")[:2]))
 # The first whose allocators are told when a capture fails, whose graphs give its memory back, and whose generators know
 # nothing of a capture.
@@ -29,7 +31,7 @@ def captured(place: torch.device, stream: torch.cuda.Stream, work: Callable[[], 
     graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
     raised: list[BaseException] = []
     try:
-        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+        with no_collections(), torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
             try:
                 work()
             except BaseException as error:
@@ -76,5 +78,5 @@ def _clean_up(
 def _free_generator(place: torch.device, stream: torch.cuda.Stream) -> None:
     """Let the default generator draw again: a capture that succeeds tells it so."""
     nothing = torch.zeros(1, device=place)
-    with torch.cuda.graph(torch.cuda.CUDAGraph(), stream=stream, capture_error_mode="thread_local"):
+    with no_collections(), torch.cuda.graph(torch.cuda.CUDAGraph(), stream=stream, capture_error_mode="thread_local"):
         nothing.zero_()

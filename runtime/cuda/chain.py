@@ -239,10 +239,12 @@ class CudaChain:
 
     def close(self) -> None:
         """Wait until all is done, and let go of graphs and memory."""
-        # What failed was told, or nobody asks any more.
-        with suppress(self.device.Failure):
-            self.device.wait(self.stream)
-        self._graphs.clear()
+        # A graph that is destroyed ends captures of other threads: those of ONNX Runtime, and all by its memory.
+        with alone(), self.device.apart():
+            # What failed was told, or nobody asks any more.
+            with suppress(self.device.Failure):
+                self.device.wait(self.stream)
+            self._graphs.clear()
 
     @contextmanager
     def _begun(self, how: str) -> Iterator[None]:
@@ -252,13 +254,15 @@ class CudaChain:
             how: the list that is carried out.
         """
         before, self.unfinished = self.unfinished, True
-        try:
-            yield
-        except MrsError:
-            self.unfinished = before
-            raise
-        except self.device.Failure as error:
-            raise self._failure(how, error) from error
+        # Other threads may capture meanwhile.
+        with self.device.apart():
+            try:
+                yield
+            except MrsError:
+                self.unfinished = before
+                raise
+            except self.device.Failure as error:
+                raise self._failure(how, error) from error
         self.unfinished = before
 
     def _copy(self, name: str) -> Node:

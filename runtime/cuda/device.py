@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mrs.kernels.gpu.launch import Launch
 from mrs.runtime.cuda.capture import captured
 from mrs.runtime.cuda.streams import own_stream
+from mrs.runtime.system.nvidia_driver import apart_from_captures
 
 # The number of CUDA in DLPack.
 DLPACK_CUDA = 2
@@ -50,9 +51,13 @@ class Cuda:
 
     @contextmanager
     def on(self, stream: Any) -> Iterator[None]:
-        """Let all that follows happen on a stream."""
-        with torch.cuda.device(self.place), torch.cuda.stream(stream):
+        """Let all that follows happen on a stream, `apart` too."""
+        with self.apart(), torch.cuda.device(self.place), torch.cuda.stream(stream):
             yield
+
+    def apart(self) -> AbstractContextManager[None]:
+        """A context in which the calling thread waits and allocates whatever other threads capture."""
+        return apart_from_captures()
 
     def memory(self, size: int) -> torch.Tensor:
         """Zeros, (size,) uint8, on the device."""
@@ -121,9 +126,15 @@ class Cuda:
         return int(torch.cuda.memory_reserved(self.place))
 
     def free_memory(self) -> int:
-        """Bytes of the device's memory that can still be had, what torch holds in reserve included."""
+        """Bytes of the device's memory that can still be had, what torch holds in reserve for anybody included."""
         free, _ = torch.cuda.mem_get_info(self.place)
-        return int(free) + self.reserved() - int(torch.cuda.memory_allocated(self.place))
+        # What lies in the pool of a graph is for that graph alone.
+        pools = sum(
+            segment["total_size"] - segment["allocated_size"]
+            for segment in torch.cuda.memory_snapshot()
+            if segment["device"] == self.place.index and tuple(segment["segment_pool_id"]) != (0, 0)
+        )
+        return int(free) + self.reserved() - int(torch.cuda.memory_allocated(self.place)) - int(pools)
 
     def release(self) -> None:
         """Give back memory that is held in reserve."""

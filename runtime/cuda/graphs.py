@@ -9,8 +9,12 @@ from mrs.runtime.cuda.failures import out_of_memory
 from mrs.runtime.errors import CaptureError, MrsError
 from mrs.runtime.system.libraries import first_line
 
-# What CUDA says of a capture that ended before, most often because another thread waited for the whole device.
-INVALIDATED = "operation failed due to a previous error during capture"
+# What CUDA says of a capture that another thread ended, by a wait for the whole device most often (901), or by work for
+# the default stream (906).
+DISTURBED = (
+    "operation failed due to a previous error during capture",
+    "operation would make the legacy stream depend on a capturing blocking stream",
+)
 
 
 def graph_of(device: Any, stream: Any, work: Callable[[], None], shape: Sequence[int]) -> Any:
@@ -30,7 +34,7 @@ def graph_of(device: Any, stream: Any, work: Callable[[], None], shape: Sequence
         try:
             return device.capture(stream, work)
         except device.Failure as error:
-            if INVALIDATED not in str(error):
+            if not any(reason in str(error) for reason in DISTURBED):
                 raise
         # What another thread disturbed says nothing about the work.
         return device.capture(stream, work)

@@ -9,7 +9,10 @@ import ctypes
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,8 @@ CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76
 # Of a stream that neither waits for the default one nor is waited for.
 NON_BLOCKING = 1
 NAME_LENGTH = 256
+# Of a thread: captures of other threads do not count.
+THREAD_LOCAL = 1
 # What the driver refuses to start with, and what helps.
 ADVICE = {
     34: "a stub of the driver comes first on the loader's path: take it off LD_LIBRARY_PATH",
@@ -105,6 +110,37 @@ def new_stream(index: int) -> int:
         _call(library, "cuCtxPopCurrent_v2", ctypes.byref(context))
     assert stream.value is not None
     return stream.value
+
+
+@contextmanager
+def apart_from_captures() -> Iterator[None]:
+    """A context in which captures of other threads do not concern the calling one, nor it them.
+
+    A library may capture in CUDA's global mode. Allocating and waiting are refused then in all threads that are in the
+    mode in which each begins, and end the capture. Where the driver does not change that, nothing is done: what fails
+    next tells why.
+    """
+    before = _exchanged(THREAD_LOCAL)
+    try:
+        yield
+    finally:
+        if before is not None:
+            _exchanged(before)
+
+
+def _exchanged(mode: int) -> int | None:
+    """Give the calling thread a mode; the one that it had, None where that cannot be."""
+    exchange, value = _exchange(), ctypes.c_int(mode)
+    return value.value if exchange is not None and exchange(ctypes.byref(value)) == 0 else None
+
+
+@cache
+def _exchange() -> Any:
+    """The driver's function; None where there is none."""
+    try:
+        return getattr(_library(), "cuThreadExchangeStreamCaptureMode", None)
+    except BackendError:
+        return None
 
 
 def why_unseen(cuda: str) -> str:

@@ -18,6 +18,8 @@ from benchmarks.networks import REFUSION
 from mrs.export.architectures.nafnet import NAFNet
 from mrs.kernels.gpu import traffic
 
+pytestmark = pytest.mark.slow(5)
+
 # As deep as Refusion's: launches do not depend on the width.
 NARROW = NAFNet(8, REFUSION.enc_blocks, REFUSION.mid_blocks, REFUSION.dec_blocks)
 SHAPE = (1, 6, 32, 48)

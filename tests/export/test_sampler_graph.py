@@ -39,7 +39,7 @@ from mrs.runtime.chain import Loop
 from mrs.runtime.cpu_chain import Chain
 from mrs.runtime.errors import InputError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow(26)]
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = NAFNet(width=4, enc_blocks=(1, 1), mid_blocks=1, dec_blocks=(1, 1))

@@ -21,7 +21,7 @@ from mrs.runtime.errors import BackendError, InputError
 from mrs.runtime.plan import read_plan
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ["build", "export", "deploy", "restore", "inspect", "tune", "doctor", "train"]
+COMMANDS = [module.__name__.rpartition(".")[2] for module in cli.COMMANDS]
 
 
 def start(*arguments: object, **options: object) -> subprocess.Popen[str]:

@@ -15,7 +15,10 @@ from mrs.kernels import terminal
 from mrs.runtime.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full")
+pytestmark = [
+    pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full"),
+    pytest.mark.slow(8),
+]
 
 # A command that says something on its way, writes a file, and may have a result.
 COMMAND = """

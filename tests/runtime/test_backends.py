@@ -20,7 +20,7 @@ from mrs.runtime.backends import Backend, Torch, openvino
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError, InputError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow(26)]
 
 SHAPE = (2, 6, 8, 12)
 

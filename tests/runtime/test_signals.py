@@ -16,6 +16,7 @@ LIMIT = 240
 
 pytestmark = [
     pytest.mark.signals,
+    pytest.mark.slow(4),
     pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers that send signals here"),
 ]
 

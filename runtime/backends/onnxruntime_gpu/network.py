@@ -6,7 +6,6 @@ without one it frees memory of the host, which is not allowed either. So each ev
 
 from __future__ import annotations
 
-import gc
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -143,7 +142,7 @@ class OnnxRuntimeGpuNetwork:
     def _run(self, step: int) -> None:
         # Caught here, on the network's thread, where no signal's handler raises anything.
         try:
-            with nullcontext() if self._ready else _capturing():
+            with self._device.apart(), nullcontext() if self._ready else _capturing():
                 self._session.run_with_iobinding(self._binding, self._options)
         except Exception as error:
             # ONNX Runtime's exceptions share no base class below Exception.
@@ -163,14 +162,10 @@ class OnnxRuntimeGpuNetwork:
 @contextmanager
 def _capturing() -> Iterator[None]:
     """Let nothing be destroyed meanwhile, neither another session nor what a collection of garbage finds."""
-    with _CAPTURES:
-        collects = gc.isenabled()
-        gc.disable()
-        try:
-            yield
-        finally:
-            if collects:
-                gc.enable()
+    from mrs.runtime.cuda.alone import no_collections
+
+    with _CAPTURES, no_collections():
+        yield
 
 
 def _let_go(kept: list[Any]) -> None:

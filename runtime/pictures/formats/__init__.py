@@ -1,0 +1,1 @@
+"""Picture formats, a file each: what a file asks for is told before Pillow decodes it."""

@@ -14,6 +14,8 @@ from benchmarks.gpu import device
 from benchmarks.gpu.__main__ import main
 from mrs.runtime.errors import InputError
 
+pytestmark = pytest.mark.slow(4)
+
 torch = pytest.importorskip("torch")
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -10,6 +10,8 @@ import pytest
 
 from tests import scripts
 
+pytestmark = pytest.mark.slow(16)
+
 pytest.importorskip("torch")
 FIGURES = {
     "kernel_us", "kernel_q1_us", "kernel_q3_us", "samples", "launches", "read_bytes", "written_bytes", "gb_per_s",

@@ -12,6 +12,8 @@ import pytest
 
 from tests import scripts
 
+pytestmark = pytest.mark.slow(9)
+
 pytest.importorskip("torch")
 ENGINES = ["onnxruntime-cuda", "torch", "torch-eager"]
 RIVALS = ["eager fp32", "eager bf16", "compile bf16", "torch-eager"]

@@ -11,6 +11,8 @@ from benchmarks.gpu import suite
 from benchmarks.gpu.processes import NOT_STARTED, Ended, Job, Process, SystemClock, run
 from benchmarks.gpu.suite import Outcome
 
+pytestmark = pytest.mark.slow(6)
+
 FILES = {
     "tests/kernels/gpu/test_a.py": "def test_one():\n    pass\n\ndef test_two():\n    pass\n",
     "tests/kernels/gpu/test_b.py": "def test_good():\n    pass\n\ndef test_bad():\n    assert 1 == 2, 'no luck'\n",

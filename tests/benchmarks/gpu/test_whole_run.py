@@ -15,6 +15,8 @@ from benchmarks.gpu import parts
 from benchmarks.gpu.processes import Job
 from tests.benchmarks.gpu.virtual import Memory, Running, Time, synchronous
 
+pytestmark = pytest.mark.slow(5)
+
 pytest.importorskip("torch")
 HERE = parts.Machine(16, 143771, 120 << 30, ["torch", "torch-eager"])
 ABOUT = {"device": "A GPU", "driver": "", "commit": "", "versions": {"cuda": "none", "torch": "any", "triton": "any"}}

@@ -34,6 +34,8 @@ from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.chain import Loop
 from mrs.runtime.errors import BackendError, InputError
 
+pytestmark = pytest.mark.slow(14)
+
 CANDIDATE = Candidate("openvino", "bf16")
 GREY = np.full((4, 4, 3), 0.5, np.float32)
 VERDICT = verdict_of([GREY], [], [GREY], [GREY])

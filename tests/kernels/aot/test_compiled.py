@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 # Compiling takes a minute or two, and several times that where other programs keep the cores busy.
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.slow(290)]
 
 
 def rows_of(report: Any) -> dict[tuple[str, str], dict[str, str]]:

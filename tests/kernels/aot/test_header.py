@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 # Compiling takes a minute or two, and several times that where other programs keep the cores busy.
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.slow(5)]
 
 PRINT = """
 #include <stdio.h>

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow(11)
+
 THREADS = 128
 GROUPS, GROUP = 128, 4
 

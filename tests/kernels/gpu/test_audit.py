@@ -14,6 +14,8 @@ import torch
 from mrs.kernels import gpu
 from mrs.kernels.gpu import reference
 
+pytestmark = pytest.mark.slow(8)
+
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 BAD = (float("inf"), float("-inf"), float("nan"))
 # Of a block of wide accesses, which takes 128 runs of 16 bytes, and of one of single values, which takes 128 of these.

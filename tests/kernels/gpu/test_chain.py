@@ -15,6 +15,8 @@ from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import OUTPUTS, Solver
 from mrs.numerics.tableau import tableau
 
+pytestmark = pytest.mark.slow(42)
+
 # Each method and order, and of the highest order what every kind of network gives.
 TABLES = [
     (method, order, output)

@@ -10,6 +10,8 @@ import torch
 
 from mrs.kernels.table import Row
 
+pytestmark = pytest.mark.slow(11)
+
 ROW = Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b1=-0.25, b2=0.125, b3=-0.0625, m=0.375)
 PREDICTION = Row(0.0, 0.0, 1.0, 0.0, 0.0, 1.0)  # x' is what the network gives
 PATHS = {"planes": {"channels": 1}, "pixels": {"last": True}, "pixels of planes": {"last": False}}

@@ -18,6 +18,8 @@ from mrs.kernels.gpu import tables
 from mrs.kernels.gpu.launch import options
 from mrs.kernels.gpu.noise import box_muller, normals
 
+pytestmark = pytest.mark.slow(9)
+
 TOP = 2**32 - 1
 BOUND = 1e-6
 # As the product's kernels are compiled: with other options there would be other instructions to test.

@@ -10,6 +10,8 @@ import torch
 
 from mrs.kernels.table import Row
 
+pytestmark = pytest.mark.slow(13)
+
 ROWS = [Row(0.0, 0.0, 1.0, 0.0, 0.0, 1.0)]
 PATHS = {"planes": {"channels": 1}, "pixels": {"last": True}}
 

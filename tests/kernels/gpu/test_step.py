@@ -10,6 +10,8 @@ import torch
 
 from mrs.kernels.table import Row
 
+pytestmark = pytest.mark.slow(12)
+
 ROWS = {
     "order 1": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5),
     "order 2": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b1=-0.25),

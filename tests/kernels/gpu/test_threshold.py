@@ -11,6 +11,8 @@ import torch
 from mrs.kernels import update
 from mrs.kernels.table import Row
 
+pytestmark = pytest.mark.slow(16)
+
 # q0 is what the network gives.
 PREDICTION = Row(0.0, 0.0, 1.0, 0.0, 0.0, 1.0)
 MIXED = Row(2.9, -1.2, -0.7, 0.8, -0.3, 0.5)

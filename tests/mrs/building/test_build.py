@@ -35,7 +35,7 @@ from mrs.runtime.errors import BackendError, CheckpointError, InputError
 from mrs.runtime.plan import Plan, read_plan
 from mrs.runtime.system import machine
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.slow(43)]
 
 ARCH = NAFNet(4, (1, 1), 1, (1, 1))
 SCHEDULE = Schedule(max_sigma=30.0, T=50)

@@ -19,6 +19,8 @@ from tests import tone_network
 from tests.mrs.conftest import hurry
 from tests.tone_network import LENGTH, SIDE, Net, ToneNet
 
+pytestmark = pytest.mark.slow(8)
+
 SCHEDULE, SOLVER = Schedule(T=50, max_sigma=30.0), Solver(steps=5)
 METADATA = {"schedule": SCHEDULE.to_dict(), "output": "data"}
 RNG = np.random.default_rng(5)

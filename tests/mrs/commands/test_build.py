@@ -14,7 +14,7 @@ from mrs.runtime import backends
 from mrs.runtime.backends.onnxruntime import OnnxRuntimeNetwork
 from mrs.runtime.plan import read_plan
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.slow(15)]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from mrs.runtime.plan import read_plan
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.slow(10)]
 
 
 @pytest.fixture

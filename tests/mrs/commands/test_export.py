@@ -14,7 +14,7 @@ from mrs.commands.plan_options import OPTIONS
 from mrs.numerics.solver import RECOMMENDED
 from mrs.runtime import backends
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.slow(15)]
 
 
 @pytest.fixture

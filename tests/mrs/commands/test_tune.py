@@ -23,6 +23,8 @@ from mrs.runtime.plan import read_plan
 from mrs.tuning.search import Attempt, Tuned
 from mrs.tuning.search import search as tuning
 
+pytestmark = pytest.mark.slow(15)
+
 CANDIDATES = (Solver("dpm++", 2, last_step="lower-order"), Solver("deis", 2, "noise", last_step="full"))
 SEARCHED = ["--evaluations", 3, "--crop", 8, "--pictures", 2, "--threads", 1]
 

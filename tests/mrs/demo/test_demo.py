@@ -20,6 +20,8 @@ from mrs.runtime.plan import Plan, read_plan
 from mrs.runtime.psnr import psnr
 from mrs.runtime.system import machine
 
+pytestmark = pytest.mark.slow(4)
+
 
 @pytest.fixture(autouse=True)
 def small(quick, monkeypatch, photo) -> None:

@@ -23,6 +23,8 @@ from mrs.numerics.solver import PREDICTIONS, Solver
 from mrs.numerics.tableau import tableau
 from tests.gaussian import GaussianProblem
 
+pytestmark = pytest.mark.slow(26)
+
 each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
 each_convention = pytest.mark.parametrize("convention", CONVENTIONS)
 FINE = Schedule("constant", T=100, interpolation="exact")

@@ -22,6 +22,8 @@ from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import InputError
 from mrs.tuning.fitting import own_weights
 
+pytestmark = pytest.mark.slow(6)
+
 SIX = (100.0, 70.0, 45.0, 25.0, 11.0, 3.0, 0.0)
 TWO: dict[str, Any] = {"method": "dpm++", "order": 2, "steps": 2, "spacing": "custom", "times": (100, 40, 0)}
 WEIGHTS = ((0.5, 0.25), (0.75, 0.5, -0.125))

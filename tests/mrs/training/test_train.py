@@ -24,7 +24,7 @@ from mrs.runtime.errors import InputError
 from mrs.training import train
 from mrs.training.train import Recipe, load_pictures
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow(25)]
 
 RECIPE = Recipe(arch=NAFNet(4, (1,), 1, (1,)), iterations=9, batch=2, patch=16, bf16=False, seed=1)
 

@@ -27,6 +27,8 @@ from mrs.tuning.fitting import fit, own_weights
 from mrs.tuning.trial import Trial, of_network
 from tests.gaussian import GaussianProblem
 
+pytestmark = pytest.mark.slow(8)
+
 Array = NDArray[Any]
 SCHEDULE = Schedule()
 # Bright and dark ends are far enough for all final states to stay between 0 and 1, or nearly all.

@@ -29,7 +29,7 @@ from mrs.runtime.session import Restorer
 from mrs.runtime.system import machine
 from mrs.tuning.trial import TimedNetwork, Trial, of_network, of_plan
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow(24)]
 
 T = 100
 SOLVERS = {

@@ -25,6 +25,8 @@ from mrs.tuning import search as tuning
 from mrs.tuning.search import CANDIDATES, POWERS, Attempt, Tuned, tune, whole_times
 from tests.gaussian import GaussianProblem
 
+pytestmark = pytest.mark.slow(14)
+
 Array = NDArray[Any]
 SCHEDULE = Schedule()
 REFERENCE = Solver("ode", 2, steps=100)

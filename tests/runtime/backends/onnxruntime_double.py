@@ -114,6 +114,8 @@ class Session:
     def run_with_iobinding(self, binding: Binding, options: Any) -> None:
         if self.module.captures():
             raise FailureError(f"{CAPTURING}: cudaGraphLaunch(graph_exec, stream_)")
+        # It may allocate, which another one's capture forbids.
+        self.device.refuse("a run")
         if self.module.failing is not None:
             raise self.module.failing
         self.runs += 1
@@ -122,9 +124,11 @@ class Session:
         if self.runs == 3:
             self.captured = here
             self.module.capturing.append(self)
+            self.device.captured_elsewhere = True
             try:
                 self.module.during()
             finally:
+                self.device.captured_elsewhere = False
                 self.module.capturing.remove(self)
         assert self.captured in (None, here), "another thread, or other addresses"
         with self.device.on(self.stream):

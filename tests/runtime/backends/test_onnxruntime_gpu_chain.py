@@ -27,7 +27,7 @@ from mrs.runtime.backends.torch import Torch  # noqa: E402
 from mrs.runtime.errors import BackendError, DeviceMemoryError  # noqa: E402
 from tests.runtime.backends.onnxruntime_double import OPTIONS, Gpu, module_for  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow(6)]
 SHAPE = (2, 6, 16, 24)
 TO_ARRAY = onnx.numpy_helper.to_array
 PROVIDERS = {"onnxruntime-cuda": installation.CUDA, "onnxruntime-tensorrt": installation.TENSORRT}
@@ -490,3 +490,29 @@ def test_the_network_alone_can_be_timed(chain_of, gpu) -> None:
     chain.evaluate_all()
     name = chain.stream.name
     assert gpu.taken_log() == [f"{name}: copy", f"{name}: network"] * 3 + [f"wait for {name}"]
+
+
+@pytest.mark.parametrize("tensors", [False, True], ids=["arrays", "tensors"])
+def test_a_restore_goes_on_while_another_network_captures(chain_of, engine, gpu, runtime, tiny, tensors: bool) -> None:
+    """ONNX Runtime captures for all threads of the process."""
+    chain, given, found = chain_of(), pictures_of(), []
+    chain.warm_up(tensors)
+    wanted, image = chain.restore_into(given, None, 3).copy(), gpu.upload(given)
+
+    def restore() -> None:
+        if tensors:
+            result = chain.restore_tensor(image, None, 3, gpu.default)
+            chain.check()
+            found.append(result.numpy().copy())
+        else:
+            found.append(chain.restore_into(given, None, 3).copy())
+
+    def elsewhere() -> None:
+        thread = threading.Thread(target=restore)
+        thread.start()
+        thread.join(60)
+
+    runtime.during = elsewhere
+    engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
+    np.testing.assert_array_equal(found, [wanted])
+    assert gpu.invalidated == 0

@@ -20,6 +20,8 @@ from mrs.runtime.backends.torch_compiler import Compiled, compiled
 from mrs.runtime.errors import BackendError
 from mrs.runtime.system import toolchain
 
+pytestmark = pytest.mark.slow(4)
+
 # torch refuses one more.
 LIMIT = 8
 

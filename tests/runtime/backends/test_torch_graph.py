@@ -99,7 +99,7 @@ def test_every_norm_is_one_call(split: bytes, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_norm_with_a_gain_of_its_own_stays_as_it_is(split: bytes, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """None of export/graph.py's has one; the numbers must be right all the same."""
+    """No architecture writes one; the numbers must be right all the same."""
     import onnx
     from onnx import numpy_helper
 

@@ -25,6 +25,8 @@ from mrs.runtime.errors import BackendError
 from tests.export.modelopt_double import install
 from tests.runtime.backends.tensorrt import reference
 
+pytestmark = pytest.mark.slow(24)
+
 SIZE = (1, 16, 24)
 DTYPES = {
     "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.float16, "fp8": torch.float16,

@@ -13,7 +13,7 @@ import inspect
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +26,7 @@ ALIGNMENT = 256
 POISON = 0xAB
 CAPTURING = "operation not permitted when stream is capturing"
 INVALIDATED = "operation failed due to a previous error during capture"
+IMPLICIT = "operation would make the legacy stream depend on a capturing blocking stream"
 # Operations that wait for a device, or read from it.
 WAITING = {"aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::is_nonzero", "aten::equal"}
 
@@ -61,7 +62,11 @@ class Graph:
     def __init__(self, device: Double, stream: Stream) -> None:
         self.device, self.stream = device, stream
         self.calls: list[tuple[str, Callable[[], None]]] = []
-        self.invalid = self.uploaded = False
+        self.invalid = self.uploaded = self.ended = False
+
+    def __del__(self) -> None:
+        if self.ended:
+            self.device.destroyed()
 
     @property
     def names(self) -> list[str]:
@@ -95,7 +100,9 @@ class Double:
             `capture`. A `FatalError` leaves nothing that works.
         flaky: what fails, fails only once.
         captures: how many graphs were made. `graphs` are those that still live, and so with streams, `owned`.
-        invalidated: how many captures were disturbed.
+        invalidated: how many captures were disturbed, and `reason` is what CUDA says of one.
+        captured_elsewhere: whether a library captures in CUDA's global mode, in a thread of its own: what might disturb
+            that is refused in every thread that keeps CUDA's default mode, and ends it.
         taken: bytes of memory in use.
     """
 
@@ -110,7 +117,7 @@ class Double:
         self.graphs: weakref.WeakSet[Graph] = weakref.WeakSet()
         self.owned: weakref.WeakSet[Stream] = weakref.WeakSet()
         self.fail: dict[str, Exception] = {}
-        self.flaky = False
+        self.flaky, self.reason, self.captured_elsewhere = False, INVALIDATED, False
         self._run = _interpret if interpreted else References().run
         self._mine = threading.local()
         # What any thread captures.
@@ -143,10 +150,18 @@ class Double:
     def on(self, stream: Stream) -> Iterator[None]:
         self._chosen().append(stream)
         try:
-            with _InTurn(self):
+            with self.apart(), _InTurn(self):
                 yield
         finally:
             self._chosen().pop()
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        before, self._mine.local = getattr(self._mine, "local", False), True
+        try:
+            yield
+        finally:
+            self._mine.local = before
 
     def memory(self, size: int) -> torch.Tensor:
         return self._allocated(size, "device")
@@ -195,16 +210,17 @@ class Double:
             self._underway.remove(graph)
         self.captures += 1
         self.graphs.add(graph)
+        graph.ended = True
         return graph
 
     def wait(self, stream: Stream) -> None:
-        self._refuse("the host waits")
+        self.refuse("the host waits")
         self.log.append(f"wait for {stream.name}")
         self._check_alive()
         self.catch_up(stream)
 
     def follow(self, stream: Stream, other: Stream) -> None:
-        self._refuse("a stream follows one that is not captured")
+        self.refuse("a stream follows one that is not captured", anybody=False)
         self.log.append(f"{stream.name} follows {other.name}")
         self._check_alive()
         until = other.given
@@ -241,15 +257,19 @@ class Double:
     def release(self) -> None:
         self._check_alive()
         self.log.append("release")
+        # cudaFree waits for the whole device.
+        self.synchronize()
 
     # What else a test asks for
 
     def synchronize(self) -> None:
         """Wait for the whole device, as compilers do that choose by timing: what any thread captures is lost."""
-        self._refuse("the host waits for the device")
-        for graph in list(self._underway):
-            self.invalidated += not graph.invalid
-            graph.invalid = True
+        self.refuse("the host waits for the device")
+        self._invalidate(self._underway)
+
+    def destroyed(self) -> None:
+        """A graph is: its memory goes back to the GPU, for which that waits as a whole."""
+        self._invalidate(self._underway)
 
     def upload(self, array: NDArray[Any]) -> torch.Tensor:
         """A copy of an array on the device."""
@@ -321,6 +341,19 @@ class Double:
                     stream.done = stream.given
                     raise
 
+    def refuse(self, what: str, anybody: bool = True) -> None:
+        """Fail where this thread captures, or, for what counts as unsafe, anybody in the global mode."""
+        if self.capturing is not None:
+            raise FailureError(f"{CAPTURING}: {what}")
+        if anybody and self.captured_elsewhere and not getattr(self._mine, "local", False):
+            self.invalidated += 1
+            raise FailureError(f"{CAPTURING}: {what}, in a thread of the global mode")
+
+    def _invalidate(self, graphs: Iterable[Graph]) -> None:
+        for graph in list(graphs):
+            self.invalidated += not graph.invalid
+            graph.invalid = True
+
     def _chosen(self) -> list[Stream]:
         if not hasattr(self._mine, "streams"):
             self._mine.streams = []
@@ -328,7 +361,7 @@ class Double:
         return streams
 
     def _allocated(self, size: int, kind: str) -> torch.Tensor:
-        self._refuse(f"memory of the {kind} kind is allocated")
+        self.refuse(f"memory of the {kind} kind is allocated")
         self._check_alive()
         if kind == "device":
             if self.taken + size > self.limit:
@@ -350,13 +383,9 @@ class Double:
         # What torch allocates counts as the device's, such as the buffers of a network; what is NumPy's, as the host's.
         return self._memory.get(storage.data_ptr(), "device" if storage.resizable() else "pageable")
 
-    def _refuse(self, what: str) -> None:
-        if self.capturing is not None:
-            raise FailureError(f"{CAPTURING}: {what}")
-
     def _check_valid(self, graph: Graph) -> None:
         if graph.invalid:
-            raise FailureError(INVALIDATED)
+            raise FailureError(self.reason)
 
     def _check_alive(self) -> None:
         if self._dead is not None:

@@ -11,7 +11,7 @@ import pytest
 
 from mrs.runtime.cuda.alone import alone
 from mrs.runtime.errors import CaptureError
-from tests.runtime.cuda.double import INVALIDATED
+from tests.runtime.cuda.double import IMPLICIT, INVALIDATED
 
 # Seconds in which another thread would have disturbed a capture.
 SOON = 0.5
@@ -71,9 +71,43 @@ def test_no_thread_disturbs_another_ones_capture(gpu, pictures, monkeypatch, wha
     assert gpu.device.captures == 4
 
 
+@pytest.mark.parametrize("what", ["makes room", "closes", "gives memory back"])
+def test_graphs_and_memory_go_while_nobody_captures(gpu, pictures, what: str) -> None:
+    inside, gone, failures = threading.Event(), threading.Event(), []  # type: ignore[var-annotated]
+
+    def trouble(network: Any, step: int) -> None:
+        if network.packed.shape[2] == 8 and network.device.capturing and not inside.is_set():
+            inside.set()
+            gone.wait(SOON)
+
+    def let_go() -> None:
+        if what == "closes":
+            other.close()
+        elif what == "makes room":
+            other.restore(pictures((16, 20)))
+        else:
+            other._workers[0].clear()
+        gone.set()
+
+    # Memory for so few networks that the least number of sizes is kept.
+    other = gpu.load(memory=160 * 16 * 20)
+    with gpu.load() as restorer:
+        gpu.backend.trouble = trouble
+        captures = started(lambda: restorer.restore(pictures((8, 8))), failures)
+        assert inside.wait(60)
+        lets_go = started(let_go, failures)
+        for thread in (captures, lets_go):
+            thread.join(60)
+            assert not thread.is_alive()
+    other.close()
+    assert failures == []
+    assert gpu.device.invalidated == 0
+
+
+@pytest.mark.parametrize("reason", [INVALIDATED, IMPLICIT])
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_capture_that_others_disturb_is_tried_once_more(gpu, pictures, times: int) -> None:
-    left = [times]
+def test_a_capture_that_others_disturb_is_tried_once_more(gpu, pictures, times: int, reason: str) -> None:
+    left, gpu.device.reason = [times], reason
 
     def trouble(network: Any, step: int) -> None:
         if network.device.capturing and left[0]:
@@ -89,7 +123,7 @@ def test_a_capture_that_others_disturb_is_tried_once_more(gpu, pictures, times: 
             assert restorer.restore(pictures((16, 16))).any()
         assert (gpu.device.captures, gpu.device.invalidated) == (1, 1)
     else:
-        with pytest.raises(CaptureError, match=f"as a CUDA graph: {INVALIDATED} "):
+        with pytest.raises(CaptureError, match=f"as a CUDA graph: {reason} "):
             gpu.load()
         assert (gpu.device.captures, gpu.device.invalidated) == (0, 2)
 
@@ -124,3 +158,39 @@ def test_an_error_inside_takes_nothing_for_ever() -> None:
 
     started(work, []).join(60)
     assert done == [1]
+
+
+@pytest.mark.parametrize("graphs", [True, False], ids=["graph", "loop"])
+@pytest.mark.parametrize(
+    "what", ["array", "tiles", "tensor", "tensor in tiles", "bound", "lent", "warming up", "closing"]
+)
+def test_what_a_library_captures_for_all_threads_disturbs_no_restore(gpu, pictures, what: str, graphs: bool) -> None:
+    """As ONNX Runtime does, in a thread of its own; nor is it disturbed."""
+    given = pictures((16, 16))
+    image, out = gpu.device.upload(given), gpu.device.empty(given.shape, "uint8")
+    with gpu.load(graphs=graphs) as restorer:
+        restorer.warm_up(16, 16, tensors=True)
+        expected = restorer.restore(given, 3)
+        gpu.device.captured_elsewhere = True
+        if what == "array":
+            assert (restorer.restore(given, 3) == expected).all()
+        elif what == "tiles":
+            restorer.restore(given, 3, tile=8)
+        elif what == "tensor":
+            found = restorer.restore(image, 3)
+            restorer.synchronize()
+            assert (found.numpy() == expected).all()
+        elif what == "tensor in tiles":
+            restorer.restore(image, 3, tile=8)
+        elif what == "bound":
+            restorer.restore_into(image, out, bound=True)
+            restorer.synchronize()
+        elif what == "lent":
+            with restorer.lend(given, 3) as view:
+                assert (view == expected).all()
+        elif what == "warming up":
+            restorer.warm_up(12, 12, tensors=True)
+        else:
+            restorer.close()
+        gpu.device.captured_elsewhere = False
+    assert gpu.device.invalidated == 0

@@ -12,6 +12,8 @@ import torch
 
 from mrs.runtime.errors import CaptureError
 
+pytestmark = pytest.mark.slow(9)
+
 CASES = [
     # shape, kind, solver, clamp, origin
     ((1, 16, 16), "uint8", ("sde", 2), "none", (0, 0)),

@@ -14,6 +14,8 @@ import torch
 
 from tests.runtime.cuda.double import POISON, Double, FailureError, FatalError, Stream
 
+pytestmark = pytest.mark.slow(6)
+
 
 def given(device: Double, stream: Stream, call: Callable[[], Any], name: str = "work") -> None:
     with device.on(stream):

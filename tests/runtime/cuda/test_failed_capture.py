@@ -13,6 +13,8 @@ from mrs.runtime.cuda.device import Cuda
 from mrs.runtime.errors import BackendError
 from tests.runtime.cuda.torch_double import INVALIDATED, Memory, memory
 
+pytestmark = pytest.mark.slow(13)
+
 __all__ = ["memory"]
 FORBIDDEN = "CUDA error: operation not permitted when stream is capturing"
 
@@ -60,6 +62,35 @@ def test_the_cause_of_a_cause_stays(memory) -> None:
     with pytest.raises(BackendError, match="at step 2") as caught:
         capture(work)
     assert str(caught.value.__cause__) == FORBIDDEN
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_no_garbage_is_collected_in_a_capture(memory, enabled: bool) -> None:
+    """It may hold an older graph, in the traceback of an error for example, whose destruction ends the capture."""
+    threshold, collects = gc.get_threshold(), gc.isenabled()
+    older: list[Any] = [capture(lambda: None)]
+
+    def work() -> None:
+        cycle: list[Any] = [older.pop()]
+        cycle.append(cycle)
+        del cycle
+        assert len([[] for _ in range(1000)]) == 1000
+
+    (gc.enable if enabled else gc.disable)()
+    gc.set_threshold(1)
+    try:
+        made = capture(work)
+        assert gc.isenabled() == enabled
+        with pytest.raises(KeyError):
+            capture(lambda: {}[0])
+        assert gc.isenabled() == enabled
+    finally:
+        gc.set_threshold(*threshold)
+        (gc.enable if collects else gc.disable)()
+    assert made.ended
+    gc.collect()
+    del made
+    memory.check()
 
 
 def test_what_another_thread_disturbed_is_torchs_own_error(memory) -> None:

@@ -13,6 +13,8 @@ import torch
 from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError, InputError, MrsError
 from tests.runtime.cuda.double import FailureError, FatalError
 
+pytestmark = pytest.mark.slow(9)
+
 SMALL = (1, 8, 8)
 
 

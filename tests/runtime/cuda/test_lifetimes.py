@@ -15,6 +15,8 @@ import torch
 from mrs.runtime.errors import InputError
 from tests.runtime.cuda.double import FailureError
 
+pytestmark = pytest.mark.slow(6)
+
 
 @pytest.fixture
 def image(gpu, pictures) -> Any:

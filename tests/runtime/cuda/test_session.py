@@ -16,6 +16,8 @@ from mrs.runtime.errors import DeadlineError, InputError, MrsError
 from mrs.runtime.session import Restorer
 from tests.runtime.cuda.double import Double
 
+pytestmark = pytest.mark.slow(14)
+
 
 def refusal(restorer: Restorer, picture: Any) -> MrsError:
     """Why no worker is free at once."""

@@ -107,6 +107,9 @@ class Graph:
         return self.at
 
     def reset(self) -> None:
+        if self.ended and self.memory.status == "active":
+            # cudaGraphExecDestroy, and cudaFree of its pool.
+            self.memory.status = "invalidated"
         if self.ended or (self.begun and self.memory.version >= (2, 14)):
             self.memory.release(1, self.at)
         self.begun = self.ended = False

@@ -13,7 +13,7 @@ import pytest
 from mrs.runtime.system.forks import Library, Origin
 
 ROOT = Path(__file__).resolve().parents[3]
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+pytestmark = [pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here"), pytest.mark.slow(4)]
 
 # Each scene runs in a child of a process that has restored two sizes; its last line tells how it ended.
 PROGRAM = """

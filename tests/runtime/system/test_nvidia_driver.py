@@ -11,7 +11,7 @@ import pytest
 
 from mrs.runtime.errors import BackendError
 from mrs.runtime.system import nvidia_driver as driver
-from mrs.runtime.system.nvidia_driver import Driver, Gpu, new_stream, read_driver, why_unseen
+from mrs.runtime.system.nvidia_driver import Driver, Gpu, apart_from_captures, new_stream, read_driver, why_unseen
 
 GPUS = [Gpu("NVIDIA H100", "9.0", 85 << 30), Gpu("NVIDIA A10", "8.6", 24 << 30)]
 KERNEL_MODULE = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (builder)\n"
@@ -25,6 +25,8 @@ class Library:
         self._ready = False
         self.streams: list[tuple[int, int]] = []
         self._contexts: list[int | None] = []
+        # As each thread begins: captures of all of them count.
+        self.mode = 0
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("cu"):
@@ -32,7 +34,7 @@ class Library:
         work = getattr(self, f"_{name}")
 
         def call(*arguments: Any) -> int:
-            if name not in ("cuDriverGetVersion", "cuInit", "cuGetErrorString"):
+            if name not in ("cuDriverGetVersion", "cuInit", "cuGetErrorString", "cuThreadExchangeStreamCaptureMode"):
                 assert self._ready, "cuInit comes first"
             return self._failing.get(name) or work(*arguments) or 0
 
@@ -81,6 +83,10 @@ class Library:
         stream._obj.value = (1 << 40) + len(self.streams)
         return 0
 
+    def _cuThreadExchangeStreamCaptureMode(self, mode: Any) -> None:
+        assert type(mode._obj) is ctypes.c_int
+        self.mode, mode._obj.value = mode._obj.value, self.mode
+
     def _cuGetErrorString(self, code: int, text: Any) -> int:
         text._obj.value = {100: b"no CUDA-capable device is detected"}.get(code)
         return 0 if text._obj.value else 1
@@ -92,6 +98,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     (tmp_path / "version").write_text(KERNEL_MODULE)
     monkeypatch.setattr(driver, "KERNEL_MODULE", tmp_path / "version")
+    driver._exchange.cache_clear()
 
     def put(library: object) -> None:
         def load(name: str) -> object:
@@ -183,3 +190,30 @@ def test_a_stream_that_the_driver_refuses(machine) -> None:
     machine(OSError("cannot open shared object file"))
     with pytest.raises(BackendError, match="no NVIDIA driver is found"):
         new_stream(0)
+
+
+def test_a_threads_mode_is_put_back(machine) -> None:
+    library = Library()
+    machine(library)
+    with apart_from_captures():
+        assert library.mode == 1
+        with apart_from_captures():
+            assert library.mode == 1
+        assert library.mode == 1
+    assert library.mode == 0
+    with pytest.raises(KeyError), apart_from_captures():
+        raise KeyError
+    assert library.mode == 0
+
+
+@pytest.mark.parametrize(
+    "library", [OSError("no file"), SimpleNamespace(), Library(cuThreadExchangeStreamCaptureMode=700)],
+    ids=["no driver", "an old one", "one that failed"],
+)  # fmt: skip
+def test_where_the_driver_does_not_change_the_mode_all_goes_on(machine, library) -> None:
+    """What fails then tells more."""
+    machine(library)
+    done = []
+    with apart_from_captures():
+        done.append(1)
+    assert done == [1]

@@ -23,7 +23,7 @@ from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import InputError
 from mrs.runtime.onnx_guard import check_network
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow(19)]
 
 SMALL = NAFNet(width=4, enc_blocks=(1, 2), mid_blocks=1, dec_blocks=(1, 1))
 SHAPES = [

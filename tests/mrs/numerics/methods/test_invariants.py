@@ -21,6 +21,8 @@ from mrs.numerics.solver import LAST_STEPS, OUTPUTS, PREDICTIONS, SPACINGS, Solv
 from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import InputError
 
+pytestmark = pytest.mark.slow(32)
+
 ORDERS = [(method, order) for method, facts in METHODS.items() for order in facts.orders]
 each_order = pytest.mark.parametrize(("method", "order"), ORDERS)
 each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)

@@ -19,6 +19,8 @@ from mrs.numerics.schedule import CONVENTIONS, Schedule
 from mrs.numerics.solver import PREDICTIONS, Solver
 from mrs.numerics.tableau import tableau
 
+pytestmark = pytest.mark.slow(8)
+
 each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
 each_convention = pytest.mark.parametrize("convention", CONVENTIONS)
 # Where a, s and lam belong together: at whole times always, at all times with exact interpolation.

@@ -102,7 +102,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Callable[[int]
     """(error, when) -> a `during` that raises the error where the build is waited for, as a signal's handler does.
 
     At the step for which `when` is true; the builder goes on when it was told to end. Real signals have a process of
-    their own, in tests/test_signals.py.
+    their own, in tests/runtime/test_signals.py.
     """
     real = threads.wait
 
@@ -135,8 +135,8 @@ def complete_outputs(world: TensorRtDouble, monkeypatch: pytest.MonkeyPatch) -> 
 
     once = graph_check._evaluated
 
-    def waited(network: Any, packed: Any) -> Any:
-        output = once(network, packed)
+    def waited(*given: Any) -> Any:
+        output = once(*given)
         world.device.wait(world.device.default)
         return output
 

@@ -19,6 +19,8 @@ import pytest
 
 from tests.runtime.backends.tensorrt import calls, facts
 
+pytestmark = pytest.mark.slow(4)
+
 ROOT = Path(__file__).parents[4]
 SOURCES = ROOT / "runtime" / "backends" / "tensorrt"
 # The functions that the bindings look for, by library.

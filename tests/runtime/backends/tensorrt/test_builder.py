@@ -15,6 +15,8 @@ from mrs.runtime.errors import BackendError, DeviceMemoryError
 from mrs.runtime.system import machine
 from tests.runtime.backends.tensorrt import facts
 
+pytestmark = pytest.mark.slow(17)
+
 SHAPE = (1, 6, 16, 24)
 
 

@@ -28,6 +28,8 @@ from mrs.runtime.session import Restorer
 from mrs.runtime.system import machine
 from tests.export.modelopt_double import ModelOpt, install
 
+pytestmark = pytest.mark.slow(70)
+
 PICTURE = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
 QUANTISED = ("int8", "fp8")
 

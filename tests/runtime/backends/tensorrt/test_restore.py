@@ -24,6 +24,8 @@ from tests.runtime.backends.tensorrt import calls, facts
 from tests.runtime.backends.tensorrt.test_bindings import SOURCES
 from tests.runtime.conftest import manifest_of
 
+pytestmark = pytest.mark.slow(33)
+
 SHAPE = (1, 16, 24)
 PACKED = (1, 6, 16, 24)
 

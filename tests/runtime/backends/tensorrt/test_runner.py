@@ -15,6 +15,8 @@ from mrs.runtime.errors import BackendError, DeviceMemoryError
 from tests import tone_network
 from tests.tone_network import Net
 
+pytestmark = pytest.mark.slow(5)
+
 SHAPE = (2, 6, 8, 12)
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 ERRORS = {"fp32": 1e-5, "fp16": 5e-3, "bf16": 5e-2}

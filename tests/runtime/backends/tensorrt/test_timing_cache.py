@@ -19,6 +19,8 @@ from mrs.runtime.backends.tensorrt.messages import logger
 from mrs.runtime.backends.tensorrt.timing_cache import DIGEST, MAGIC, TimingCache
 from tests.runtime.backends.tensorrt.conftest import GPU
 
+pytestmark = pytest.mark.slow(6)
+
 SHAPE = (1, 6, 16, 24)
 
 
