@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mrs.kernels.table import Table
 from mrs.runtime.backends.protocol import F32, Backend, Network
 from mrs.runtime.cpu_chain import Chain, Condition
+from mrs.runtime.device import Device
 
 if TYPE_CHECKING:
     from mrs.runtime.cuda.chain import CudaChain
@@ -29,7 +30,7 @@ class Loop:
     condition: Condition | None = None
 
 
-def device_of(backend: Backend) -> Any:
+def device_of(backend: Backend) -> Device | None:
     """The GPU that a backend runs on, a `Cuda`; None for a CPU."""
     if backend.device == "cpu":
         return None
@@ -39,7 +40,7 @@ def device_of(backend: Backend) -> Any:
 
 
 def make_chain(
-    device: Any,
+    device: Device | None,
     network: Any,
     loop: Loop,
     shape: tuple[int, int, int, int],

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrs.runtime import pictures_in
+from mrs.runtime.device import Device
 from mrs.runtime.errors import DeviceMemoryError, InputError
 from mrs.runtime.pool import Pool
 from mrs.runtime.request import Request
@@ -24,10 +25,10 @@ class Dispatch:
         pool: of the workers.
         budget: how much a worker is given at once.
         channels: C of pictures.
-        device: a `Cuda`, whose tensors are taken too; None on a CPU.
+        device: whose tensors are taken too; None on a CPU.
     """
 
-    def __init__(self, pool: Pool[Worker], budget: Budget, channels: int, device: Any) -> None:
+    def __init__(self, pool: Pool[Worker], budget: Budget, channels: int, device: Device | None) -> None:
         self._pool, self.budget, self._channels, self._device = pool, budget, channels, device
 
     def with_result(self, image: Any) -> tuple[Any, Any]:
@@ -38,7 +39,7 @@ class Dispatch:
             BackendError: where a GPU has no memory for it.
         """
         tensor = pictures_in.tensor_of(image, self._device)
-        if tensor is None:
+        if self._device is None or tensor is None:
             array = pictures_in.array_of(image)
             return array, np.empty(array.shape, np.uint8 if array.dtype == np.uint8 else np.float32)
         pictures_in.check_shape(tuple(tensor.shape), self._channels)
@@ -54,8 +55,8 @@ class Dispatch:
             raise InputError(
                 "image and out lie on different devices", hint="give two arrays, or two tensors of the GPU"
             )
-        if tensor is not None:
-            self._restore_tensor(tensor, target, request, bound)
+        if self._device is not None and tensor is not None:
+            self._restore_tensor(self._device, tensor, target, request, bound)
         elif bound:
             raise InputError("arrays of the host cannot be bound", hint="give tensors of the GPU, or bound=False")
         else:
@@ -63,7 +64,8 @@ class Dispatch:
 
     def lent(self, image: Any, request: Request) -> AbstractContextManager[Any]:
         """See `Restorer.lend`."""
-        tensor = pictures_in.tensor_of(image, self._device)
+        device = self._device
+        tensor = pictures_in.tensor_of(image, device)
         if tensor is None:
             image = pictures_in.array_of(image)
             pictures = pictures_in.dense_array(image, self._channels)
@@ -77,10 +79,10 @@ class Dispatch:
             with worker.at_work():
                 dtype = pictures_in.dtype_of(pictures)
                 chain = worker.chain(tuple(pictures.shape[:3]), (dtype, dtype))
-                if tensor is None:
+                if device is None or tensor is None:
                     result = chain.restore_into(pictures, None, request.seed)
                 else:
-                    caller = self._device.current()
+                    caller = device.current()
                     result = chain.restore_tensor(pictures, None, request.seed, caller)
                 try:
                     yield result if batch else result[0]
@@ -100,7 +102,7 @@ class Dispatch:
         if dense is not out:
             out[...] = dense
 
-    def _restore_tensor(self, image: Any, out: Any, request: Request, bound: bool) -> None:
+    def _restore_tensor(self, device: Device, image: Any, out: Any, request: Request, bound: bool) -> None:
         pictures = pictures_in.dense_tensor(image, self._channels)
         pictures_in.check_tensor_out(image, out)
         target = (out if len(out.shape) == 4 else out[None]).detach()
@@ -111,15 +113,15 @@ class Dispatch:
                 with self._pool.worker(request, Worker.at_work) as worker:
                     dtypes = pictures_in.dtype_of(pictures), pictures_in.dtype_of(target)
                     chain = worker.chain(tuple(pictures.shape[:3]), dtypes, (pictures, target) if bound else None)
-                    chain.restore_tensor(pictures, target, request.seed, self._device.current())
+                    chain.restore_tensor(pictures, target, request.seed, device.current())
                 return
             except DeviceMemoryError:
                 if bound or request.tile == 0:
                     raise
         # Tiles are cut and blended on the host.
         array = np.empty(tuple(target.shape), pictures_in.dtype_of(target))
-        with pictures_in.copying(pictures.shape, self._device):
-            pictures = self._device.to_host(pictures)
+        with pictures_in.copying(pictures.shape, device):
+            pictures = device.to_host(pictures)
         self._restore_array(pictures, array, request)
-        with pictures_in.copying(array.shape, self._device):
-            self._device.from_host(target, array)
+        with pictures_in.copying(array.shape, device):
+            device.from_host(target, array)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mrs.runtime.device import Device
 from mrs.runtime.errors import InputError
 
 
@@ -26,7 +27,7 @@ def array_of(image: Any) -> NDArray[Any]:
         raise InputError(f"picture of type {type(image).__name__} is no array here: {reason}") from None
 
 
-def tensor_of(image: Any, device: Any) -> Any:
+def tensor_of(image: Any, device: Device | None) -> Any:
     """A picture as a tensor on the GPU that restores; None for all others."""
     return None if device is None or isinstance(image, np.ndarray) else device.tensor(image)
 
@@ -97,7 +98,7 @@ def check_tensor_out(image: Any, out: Any) -> None:
         )
 
 
-def check_no_capture(device: Any) -> None:
+def check_no_capture(device: Device | None) -> None:
     """Refuse a caller who captures a CUDA graph himself: a restore waits for the GPU, and replays a graph.
 
     Raises:
@@ -111,7 +112,7 @@ def check_no_capture(device: Any) -> None:
 
 
 @contextmanager
-def copying(shape: tuple[int, ...], device: Any) -> Iterator[None]:
+def copying(shape: tuple[int, ...], device: Device) -> Iterator[None]:
     """Raises what a GPU says while pictures (N, H, W, C) or (H, W, C) are copied as an error of ours.
 
     What other threads capture meanwhile does not count.

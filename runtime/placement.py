@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mrs.runtime import backends
 from mrs.runtime.backends import Backend, mixed
+from mrs.runtime.device import Device
 from mrs.runtime.errors import BackendError, InputError
 from mrs.runtime.plan import Plan
 from mrs.runtime.system import machine
@@ -51,7 +52,7 @@ def choose(plan: Plan, asked: str | None, asked_precision: str | None = None) ->
     return Choice(backend, precision, settled=False)
 
 
-def default_memory(device: Any) -> int:
+def default_memory(device: Device | None) -> int:
     """Bytes for the network's activations where nobody gave any; `device` is a `Cuda`, or None for the CPU."""
     if device is not None:
         return max(1 << 20, int(device.free_memory()) // 2)

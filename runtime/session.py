@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from mrs.runtime.chain import device_of
+from mrs.runtime.device import Device
 from mrs.runtime.dispatch import Dispatch
 from mrs.runtime.errors import BackendError, InputError
 from mrs.runtime.network_cache import NetworkCache
@@ -94,7 +95,7 @@ class Restorer:
         engine: bool = True,
         cache: bool = True,
         choice: Choice | None = None,
-        device: Any = None,
+        device: Device | None = None,
     ) -> None:
         if threads is not None:
             check_whole("threads", threads, 1)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mrs.runtime.chain import Loop, make_chain
 from mrs.runtime.conditioner import conditioner_of
 from mrs.runtime.cpu_chain import Chain
+from mrs.runtime.device import Device
 from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError
 from mrs.runtime.networks import Networks
 from mrs.runtime.padding import padded_size
@@ -47,7 +48,7 @@ class Worker:
         condition: gives the context of whole pictures; None for a network that is not told of them.
     """
 
-    def __init__(self, networks: Networks, pixels: int, device: Any = None, graphs: bool = True) -> None:
+    def __init__(self, networks: Networks, pixels: int, device: Device | None = None, graphs: bool = True) -> None:
         self._networks, self.pixels, self.device, self.graphs = networks, pixels, device, graphs
         plan = networks.plan
         network = plan.facts.network

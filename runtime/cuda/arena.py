@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from mrs.runtime.device import Device
+
 # Every array begins where the widest access of any GPU may begin, as memory from the allocator does.
 ALIGNMENT = 256
 
@@ -69,7 +71,9 @@ class Arena:
         here: on the device.
     """
 
-    def __init__(self, device: Any, up: Mapping[str, Spec], down: Mapping[str, Spec], here: Mapping[str, Spec]) -> None:
+    def __init__(
+        self, device: Device, up: Mapping[str, Spec], down: Mapping[str, Spec], here: Mapping[str, Spec]
+    ) -> None:
         self.up, self.down = Block(device.memory, up), Block(device.memory, down)
         self.host_up, self.host_down = Block(device.host_memory, up), Block(device.host_memory, down)
         self.here = Block(device.memory, here)

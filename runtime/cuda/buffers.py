@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -12,6 +10,7 @@ from mrs.kernels.gpu.tables import FIELDS
 from mrs.runtime.backends.protocol import Network
 from mrs.runtime.cuda.arena import Arena, Spec
 from mrs.runtime.cuda.nodes import Arrays
+from mrs.runtime.device import Device
 
 KINDS = {"uint8": torch.uint8, "float32": torch.float32}
 NOTHING = (0,)
@@ -40,7 +39,7 @@ class Buffers:
 
     def __init__(
         self,
-        device: Any,
+        device: Device,
         network: Network,
         shape: tuple[int, int, int, int],
         kinds: tuple[str, str],

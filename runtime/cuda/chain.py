@@ -19,6 +19,7 @@ from mrs.runtime.cuda.buffers import Buffers
 from mrs.runtime.cuda.failures import failure_of, out_of_memory, told
 from mrs.runtime.cuda.graphs import graph_of
 from mrs.runtime.cuda.nodes import Node, audits_of, nodes_of
+from mrs.runtime.device import Device
 from mrs.runtime.errors import BackendError, InputError, MrsError
 from mrs.runtime.system.libraries import first_line
 
@@ -57,7 +58,7 @@ class CudaChain:
 
     def __init__(
         self,
-        device: Any,
+        device: Device,
         network: Network,
         table: Table,
         shape: tuple[int, int, int, int],
@@ -188,7 +189,7 @@ class CudaChain:
             self.device.follow(self.stream, caller)
             with self._working():
                 self.device.copy(self.arrays.key, words)
-                if context is not None:
+                if context is not None and self.arrays.context is not None:
                     self.device.copy(self.arrays.context, context)
                 if not self._bound:
                     self.device.copy(self.arrays.source, picture)

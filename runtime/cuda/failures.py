@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mrs.runtime.device import Device
 from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError, MrsError
 from mrs.runtime.system.libraries import first_line
 from mrs.runtime.system.toolchain import missing_tool
@@ -24,7 +25,7 @@ OF_CUDA = "Triton Error [CUDA]: "
 
 
 @contextmanager
-def told(device: Any, shape: Sequence[int], when: str) -> Iterator[None]:
+def told(device: Device, shape: Sequence[int], when: str) -> Iterator[None]:
     """Turn errors of a device, and of Triton that compiles and launches our kernels, into ours.
 
     Args:
@@ -89,7 +90,7 @@ def _not_built(when: str, error: BaseException) -> BackendError:
 
 
 def failure_of(
-    device: Any,
+    device: Device,
     stream: Any,
     nodes: Sequence[Node],
     working: Callable[[], AbstractContextManager[None]],

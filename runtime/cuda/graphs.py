@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mrs.runtime.cuda.failures import out_of_memory
+from mrs.runtime.device import Device
 from mrs.runtime.errors import CaptureError, MrsError
 from mrs.runtime.system.libraries import first_line
 
@@ -17,7 +18,7 @@ DISTURBED = (
 )
 
 
-def graph_of(device: Any, stream: Any, work: Callable[[], None], shape: Sequence[int]) -> Any:
+def graph_of(device: Device, stream: Any, work: Callable[[], None], shape: Sequence[int]) -> Any:
     """A graph of what `work` does on a stream.
 
     Args:

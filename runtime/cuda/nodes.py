@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from mrs.kernels.gpu.start import launch as start_launch
 from mrs.kernels.gpu.step import launch as step_launch
 from mrs.kernels.gpu.threshold import launches as threshold_launches
 from mrs.runtime.backends.protocol import Network
+from mrs.runtime.device import Device
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Arrays:
         return self.source.shape[1], self.source.shape[2]
 
 
-def nodes_of(device: Any, network: Network, arrays: Arrays) -> list[Node]:
+def nodes_of(device: Device, network: Network, arrays: Arrays) -> list[Node]:
     """A restore from `source` to `result`; every address is fixed here.
 
     Args:
@@ -80,12 +80,12 @@ def nodes_of(device: Any, network: Network, arrays: Arrays) -> list[Node]:
     ]
 
 
-def audits_of(device: Any, network: Network, arrays: Arrays) -> Node:
+def audits_of(device: Device, network: Network, arrays: Arrays) -> Node:
     """A look at the network's latest output: `status` tells whether it is finite."""
     return _kernel(device, "audit", arrays.steps - 1, audit_launch(network.output, arrays.status))
 
 
-def _step(device: Any, network: Network, arrays: Arrays, step: int) -> Iterator[Node]:
+def _step(device: Device, network: Network, arrays: Arrays, step: int) -> Iterator[Node]:
     a = arrays
     yield Node("network", step, lambda: network.evaluate(step))
     bounds = None
@@ -104,7 +104,7 @@ def _step(device: Any, network: Network, arrays: Arrays, step: int) -> Iterator[
     yield _kernel(device, "finish", step, launch)
 
 
-def _context(device: Any, network: Network, given: Tensor | None) -> Iterator[Node]:
+def _context(device: Device, network: Network, given: Tensor | None) -> Iterator[Node]:
     """The network may be shared: each restore gives it its own."""
     if given is not None:
         target = network.context.view(given.shape)
@@ -115,7 +115,7 @@ def _start(network: Network, a: Arrays) -> Launch:
     return start_launch(a.source, a.mu, a.x, network.packed, a.records, a.key)
 
 
-def _kernel(device: Any, name: str, step: int, launch: Launch) -> Node:
+def _kernel(device: Device, name: str, step: int, launch: Launch) -> Node:
     return Node(name, step, lambda: device.launch(launch), launch)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from mrs.runtime.device import Device
 from tests.runtime.cuda.double import POISON, Double, FailureError, FatalError, Stream
 
 pytestmark = pytest.mark.slow(6)
@@ -30,6 +31,17 @@ def test_it_has_what_the_gpu_has() -> None:
             ours, theirs = (list(inspect.signature(each).parameters) for each in (getattr(Double, name), member))
             assert ours == theirs, name
     assert issubclass(Double.OutOfMemory, Double.Failure)
+
+
+def test_the_protocol_is_all_that_the_gpu_has() -> None:
+    """What a chain may ask for: mypy holds the GPU to it, but not what was left out of it."""
+    from mrs.runtime.cuda.device import Cuda
+
+    def parameters(owner: type) -> dict[str, list[str]]:
+        methods = {name: member for name, member in vars(owner).items() if inspect.isfunction(member)}
+        return {name: list(inspect.signature(each).parameters) for name, each in methods.items() if name[0] != "_"}
+
+    assert parameters(Device) == parameters(Cuda)
 
 
 def test_work_is_done_in_order_and_not_before_somebody_waits(device: Double) -> None:
