@@ -7,6 +7,7 @@ from typing import Any
 
 from mrs.runtime.cuda.failures import out_of_memory
 from mrs.runtime.errors import CaptureError, MrsError
+from mrs.runtime.system.handlers import let_through
 from mrs.runtime.system.libraries import first_line
 
 # What CUDA says of a capture that another thread ended, by a wait for the whole device most often (901), or by work for
@@ -34,6 +35,7 @@ def graph_of(device: Any, stream: Any, work: Callable[[], None], shape: Sequence
         try:
             return device.capture(stream, work)
         except device.Failure as error:
+            let_through(error)
             if not any(reason in str(error) for reason in DISTURBED):
                 raise
         # What another thread disturbed says nothing about the work.
@@ -43,6 +45,7 @@ def graph_of(device: Any, stream: Any, work: Callable[[], None], shape: Sequence
     except MrsError as error:
         raise _not_captured(error.message) from error
     except device.Failure as error:
+        let_through(error)
         raise _not_captured(first_line(error)) from error
 
 
