@@ -135,8 +135,8 @@ def complete_outputs(world: TensorRtDouble, monkeypatch: pytest.MonkeyPatch) -> 
 
     once = graph_check._evaluated
 
-    def waited(network: Any, packed: Any) -> Any:
-        output = once(network, packed)
+    def waited(*given: Any) -> Any:
+        output = once(*given)
         world.device.wait(world.device.default)
         return output
 
