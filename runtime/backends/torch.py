@@ -12,6 +12,7 @@ from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.backends.torch_compiler import compiled as compiled_once
 from mrs.runtime.backends.torch_settings import exactly
 from mrs.runtime.errors import BackendError
+from mrs.runtime.system.handlers import let_through
 from mrs.runtime.system.libraries import first_line, installed_version
 from mrs.runtime.system.nvidia_driver import why_unseen
 from mrs.runtime.system.toolchain import missing_tool
@@ -66,6 +67,7 @@ class TorchNetwork:
         except (BackendError, torch.OutOfMemoryError):
             raise
         except (RuntimeError, IndexError) as error:
+            let_through(error)
             raise BackendError(f"torch failed at step {step}: {first_line(error)}") from error
 
     def retime(self, modulation: F32) -> None:
@@ -143,6 +145,7 @@ class Torch:
         except (BackendError, torch.OutOfMemoryError):
             raise
         except RuntimeError as error:
+            let_through(error)
             raise BackendError(f"{self.name} cannot run the graph for {shape}: {first_line(error)}") from error
 
     def restore(

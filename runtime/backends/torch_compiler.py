@@ -10,6 +10,7 @@ from types import FunctionType
 from typing import Any, TypeVar, cast
 
 from mrs.runtime.errors import BackendError
+from mrs.runtime.system.handlers import let_through
 from mrs.runtime.system.libraries import first_line
 from mrs.runtime.system.toolchain import missing_tool
 
@@ -61,6 +62,7 @@ class Compiled:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
+            let_through(error)
             reasons = list(_reasons(error))
             for reason in reasons:
                 if isinstance(reason, torch.OutOfMemoryError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from mrs.runtime.cuda.graphs import graph_of
 from mrs.runtime.cuda.nodes import Node, audits_of, nodes_of
 from mrs.runtime.device import Device
 from mrs.runtime.errors import BackendError, InputError, MrsError
+from mrs.runtime.system.handlers import let_through
 from mrs.runtime.system.libraries import first_line
 
 # The first run of a network compiles, chooses algorithms and fills caches; the second shows that it has done so.
@@ -243,8 +244,10 @@ class CudaChain:
         # A graph that is destroyed ends captures of other threads: those of ONNX Runtime, and all by its memory.
         with alone(), self.device.apart():
             # What failed was told, or nobody asks any more.
-            with suppress(self.device.Failure):
+            try:
                 self.device.wait(self.stream)
+            except self.device.Failure as error:
+                let_through(error)
             self._graphs.clear()
 
     @contextmanager
@@ -360,6 +363,7 @@ class CudaChain:
                             self._clear_status()
                             return f" at step {node.step} of {self.steps}"
         except self.device.Failure as error:
+            let_through(error)
             return f" and then failed: {first_line(error)}"
         self._clear_status()
         return ", but not again in the same restore" if how == "host" else " in a restore since the last check"
@@ -371,6 +375,7 @@ class CudaChain:
 
     def _failure(self, how: str, error: Exception) -> MrsError:
         """What to raise for an error of the device: where it happened, as far as that can be found out."""
+        let_through(error)
         if isinstance(error, self.device.OutOfMemory):
             return out_of_memory(self.shape, error)
         return failure_of(self.device, self.stream, self._lists[how], self._working, error)

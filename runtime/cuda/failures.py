@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mrs.runtime.device import Device
 from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError, MrsError
+from mrs.runtime.system.handlers import let_through
 from mrs.runtime.system.libraries import first_line
 from mrs.runtime.system.toolchain import missing_tool
 
@@ -44,6 +45,7 @@ def told(device: Device, shape: Sequence[int], when: str) -> Iterator[None]:
     except device.OutOfMemory as error:
         raise out_of_memory(shape, error) from error
     except Exception as error:
+        let_through(error)
         if raised_by_triton(error) and not str(error).startswith(OF_CUDA):
             raise _not_built(when, error) from error
         if not isinstance(error, device.Failure):
@@ -108,7 +110,8 @@ def failure_of(
     reason = first_line(error)
     try:
         device.wait(stream)
-    except device.Failure:
+    except device.Failure as again:
+        let_through(again)
         return DeviceError(
             f"the GPU failed and does not recover: {reason}",
             hint="end this process; nothing on the GPU can be used by it any more",
@@ -119,7 +122,8 @@ def failure_of(
                 where = f"{node.name} of step {node.step}" if node.step >= 0 else node.name
                 node.work()
                 device.wait(stream)
-    except device.Failure:
+    except device.Failure as again:
+        let_through(again)
         return DeviceError(f"the GPU failed in {where}: {reason}", hint="restore again, or on another backend")
     return DeviceError(f"the GPU failed, but not again in the same restore: {reason}", hint="restore again")
 

@@ -8,6 +8,7 @@ from typing import Any
 from mrs.runtime.cuda.failures import out_of_memory
 from mrs.runtime.device import Device
 from mrs.runtime.errors import CaptureError, MrsError
+from mrs.runtime.system.handlers import let_through
 from mrs.runtime.system.libraries import first_line
 
 # What CUDA says of a capture that another thread ended, by a wait for the whole device most often (901), or by work for
@@ -35,6 +36,7 @@ def graph_of(device: Device, stream: Any, work: Callable[[], None], shape: Seque
         try:
             return device.capture(stream, work)
         except device.Failure as error:
+            let_through(error)
             if not any(reason in str(error) for reason in DISTURBED):
                 raise
         # What another thread disturbed says nothing about the work.
@@ -44,6 +46,7 @@ def graph_of(device: Device, stream: Any, work: Callable[[], None], shape: Seque
     except MrsError as error:
         raise _not_captured(error.message) from error
     except device.Failure as error:
+        let_through(error)
         raise _not_captured(first_line(error)) from error
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from mrs.kernels.threads import Hands, Task, end
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.errors import BackendError
+from mrs.runtime.system.handlers import let_through
 from mrs.runtime.system.libraries import import_onnxruntime
 
 T = TypeVar("T")
@@ -123,6 +124,7 @@ class OnnxRuntimeGpuNetwork:
         except device.OutOfMemory:
             raise
         except (IndexError, device.Failure) as error:
+            let_through(error)
             raise failed(f"{self.name} failed at step {step}", error, device) from error
         self._on_thread(self._run, step)
         if caller != self.stream:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import threading
 import warnings
 import weakref
@@ -199,3 +201,31 @@ def test_torchs_advice_to_round_is_not_shown(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(torch, "compile", lambda function, **options: warn)
     run(Compiled(doubled()), 4)
+
+
+class HandlerError(RuntimeError):
+    """Of a signal's handler."""
+
+
+@pytest.mark.signals
+@pytest.mark.parametrize("when", ["compiled", "run"])
+def test_what_a_signals_handler_raises_is_its_own(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    def handler(*_: object) -> None:
+        raise HandlerError("too late")
+
+    def press() -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    def backend(graph: Any, examples: Any) -> Callable[..., Any]:
+        if when == "compiled":
+            press()
+        return lambda *given: press()
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(HandlerError, match="too late"):
+            run(Compiled(doubled()), 4)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        torch.compiler.reset()
