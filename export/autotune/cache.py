@@ -65,6 +65,7 @@ def key(workload: Workload, target: Target, loops: Mapping[int, Loop], max_laten
     for engine in backends.available():
         add(sorted(machine.fingerprint(engine.name, engine.version(), engine.device).items()))
         add(engine.precisions(), engine.variants)
+    add(workload.conditioner or b"")
     for variant in sorted(workload.graphs, key=str):
         add(str(variant), workload.graphs[variant])
     for loop in (*loops.values(), workload.reference):

@@ -81,12 +81,14 @@ class Workload:
         pairs: calibration pictures.
         shape: (N, H, W) at which time is measured.
         reference: the solver at many steps, to which fewer are compared.
+        conditioner: the graph that tells the network of the whole picture, if any.
     """
 
     graphs: Mapping[GraphVariant, bytes]
     pairs: Sequence[Pair]
     shape: tuple[int, int, int]
     reference: Loop
+    conditioner: bytes | None = None
 
     @property
     def picture(self) -> NDArray[np.uint8]:

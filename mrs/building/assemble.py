@@ -92,7 +92,7 @@ def assemble(
         timetable(source),
         graph if chosen.precision in QUANTISED else None,
         engines.further,
-        None if source.conditioner is None else source.conditioner.graph.SerializeToString(),
+        source.conditioner_graph,
     )
 
 

@@ -100,7 +100,7 @@ def build(
     check_graphs(source, graphs, pairs[0], target)
     # The most evaluations see the most times.
     calibrated = CalibratedGraphs(graphs, pairs, loops[max(loops)], target)
-    workload = Workload(calibrated, pairs, sizes[0], reference_loop(source, solver))
+    workload = Workload(calibrated, pairs, sizes[0], reference_loop(source, solver), source.conditioner_graph)
     key = cache.key(workload, target, loops, max_latency)
     measured = None if measure_again else cache.load(key, report)
     if measured is None:

@@ -84,17 +84,21 @@ class Source:
         return self.arch.conditioner(self._weights())
 
     @cached_property
+    def conditioner_graph(self) -> bytes | None:
+        """Its ONNX model."""
+        return None if self.conditioner is None else bytes(self.conditioner.graph.SerializeToString())
+
+    @cached_property
     def condition(self) -> CompiledConditioner | None:
         """The same, compiled for this machine's CPU.
 
         Raises:
             BackendError: where that cannot be done.
         """
-        about = self.conditioner
-        if about is None:
+        if self.conditioner is None or self.conditioner_graph is None:
             return None
-        graph = about.graph.SerializeToString()
-        return CompiledConditioner(graph, self.arch.channels, about.side, machine.threads())
+        side = self.conditioner.side
+        return CompiledConditioner(self.conditioner_graph, self.arch.channels, side, machine.threads())
 
     def _weights(self) -> dict[str, F32]:
         return {key: value.numpy() for key, value in self.network.state_dict().items()}

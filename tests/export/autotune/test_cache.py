@@ -79,6 +79,7 @@ def test_an_equal_question_finds_the_answer() -> None:
         {"graphs": {SHAPE: b"one"}},
         {"graphs": {SHAPE: b"onet", OTHER: b"wo"}},
         {"loops": {1: LOOP, 2: LOOP}},
+        {"conditioner": b"graph"},
         {"reference": replace(LOOP, table=replace(LOOP.table, start=0.6))},
         {"loops": {1: replace(LOOP, table=replace(LOOP.table, start=0.6))}},
         {"loops": {1: replace(LOOP, table=replace(LOOP.table, clamp="unit"))}},
