@@ -16,6 +16,8 @@ from mrs.runtime import pool as module
 from mrs.runtime.pool import Lease, Pool
 from mrs.runtime.request import Request
 
+pytestmark = pytest.mark.slow(4)
+
 FILES = (module.__file__, threads.__file__)
 WORKERS = "abc"
 

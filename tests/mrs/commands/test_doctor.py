@@ -94,7 +94,7 @@ def test_a_backend_without_native_precisions_does_not_count_twice(run, monkeypat
     assert run("doctor").code == 1
 
 
-@pytest.mark.parametrize("module", ["mrs.runtime.backends", "mrs.runtime", "mrs.kernels"])
+@pytest.mark.parametrize("module", ["mrs.runtime.backends", "mrs.runtime.system", "mrs.kernels"])
 def test_an_installation_that_does_not_load(run, monkeypatch, module) -> None:
     real = builtins.__import__
 

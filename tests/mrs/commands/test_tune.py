@@ -20,8 +20,8 @@ from mrs.export.checkpoint import read_checkpoint
 from mrs.numerics.solver_file import read_solver, write_solver
 from mrs.runtime import backends
 from mrs.runtime.plan import read_plan
+from mrs.tuning import search as tuning
 from mrs.tuning.search import Attempt, Tuned
-from mrs.tuning.search import search as tuning
 
 pytestmark = pytest.mark.slow(15)
 

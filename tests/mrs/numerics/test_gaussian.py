@@ -16,6 +16,8 @@ from mrs.numerics.solver import OUTPUTS
 from mrs.runtime.errors import InputError
 from tests.gaussian import GaussianProblem
 
+pytestmark = pytest.mark.slow(4)
+
 each_convention = pytest.mark.parametrize("convention", CONVENTIONS)
 MEANS, SPREADS = np.array([0.3, -0.2, 0.1, 0.0]), np.array([0.05, 0.1, 0.3, 0.5])
 

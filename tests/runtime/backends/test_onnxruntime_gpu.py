@@ -162,10 +162,13 @@ def test_tensorrt_in_the_version_that_onnxruntime_was_linked_with(machine: Machi
 
 def test_a_library_of_tensorrts_wheels_is_found(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.lacks = {"libnvinfer.so.10"}
+    real = importlib.import_module
 
     def load(name: str) -> Any:
-        assert name == "tensorrt_libs"
+        if name != "tensorrt_libs":
+            return real(name)
         machine.lacks = set()
+        return None
 
     monkeypatch.setattr(importlib, "import_module", load)
     assert installation.missing(TENSORRT) is None

@@ -19,6 +19,8 @@ from mrs.runtime.session import Restorer
 from tests import tone_network
 from tests.tone_network import Net
 
+pytestmark = pytest.mark.slow(7)
+
 TABLE = tableau(Schedule(T=50, max_sigma=30.0), Solver(steps=4), "data")
 PICTURE = np.random.default_rng(5).random((16, 18, 3), np.float32)
 DARK = PICTURE * np.float32(0.3)

@@ -24,6 +24,8 @@ from mrs.runtime.onnx_guard import Network, check_network, model, operators
 from mrs.runtime.onnx_guard import graph as walked
 from tests.export.modelopt_double import install
 
+pytestmark = pytest.mark.slow(5)
+
 SHAPES = [GraphVariant(*fields) for fields in product(NORMS, GATES, SCALES, TIMES)]
 # Those that need the most come first: an entry that is missed is then soon found to be.
 FIRST = [

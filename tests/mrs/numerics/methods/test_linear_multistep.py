@@ -15,6 +15,8 @@ from mrs.numerics.schedule import CONVENTIONS, Schedule
 from mrs.numerics.solver import PREDICTIONS, Solver
 from mrs.numerics.tableau import tableau
 
+pytestmark = pytest.mark.slow(4)
+
 each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
 each_convention = pytest.mark.parametrize("convention", CONVENTIONS)
 each_order = pytest.mark.parametrize("order", [1, 2, 3, 4])
