@@ -966,6 +966,9 @@ def test_a_picture_that_does_not_fit_is_cut_into_tiles(
             "16x24 does not fit: restoring in tiles of 8",
             "8x8 does not fit: restoring in tiles of 4",
         ]
+        # What did not fit is not tried again.
+        restorer.restore(floats, seed=3)
+        assert caplog.messages[2:] == ["16x24 exceeds the memory for one pass: restoring in tiles of 4"]
         # Whoever chose the tiles is told, even where smaller ones would fit.
         for tile, largest[0] in ((8, 4), (0, 8)):
             with pytest.raises(DeviceMemoryError, match="does not fit"):
