@@ -23,6 +23,7 @@ class FakeNetwork:
     def __init__(self, number: float, engine: bytes | None) -> None:
         self.context = None
         self.packed, self.output = np.zeros(SHAPE, np.float32), np.zeros((1, 3, 4, 4), np.float32)
+        self.context = None
         self.number, self.engine, self.times = number, engine, None
 
     def evaluate(self, step: int) -> None:

@@ -6,6 +6,7 @@ import itertools
 import sys
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +31,9 @@ class FakeDevice:
 
     def __init__(self) -> None:
         self.released = 0
+
+    def apart(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def release(self) -> None:
         self.released += 1
