@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
+from mrs.kernels.seeds import SEEDS
 from mrs.runtime.errors import CancelledError, DeadlineError, InputError
 from mrs.runtime.whole_numbers import check_whole
 
@@ -51,9 +52,6 @@ class Request:
         # The comparison is false for NaN.
         if timeout is not None and not timeout >= 0:
             raise InputError(f"timeout {timeout} is not a number of seconds from 0 on")
-        # Not above: the command line imports this file, and shall not load NumPy for it.
-        from mrs.kernels.noise import SEEDS
-
         check_whole("seed", seed, 0, SEEDS - 1)
         self.timeout = timeout
         self.cancellation = cancellation

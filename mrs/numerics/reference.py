@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrs.kernels.noise import SEEDS, normal
+from mrs.kernels.noise import normal
+from mrs.kernels.seeds import SEEDS
 from mrs.kernels.table import Row, Table
 from mrs.kernels.update import threshold
 from mrs.runtime.errors import InputError

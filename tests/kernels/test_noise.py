@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrs.kernels.noise import SEEDS, box_muller, normal, philox
+from mrs.kernels.noise import box_muller, normal, philox
+from mrs.kernels.seeds import SEEDS
 
 # Known answers that its authors publish with Philox4x32-10: counter, key, words.
 KNOWN = {

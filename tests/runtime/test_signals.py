@@ -245,7 +245,7 @@ class device:
 
 deaf, ended = [], []
 
-def built(graph, shape, precision, options, progress):
+def built(graph, shape, precision, options, progress, messages):
     if graph == b"quick":
         return b"engine"
     while progress.done("Building", 0) or deaf:
