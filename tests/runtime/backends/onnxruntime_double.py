@@ -13,7 +13,8 @@ from typing import Any
 
 import onnxruntime
 
-from tests.runtime.cuda.double import CAPTURING, Double, FailureError, Stream
+from tests.runtime.cuda.behaviour import CAPTURING, FailureError, Stream
+from tests.runtime.cuda.double import Double
 
 CUDA, TENSORRT, CPU = "CUDAExecutionProvider", "TensorrtExecutionProvider", "CPUExecutionProvider"
 # What ONNX Runtime 1.31 reads: onnxruntime/core/providers/cuda/cuda_execution_provider_info.cc and

@@ -11,7 +11,7 @@ import pytest
 
 from mrs.runtime.cuda.alone import alone
 from mrs.runtime.errors import CaptureError
-from tests.runtime.cuda.double import IMPLICIT, INVALIDATED
+from tests.runtime.cuda.behaviour import IMPLICIT, INVALIDATED
 
 # Seconds in which another thread would have disturbed a capture.
 SOON = 0.5

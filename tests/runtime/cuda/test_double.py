@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from mrs.runtime.device import Device
-from tests.runtime.cuda.double import POISON, Double, FailureError, FatalError, Stream
+from tests.runtime.cuda.behaviour import POISON, FailureError, FatalError, Stream
+from tests.runtime.cuda.double import Double
 
 pytestmark = pytest.mark.slow(6)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError, InputError, MrsError
-from tests.runtime.cuda.double import FailureError, FatalError
+from tests.runtime.cuda.behaviour import FailureError, FatalError
 
 pytestmark = pytest.mark.slow(9)
 

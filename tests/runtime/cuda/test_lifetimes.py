@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mrs.runtime.errors import InputError
-from tests.runtime.cuda.double import FailureError
+from tests.runtime.cuda.behaviour import FailureError
 
 pytestmark = pytest.mark.slow(6)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.cuda.double import arguments_of
+from tests.runtime.cuda.references import arguments_of
 
 TABLES = {"ode-1": 0, "sde-2": 1, "ode-3": 2, "ipndm-4": 3}
 THRESHOLD = [("threshold", "count"), ("threshold", "find"), ("threshold", "count"), ("threshold", "choose")]

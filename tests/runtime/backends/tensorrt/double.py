@@ -22,7 +22,9 @@ import torch
 
 from tests.runtime.backends.tensorrt import facts, reference
 from tests.runtime.backends.tensorrt.signatures import Signature, is_plain
-from tests.runtime.cuda.double import CAPTURING, Double, FailureError, References, Stream
+from tests.runtime.cuda.behaviour import CAPTURING, FailureError, Stream
+from tests.runtime.cuda.double import Double
+from tests.runtime.cuda.references import References
 
 NULL = "pybind11::init(): factory function returned nullptr"
 ALIGNMENT = 256
