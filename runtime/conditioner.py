@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrs.runtime import backends
-from mrs.runtime.backends.protocol import F32
+from mrs.runtime.backends.protocol import F32, Network
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError
 from mrs.runtime.plan import Plan
@@ -34,8 +35,9 @@ class Conditioner:
         engine = next((backends.get(name) for name in ENGINES if backends.get(name).missing() is None), None)
         if engine is None:
             raise BackendError(f"{' and '.join(ENGINES)} are not there", hint="pip install openvino")
-        none = np.zeros((1, 0), np.float32)
-        self._network = engine.compile(graph, none, (1, channels, side, side), "fp32", CompileSettings(threads))
+        shape, none = (1, channels, side, side), np.zeros((1, 0), np.float32)
+        self._compile = partial(engine.compile, graph, none, shape, "fp32", CompileSettings(threads))
+        self._network: Network | None = self._compile()
         self._side = side
 
     def __call__(self, pictures: NDArray[Any]) -> F32:
@@ -47,11 +49,15 @@ class Conditioner:
         Raises:
             BackendError: where the engine fails.
         """
+        network, self._network = self._network, None
+        # Where an interrupt came, threads of the engine may still be at work on the last one.
+        network = network or self._compile()
         contexts = []
         for picture in pictures:
-            self._network.packed[0] = scaled(picture, self._side)
-            self._network.evaluate(0)
-            contexts.append(self._network.output.reshape(-1).copy())
+            network.packed[0] = scaled(picture, self._side)
+            network.evaluate(0)
+            contexts.append(network.output.reshape(-1).copy())
+        self._network = network
         return np.stack(contexts)
 
 
