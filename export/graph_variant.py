@@ -59,12 +59,14 @@ class GraphVariant:
         for fields in product(NORMS, GATES, SCALES, TIMES):
             if str(cls(*fields)) == text:
                 return cls(*fields)
-        raise InputError(f"graph shape {text!r} is unknown")
+        raise InputError(f"graph variant {text!r} is unknown")
 
     def __post_init__(self) -> None:
         for value, known in ((self.norm, NORMS), (self.gate, GATES), (self.scales, SCALES), (self.time, TIMES)):
             if value not in known:
-                raise InputError(f"graph shape {self} is unknown", hint=f"use one of {', '.join(known)}, not {value!r}")
+                raise InputError(
+                    f"graph variant {self} is unknown", hint=f"use one of {', '.join(known)}, not {value!r}"
+                )
 
 
 def first_variant(backend: Backend) -> GraphVariant:

@@ -18,7 +18,7 @@ class Candidate:
     """One backend at one precision, and what was measured of it.
 
     Attributes:
-        variant: the graph shape that it ran, see `GraphVariant`.
+        variant: the graph variant that it ran, see `GraphVariant`.
         latency_ms: median of a whole restore at the plan's shape, and its quartiles.
         parity_db: PSNR to float32 at the same steps and noise; None where they are equal.
         truth_db: PSNR to the clean pictures, less float32's; None where these are unknown.

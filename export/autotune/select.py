@@ -37,7 +37,7 @@ class Selection:
         chosen: one of them.
         discretisation_db: PSNR between float32 at these steps and at 100; None where they are equal.
         verdict: what was seen of float32's pictures.
-        variants: what was measured of the graph shapes.
+        variants: what was measured of the graph variants.
     """
 
     candidates: tuple[Candidate, ...]

@@ -1,4 +1,4 @@
-"""Choosing the graph shape: every variant that an engine may run fastest, measured in the loop's first evaluations."""
+"""Choosing the graph variant: each that an engine may run fastest, measured in the loop's first evaluations."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class VariantTime:
 
     Attributes:
         backend, precision: of the engine.
-        variant: the graph shape, such as `length-weights`.
+        variant: the graph variant, such as `length-weights`.
         latency_ms: median of a restore at the plan's shape that ends after `EVALUATIONS`, and its quartiles.
     """
 
@@ -89,7 +89,7 @@ def fastest_variants(
         backend = backends.get(name)
         if len(backend.variants) < 2:
             continue
-        target.report(f"graph shapes of {name} {precision}")
+        target.report(f"graph variants of {name} {precision}")
         chains = {}
         for variant in (GraphVariant(*pair) for pair in backend.variants):
             try:

@@ -58,7 +58,7 @@ def summary(manifest: dict[str, Any]) -> str:
     text = [f"{label:<13} {value}" for label, value in lines]
     text += [
         "",
-        f"{'candidate':<24}{'graph shape':<20}{'whole restore, ms':>20}{'parity, dB':>12}{'truth, dB':>11}  verdict",
+        f"{'candidate':<24}{'variant':<20}{'whole restore, ms':>20}{'parity, dB':>12}{'truth, dB':>11}  verdict",
     ]
     for index, candidate in enumerate(selection["candidates"]):
         text.append(
@@ -75,7 +75,7 @@ def summary(manifest: dict[str, Any]) -> str:
     text += ["", *_why(manifest)]
     variants = selection.get("variants", [])
     if variants:
-        text += ["", f"{'engine':<24}{'graph shape':<20}{'two evaluations, ms':>20}"]
+        text += ["", f"{'engine':<24}{'variant':<20}{'two evaluations, ms':>20}"]
         fastest = {
             _name(variant): min(each["latency_ms"] for each in variants if _name(each) == _name(variant))
             for variant in variants

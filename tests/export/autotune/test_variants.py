@@ -1,4 +1,4 @@
-"""Of an engine's graph shapes the fastest in the whole loop is taken, and what was measured is kept."""
+"""Of an engine's graph variants the fastest in the whole loop is taken, and what was measured is kept."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_form_that_is_refused_is_left_out(timed) -> None:
     found, measured = measure([(MINE, "fp32")], lines.append)
     assert found.to_try(MINE, "fp32") == [THIRD]
     assert [each.variant for each in measured] == ["length-weights", "length-split"]
-    assert lines == ["graph shapes of mine fp32", "mine fp32 does not run moments-weights: no such node"]
+    assert lines == ["graph variants of mine fp32", "mine fp32 does not run moments-weights: no such node"]
 
 
 def test_where_all_are_refused_the_first_stays(timed) -> None:
