@@ -46,7 +46,7 @@ def make_chain(
     shape: tuple[int, int, int, int],
     threads: int,
     *,
-    kinds: tuple[str, str] = ("uint8", "uint8"),
+    dtypes: tuple[str, str] = ("uint8", "uint8"),
     graphs: bool = True,
     bound: Any = None,
     stream: Any = None,
@@ -59,7 +59,7 @@ def make_chain(
         loop: the solver.
         shape: (N, C, H, W) of the pictures; on a CPU a chain serves all sizes that its network holds.
         threads: most threads of an update on a CPU.
-        kinds: types of pictures and results; on a CPU any chain serves all.
+        dtypes: types of pictures and results; on a CPU any chain serves all.
         graphs, bound, stream: on a GPU, see `CudaChain`.
 
     Raises:
@@ -69,10 +69,10 @@ def make_chain(
         return Chain(network(), loop.table, threads, loop.condition)
     from mrs.runtime.cuda.alone import alone
     from mrs.runtime.cuda.chain import CudaChain
-    from mrs.runtime.cuda.failures import told
+    from mrs.runtime.cuda.failures import translate_errors
 
     with alone():
-        with told(device, shape, "while the network is compiled"):
+        with translate_errors(device, shape, "while the network is compiled"):
             if stream is None:
                 stream = device.stream()
             # The calling thread may be on another GPU.
@@ -80,5 +80,5 @@ def make_chain(
                 compiled: Network = network()
         return CudaChain(
             device, compiled, loop.table, shape,
-            kinds=kinds, graphs=graphs, bound=bound, stream=stream, condition=loop.condition,
+            dtypes=dtypes, graphs=graphs, bound=bound, stream=stream, condition=loop.condition,
         )  # fmt: skip

@@ -117,10 +117,10 @@ def copying(shape: tuple[int, ...], device: Device) -> Iterator[None]:
 
     What other threads capture meanwhile does not count.
     """
-    from mrs.runtime.cuda.failures import told
+    from mrs.runtime.cuda.failures import translate_errors
 
     count, height, width, channels = (1, *shape)[-4:]
-    with told(device, (count, channels, height, width), "while a picture was copied"), device.apart():
+    with translate_errors(device, (count, channels, height, width), "while a picture was copied"), device.apart():
         yield
 
 

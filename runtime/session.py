@@ -220,14 +220,14 @@ class Restorer:
         return self._dispatch.lent(image, Request(timeout, cancellation, seed=seed))
 
     def chain(
-        self, size: tuple[int, int, int], kinds: tuple[str, str] = ("uint8", "uint8")
+        self, size: tuple[int, int, int], dtypes: tuple[str, str] = ("uint8", "uint8")
     ) -> AbstractContextManager[Any]:
         """What restores pictures of a size (N, H, W), for measurements; kept from other calls inside the `with`."""
 
         @contextmanager
         def kept(worker: Worker) -> Iterator[Any]:
             with worker.at_work():
-                yield worker.chain(size, kinds)
+                yield worker.chain(size, dtypes)
 
         return self._pool.worker(Request(), kept)
 

@@ -64,12 +64,12 @@ class Worker:
         # has is in here: wherever an interrupt comes, nothing else is out of step with it.
         self._chains: OrderedDict[tuple[Any, ...], Chain | CudaChain] = OrderedDict()
 
-    def chain(self, size: Size, kinds: tuple[str, str], bound: Any = None) -> Any:
+    def chain(self, size: Size, dtypes: tuple[str, str], bound: Any = None) -> Any:
         """The chain for pictures of a size, made now or earlier.
 
         Args:
             size: (N, H, W).
-            kinds: types of pictures and results; on a CPU any chain serves all.
+            dtypes: types of pictures and results; on a CPU any chain serves all.
             bound: two tensors that the chain shall read and write, on a GPU.
 
         Raises:
@@ -79,7 +79,7 @@ class Worker:
         shape = (count, 2 * self._channels, *padded_size(height, width, self._multiple))
         # The tensors are kept with their chain, so that no other has their addresses.
         addresses = (tensor.data_ptr() for tensor in bound or ())
-        key = (shape, *((size, kinds) if self.device is not None else ()), *addresses)
+        key = (shape, *((size, dtypes) if self.device is not None else ()), *addresses)
         self._drop_unfinished()
         if key in self._chains:
             self._chains.move_to_end(key)
@@ -93,7 +93,7 @@ class Worker:
             self._drop(next(iter(self._chains)))
         chain = None
         try:
-            chain = self._make(shape, size, kinds, bound, shared)
+            chain = self._make(shape, size, dtypes, bound, shared)
         except DeviceMemoryError:
             if not self._chains and shared is None:
                 raise
@@ -101,7 +101,7 @@ class Worker:
             # Out here the error is gone, and with it what its traceback held.
             shared = None
             self.clear()
-            chain = self._make(shape, size, kinds, bound)
+            chain = self._make(shape, size, dtypes, bound)
         self._chains[key] = chain
         return chain
 
@@ -182,7 +182,7 @@ class Worker:
         """A chain of this shape, whose network and stream are those of all of them; None where there is none."""
         return next((chain for key, chain in self._chains.items() if key[0] == shape), None)
 
-    def _make(self, shape: Shape, size: Size, kinds: tuple[str, str], bound: Any, shared: Any = None) -> Any:
+    def _make(self, shape: Shape, size: Size, dtypes: tuple[str, str], bound: Any, shared: Any = None) -> Any:
         """A new chain, on a network and its stream where there are such."""
         network, stream = shared or (None, None)
         sibling = self._sibling(shape)
@@ -196,7 +196,7 @@ class Worker:
             self._loop,
             (count, self._channels, height, width),
             self._networks.threads,
-            kinds=kinds,
+            dtypes=dtypes,
             graphs=self.graphs,
             bound=bound,
             stream=stream,

@@ -92,7 +92,7 @@ def feeds_of(engine: Backend, graph: bytes, loop: Loop, pairs: Sequence[Pair], s
         picture = pair.degraded[None]
         recorded: list[Feed] = []
         chain = chain_of(
-            engine, graph, "fp32", loop, picture.shape, settings, kinds=("uint8", "float32"), graphs=False,
+            engine, graph, "fp32", loop, picture.shape, settings, dtypes=("uint8", "float32"), graphs=False,
             wrap=partial(Recording, modulation=loop.modulation, feeds=recorded),
         )  # fmt: skip
         # A chain for a GPU evaluates while it is made, too.

@@ -97,9 +97,9 @@ def run_all(
         picture = pair.degraded[None]
         if picture.shape not in chains:
             # Launched once: a capture would cost more than it saves.
-            kinds = ("uint8", "float32")
+            dtypes = ("uint8", "float32")
             chains[picture.shape] = chain_of(
-                backend, graph, precision, loop, picture.shape, settings, kinds=kinds, graphs=False
+                backend, graph, precision, loop, picture.shape, settings, dtypes=dtypes, graphs=False
             )
         out = np.empty(picture.shape, np.float32)
         chains[picture.shape].restore_into(picture, out, seed=0)

@@ -28,7 +28,7 @@ def chain_of(
     shape: tuple[int, ...],
     settings: CompileSettings,
     *,
-    kinds: tuple[str, str] = ("uint8", "uint8"),
+    dtypes: tuple[str, str] = ("uint8", "uint8"),
     graphs: bool = True,
     wrap: Callable[[Network], Network] = lambda network: network,
 ) -> Any:
@@ -44,7 +44,7 @@ def chain_of(
         loop,
         (count, channels, height, width),
         settings.threads,
-        kinds=kinds,
+        dtypes=dtypes,
         graphs=graphs,
     )
 

@@ -12,7 +12,7 @@ from mrs.runtime.cuda.arena import Arena, Spec
 from mrs.runtime.cuda.nodes import Arrays
 from mrs.runtime.device import Device
 
-KINDS = {"uint8": torch.uint8, "float32": torch.float32}
+DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
 NOTHING = (0,)
 
 
@@ -23,7 +23,7 @@ class Buffers:
         device: a `Cuda`.
         network: compiled for the padded size.
         shape: (N, C, H, W) of the pictures.
-        kinds: types of pictures and results, `uint8` or `float32`.
+        dtypes: types of pictures and results, `uint8` or `float32`.
         steps: rows of the table.
         slots: predictions that it remembers.
         threshold: whether predictions are clamped by the dynamic threshold.
@@ -42,7 +42,7 @@ class Buffers:
         device: Device,
         network: Network,
         shape: tuple[int, int, int, int],
-        kinds: tuple[str, str],
+        dtypes: tuple[str, str],
         *,
         steps: int,
         slots: int,
@@ -51,7 +51,7 @@ class Buffers:
     ) -> None:
         count, channels, height, width = shape
         picture = NOTHING if bound else (count, height, width, channels)
-        given, made = (KINDS[kind] for kind in kinds)
+        given, made = (DTYPES[dtype] for dtype in dtypes)
         state = (count, channels, *network.packed.shape[2:])
         told = network.context is not None
         context = tuple(network.context.shape[:2]) if told else NOTHING

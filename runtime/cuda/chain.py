@@ -16,7 +16,7 @@ from mrs.runtime.backends.protocol import F32, Network
 from mrs.runtime.cpu_chain import Condition
 from mrs.runtime.cuda.alone import alone
 from mrs.runtime.cuda.buffers import Buffers
-from mrs.runtime.cuda.failures import failure_of, out_of_memory, told
+from mrs.runtime.cuda.failures import failure_of, out_of_memory, translate_errors
 from mrs.runtime.cuda.graphs import graph_of
 from mrs.runtime.cuda.nodes import Node, audits_of, nodes_of
 from mrs.runtime.device import Device
@@ -37,7 +37,7 @@ class CudaChain:
         network: compiled for the padded size; its buffers are written here.
         table: the solver.
         shape: (N, C, H, W) of the pictures.
-        kinds: types of pictures and results, `uint8` or `float32`.
+        dtypes: types of pictures and results, `uint8` or `float32`.
         graphs: capture, where the network can be captured (see `protocol.Network`); otherwise everything is launched
             one by one, with the same result.
         bound: tensors of the caller's, (N, H, W, C), that `restore_tensor` reads and writes without a copy; they live
@@ -64,14 +64,14 @@ class CudaChain:
         table: Table,
         shape: tuple[int, int, int, int],
         *,
-        kinds: tuple[str, str] = ("uint8", "uint8"),
+        dtypes: tuple[str, str] = ("uint8", "uint8"),
         graphs: bool = True,
         bound: tuple[Tensor, Tensor] | None = None,
         stream: Any = None,
         condition: Condition | None = None,
     ) -> None:
         self.unfinished, self.condition = False, condition
-        self.device, self.network, self.shape, self.kinds = device, network, shape, kinds
+        self.device, self.network, self.shape, self.dtypes = device, network, shape, dtypes
         self.steps, self.slots, self.threshold = len(table.rows), table.history, table.clamp == "threshold"
         # An engine with a stream of its own replays graphs of its own, which cannot be launched into a capture.
         own = getattr(network, "stream", None)
@@ -81,13 +81,13 @@ class CudaChain:
         # Restores of tensors since the last look at their status, and what an earlier look found.
         self._unchecked, self._late = False, None  # type: tuple[bool, MrsError | None]
         # Whatever mode of torch the caller is in, the buffers serve in all.
-        with told(device, shape, "while its buffers are made"), torch.inference_mode(False):
+        with translate_errors(device, shape, "while its buffers are made"), torch.inference_mode(False):
             self.stream = own if own is not None else stream if stream is not None else device.stream()
             # Tensors of the caller's may still be in the making.
             device.follow(self.stream, device.current())
             with device.on(self.stream):
                 self.buffers = Buffers(
-                    device, network, shape, kinds,
+                    device, network, shape, dtypes,
                     steps=self.steps, slots=self.slots, threshold=self.threshold, bound=bound,
                 )  # fmt: skip
                 self.arrays = self.buffers.arrays
@@ -113,7 +113,7 @@ class CudaChain:
                 hint=f"this chain has {self.steps} rows, {self.slots} predictions; only the threshold needs its own",
             )
         rows = torch.from_numpy(records(table))
-        with told(self.device, self.shape, "while its table is copied"), self._working():
+        with translate_errors(self.device, self.shape, "while its table is copied"), self._working():
             self.device.copy(self.arrays.records, rows)
             self.device.wait(self.stream)
 
@@ -230,7 +230,7 @@ class CudaChain:
             if "network" not in self._prepared:
                 self._lists["network"] = [node for node in self.nodes if node.name == "network"]
                 self._prepare("network")
-            with told(self.device, self.shape, "in the network"), self._working():
+            with translate_errors(self.device, self.shape, "in the network"), self._working():
                 self._run("network")
                 self.device.wait(self.stream)
 
@@ -293,7 +293,7 @@ class CudaChain:
     @contextmanager
     def _trying(self) -> Iterator[None]:
         """On the chain's stream; what is restored inside leaves no trace but in the result."""
-        with told(self.device, self.shape, "during its first run"), self._working():
+        with translate_errors(self.device, self.shape, "during its first run"), self._working():
             # A tensor that is restored in place must not be restored yet.
             kept = self.arrays.source.clone() if self._bound else None
             yield

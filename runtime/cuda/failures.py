@@ -26,7 +26,7 @@ OF_CUDA = "Triton Error [CUDA]: "
 
 
 @contextmanager
-def told(device: Device, shape: Sequence[int], when: str) -> Iterator[None]:
+def translate_errors(device: Device, shape: Sequence[int], when: str) -> Iterator[None]:
     """Turn errors of a device, and of Triton that compiles and launches our kernels, into ours.
 
     Args:

@@ -40,8 +40,8 @@ class FakeDevice:
 
 
 class FakeChain:
-    def __init__(self, network: Any, size: tuple[int, ...], kinds: tuple[str, str], bound: Any, stream: Any) -> None:
-        self.network, self.size, self.kinds, self.bound = network, size, kinds, bound
+    def __init__(self, network: Any, size: tuple[int, ...], dtypes: tuple[str, str], bound: Any, stream: Any) -> None:
+        self.network, self.size, self.dtypes, self.bound = network, size, dtypes, bound
         self.stream = stream or object()
         self.closed, self.checked, self.unfinished = False, 0, False
         self.error: Exception | None = None
@@ -75,7 +75,7 @@ class Made(list[FakeChain]):
             raise self.errors.pop(0)
         count, _, height, width = shape
         size = count, height, width
-        self.append(FakeChain(compiled, size, options["kinds"], options["bound"], options["stream"]))
+        self.append(FakeChain(compiled, size, options["dtypes"], options["bound"], options["stream"]))
         return self[-1]
 
     def open(self) -> list[FakeChain]:
@@ -124,7 +124,7 @@ def test_on_a_gpu_each_pair_of_types_has_its_own(on_gpu: Worker, made: Made) -> 
     pairs = [(given, wanted) for given in ("uint8", "float32") for wanted in ("uint8", "float32")]
     for _ in range(2):
         for pair in pairs:
-            assert on_gpu.chain((1, 8, 8), pair).kinds == pair
+            assert on_gpu.chain((1, 8, 8), pair).dtypes == pair
     assert len(made) == 4
 
 

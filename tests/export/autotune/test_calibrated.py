@@ -131,8 +131,8 @@ def test_the_convolutions_that_pay(modelopt: ModelOpt, net: Any, feeds: Any, gat
     assert len(quantised_weights(made)) == len(blocks) * (2 + 2 * halves) + 1
     model = onnx.load_from_string(made)
     onnx.checker.check_model(model, full_check=True)
-    kinds = {tensor.data_type for tensor in model.graph.initializer if tensor.name.endswith("zero_point")}
-    assert kinds == {{"int8": onnx.TensorProto.INT8, "fp8": onnx.TensorProto.FLOAT8E4M3FN}[precision]}
+    dtypes = {tensor.data_type for tensor in model.graph.initializer if tensor.name.endswith("zero_point")}
+    assert dtypes == {{"int8": onnx.TensorProto.INT8, "fp8": onnx.TensorProto.FLOAT8E4M3FN}[precision]}
 
 
 def test_it_is_asked_for_on_any_machine_and_leaves_the_rest_float32(modelopt: ModelOpt, net: Any, feeds: Any) -> None:

@@ -30,7 +30,7 @@ def test_the_graph_gives_the_bytes_of_the_loop(
 ) -> None:
     given = [pictures(shape, kind, seed) for seed in (1, 2)]
     make: Callable[[bool], Any] = lambda graphs: make_chain(  # noqa: E731  # one call, twice
-        table(*solver, 5), shape, clamp, kinds=(kind, kind), graphs=graphs
+        table(*solver, 5), shape, clamp, dtypes=(kind, kind), graphs=graphs
     )
     graph, loop = make(True), make(False)
     assert (graph.captured, loop.captured) == (True, False)
@@ -46,7 +46,7 @@ def test_for_tensors_too(make_chain, device, pictures, kind: str) -> None:
     given = device.upload(pictures((2, 5, 16), kind))
     results = []
     for graphs in (True, False):
-        chain = make_chain(shape=(2, 5, 16), kinds=(kind, kind), graphs=graphs)
+        chain = make_chain(shape=(2, 5, 16), dtypes=(kind, kind), graphs=graphs)
         result = chain.restore_tensor(given, None, 3, device.default)
         chain.check()
         results.append(result.numpy().copy())

@@ -33,7 +33,7 @@ def close(ours: Any, expected: Any) -> bool:
 def test_pictures_of_any_size_as_on_a_cpu(
     make_chain, fake_network, pictures, table, shape: tuple[int, ...], kind: str, last: bool
 ) -> None:
-    chain = make_chain(table(), shape, kinds=(kind, kind), last=last)
+    chain = make_chain(table(), shape, dtypes=(kind, kind), last=last)
     given = pictures(shape, kind)
     out = np.empty_like(given)
     assert chain.restore_into(given, out, 7, (3, 5)) is out
@@ -50,19 +50,19 @@ def test_every_solver_and_clamp_as_on_a_cpu(make_chain, fake_network, pictures, 
     # Twice the network's output reaches beyond every bound.
     rows = [row._replace(cf=2 * row.cf) for row in solver.rows]
     doubled = solver.__class__(**{**vars(solver), "rows": tuple(rows)})
-    chain = make_chain(doubled, (2, 8, 6), clamp, kinds=("float32", "float32"))
+    chain = make_chain(doubled, (2, 8, 6), clamp, dtypes=("float32", "float32"))
     assert chain.slots == TABLES[name]
     given = pictures((2, 8, 6), "float32")
     assert close(chain.restore_into(given, None, 3), by_cpu(fake_network, doubled, given, clamp, 3))
 
 
-@pytest.mark.parametrize("kinds", [("uint8", "float32"), ("float32", "uint8")], ids=" to ".join)
-def test_pictures_and_results_of_different_types(make_chain, fake_network, pictures, table, kinds) -> None:
+@pytest.mark.parametrize("dtypes", [("uint8", "float32"), ("float32", "uint8")], ids=" to ".join)
+def test_pictures_and_results_of_different_types(make_chain, fake_network, pictures, table, dtypes) -> None:
     levels = pictures((1, 16, 16))
     floats = (levels / 255).astype(np.float32)
-    chain = make_chain(kinds=kinds)
-    given, like = (levels, floats) if kinds[0] == "uint8" else (floats, levels)
-    expected = by_cpu(fake_network, table(), like if kinds[1] == "uint8" else floats)
+    chain = make_chain(dtypes=dtypes)
+    given, like = (levels, floats) if dtypes[0] == "uint8" else (floats, levels)
+    expected = by_cpu(fake_network, table(), like if dtypes[1] == "uint8" else floats)
     assert close(chain.restore_into(given, None, 0), expected)
 
 

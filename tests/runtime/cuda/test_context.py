@@ -135,13 +135,13 @@ def test_a_device_that_fails_before_the_picture_is_on_the_host(restorer, device)
 
 def test_an_engine_of_the_conditioner_that_fails_costs_one_restore(restorer, device, net, monkeypatch) -> None:
     chain = next(iter(restorer._workers[0]._chains.values()))
-    network = chain.condition._network
+    engine = type(chain.condition._network)
 
-    def fail(step: int) -> None:
+    def fail(network: Any, step: int) -> None:
         raise BackendError("openvino failed at step 0")
 
     with monkeypatch.context() as patch:
-        patch.setattr(network, "evaluate", fail)
+        patch.setattr(engine, "evaluate", fail)
         for given in (PICTURE, device.upload(PICTURE)):
             with pytest.raises(BackendError, match="openvino failed"):
                 restorer.restore(given, 3)
