@@ -84,6 +84,9 @@ def _run(options: argparse.Namespace) -> int:
     if refused:
         return _cannot_write(options.write, refused)
     every: list[Figures] = []
+    if options.jobs > 1:
+        # Where processes compile side by side, the compiler's own threads only wait for each other.
+        os.environ.setdefault("MLIR_DISABLE_MULTITHREADING", "1")
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
         for target in targets:
             figures = measure_all(pool, names, known[target])

@@ -85,11 +85,7 @@ def environment(_triton: None, pytestconfig: pytest.Config) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TRITON_")}
     cache = _pruned(Path(pytestconfig.cache.mkdir("triton")))
     path = os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")]))
-    # Processes are what runs side by side here.
-    return {
-        **kept, "PYTHONPATH": path, "PYTHONWARNINGS": "error", "TRITON_CACHE_DIR": str(cache),
-        "MLIR_DISABLE_MULTITHREADING": "1",
-    }  # fmt: skip
+    return {**kept, "PYTHONPATH": path, "PYTHONWARNINGS": "error", "TRITON_CACHE_DIR": str(cache)}
 
 
 def _pruned(folder: Path) -> Path:
