@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +91,7 @@ class Workload:
     reference: Loop
     conditioner: bytes | None = None
 
-    @property
+    @cached_property
     def picture(self) -> NDArray[np.uint8]:
         """Pictures of the shape, (N, H, W, C): repetitions of one, because denormal numbers would cost time."""
         count, height, width = self.shape

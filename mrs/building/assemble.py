@@ -18,10 +18,10 @@ from mrs.export.autotune.workload import Target, Workload
 from mrs.export.graph_variant import GraphVariant
 from mrs.kernels.table import Table
 from mrs.numerics.solver import Solver
-from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends import mixed
 from mrs.runtime.backends.protocol import F32, QUANTISED
+from mrs.runtime.chain import Loop
 from mrs.runtime.plan import Plan
 from mrs.runtime.system import machine
 
@@ -45,13 +45,20 @@ class Engines:
 
 
 def assemble(
-    source: Source, solver: Solver, workload: Workload, target: Target, measured: Measured, sizes: Sequence[Size]
+    source: Source,
+    solver: Solver,
+    loop: Loop,
+    workload: Workload,
+    target: Target,
+    measured: Measured,
+    sizes: Sequence[Size],
 ) -> Plan:
     """Compile what was chosen and put it into a plan.
 
     Args:
         source: the network and its process.
         solver: what was measured; its number of evaluations is `measured.steps`.
+        loop: the same with that number, as a table with its modulation.
         workload, target: what was measured, and for what.
         measured: the choice.
         sizes: (N, H, W), padded, for which the plan shall hold engines, that of the workload first.
@@ -61,13 +68,11 @@ def assemble(
     """
     chosen, backend = measured.selection.chosen, backends.get(measured.selection.chosen.backend)
     solver = replace(solver, steps=measured.steps)
-    table = tableau(source.schedule, solver, source.output)
-    modulation = source.modulation(table.times[:-1])
     target.report(f"compiling for {chosen.backend} {chosen.precision}")
     graph = graph_of(workload.graphs, GraphVariant.parse(chosen.variant), chosen.precision)
-    engines = _compile_all(chosen, graph, modulation, target, sizes, source.arch.channels)
+    engines = _compile_all(chosen, graph, loop.modulation, target, sizes, source.arch.channels)
     manifest = {
-        **_origin(source, solver, table),
+        **_origin(source, solver, loop.table),
         "shape": list(workload.shape),
         "backend": chosen.backend,
         "precision": chosen.precision,
@@ -87,7 +92,7 @@ def assemble(
     return Plan(
         manifest,
         workload.graphs[GraphVariant.parse(chosen.variant)],
-        modulation,
+        loop.modulation,
         engines.first,
         timetable(source),
         graph if chosen.precision in QUANTISED else None,

@@ -105,7 +105,7 @@ def build(
     measured = None if measure_again else cache.load(key, report)
     if measured is None:
         measured = cache.store(key, autotune(workload, target, loops, max_latency), report)
-    made = assemble(source, solver, workload, target, measured, sizes)
+    made = assemble(source, solver, loops[measured.steps], workload, target, measured, sizes)
     for line in made.facts.warnings:
         report(f"warning: {line}")
     made.save(plan, overwrite)

@@ -32,7 +32,7 @@ def build_graph(
 
     Args:
         state: float32 weights under the published keys.
-        arch: their hyper-parameters.
+        config: their hyper-parameters.
         size: (H, W) for a static graph, both multiples of `config.multiple`; None for any.
         batch: N for a static batch; None for any.
         variant: how to write it down.
