@@ -10,6 +10,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from mrs.kernels import cpu, update
+from mrs.kernels.noise import Draw
 from mrs.kernels.table import Row
 from mrs.runtime.system import machine
 
@@ -31,9 +32,9 @@ def test_kernel(benchmark: BenchmarkFixture, record: Callable[..., None], kind: 
     extra = {"threads": machine.threads()} if code == "compiled" else {}
     row = SDE if kind == "sde step" else ODE
     call: Callable[[], None] = {
-        "start": lambda: functions.start(picture, 0.2, 0, mu, x, packed, **extra),
+        "start": lambda: functions.start(picture, 0.2, Draw(0, 0), mu, x, packed, **extra),
         "finish": lambda: functions.finish(x, picture, **extra),
-    }.get(kind, lambda: functions.step(x, mu, output, q, q, q, q, row, "none", 0, 1, packed, **extra))
+    }.get(kind, lambda: functions.step(x, mu, output, (q, q, q), q, row, "none", Draw(0, 1), packed, **extra))
     benchmark.group = f"{kind} at 256x256"
     benchmark.pedantic(call, rounds=100, warmup_rounds=5)
     stats = benchmark.stats.stats

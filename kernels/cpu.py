@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrs.kernels import noise, update
+from mrs.kernels import update
+from mrs.kernels.noise import Draw
 from mrs.kernels.table import CLAMPS, Row
 from mrs.kernels.threads import Hands, Task, end
-from mrs.kernels.update import F32, Origin
+from mrs.kernels.update import F32, History
 
 STATES = (np.dtype(np.float32),)
 # In the order of the C code's numbers.
@@ -70,13 +71,11 @@ def _hands() -> Hands:
 def start(
     picture: NDArray[np.uint8] | F32,
     sigma: float,
-    seed: int,
+    draw: Draw,
     mu: F32,
     x: F32,
     packed: F32,
     *,
-    origin: Origin = (0, 0),
-    image: int = 0,
     threads: int = 1,
 ) -> None:
     """`update.start` on up to `threads` threads; every array dense, none overlapping another.
@@ -88,12 +87,12 @@ def start(
     _check("picture", picture, (count, height, width, channels), PICTURES)
     _check("mu", mu, x.shape, written=True)
     _check("x", x, x.shape, written=True)
-    job = _job(x, packed, 2, seed, 0, origin, image)
+    job = _job(x, packed, 2, draw)
     job.n = sigma
     _check_apart(picture, mu, x, packed)
     library = _library()
     if library is None:
-        return update.start(picture, sigma, seed, mu, x, packed, origin=origin, image=image)
+        return update.start(picture, sigma, draw, mu, x, packed)
     arrays = (*_bytes_or_floats(picture), mu, x, packed)
     _split(partial(library.mrs_start, ctypes.byref(job)), count * channels * height, arrays, x.size, threads)
 
@@ -102,18 +101,13 @@ def step(
     x: F32,
     mu: F32,
     output: F32,
-    q1: F32,
-    q2: F32,
-    q3: F32,
+    latest: History,
     kept: F32,
     row: Row,
     clamp: str,
-    seed: int,
-    draw: int,
+    draw: Draw,
     packed: F32 | None,
     *,
-    origin: Origin = (0, 0),
-    image: int = 0,
     threads: int = 1,
 ) -> None:
     """`update.step` on up to `threads` threads; every array dense, none overlapping another save as said there.
@@ -124,24 +118,24 @@ def step(
     count, channels, height, _ = shape = x.shape
     _check("x", x, shape, written=True)
     _check("mu", mu, shape)
-    for name, array in (("q1", q1), ("q2", q2), ("q3", q3)):
-        _check(name, array, shape)
+    for back, array in enumerate(latest, start=1):
+        _check(f"q{back}", array, shape)
     _check("kept", kept, shape, written=True)
     if clamp not in CLAMPS:
         raise ValueError(f"clamp {clamp!r} is not one of {', '.join(CLAMPS)}")
-    job = _job(x, output, 1, seed, draw, origin, image)
+    job = _job(x, output, 1, draw)
     if packed is not None:
         _check("packed", packed, (count, 2 * channels, *output.shape[2:]), written=True)
     # The predictions may be one array or several.
-    _check_apart(x, mu, output, packed, *{array.ctypes.data: array for array in (q1, q2, q3, kept)}.values())
+    _check_apart(x, mu, output, packed, *{array.ctypes.data: array for array in (*latest, kept)}.values())
     library = _library()
     if library is None:
-        return update.step(x, mu, output, q1, q2, q3, kept, row, clamp, seed, draw, packed, origin=origin, image=image)
+        return update.step(x, mu, output, latest, kept, row, clamp, draw, packed)
     for name, weight in zip(Row._fields, row, strict=True):
         setattr(job, name, weight)
     job.clamp = CLAMPS.index(clamp)
     bounds = update.threshold(update.prediction(x, mu, output, row)) if clamp == "threshold" else None
-    arrays = (x, mu, output, q1, q2, q3, kept, packed, bounds)
+    arrays = (x, mu, output, *latest, kept, packed, bounds)
     _split(partial(library.mrs_step, ctypes.byref(job)), count * channels * height, arrays, x.size, threads)
 
 
@@ -163,19 +157,19 @@ def finish(x: F32, picture: NDArray[np.uint8] | F32, *, threads: int = 1) -> Non
     _split(partial(library.mrs_finish, ctypes.byref(job)), count * height, arrays, x.size, threads)
 
 
-def _job(x: F32, padded: F32, halves: int, seed: int, draw: int, origin: Origin, image: int) -> _Job:
+def _job(x: F32, padded: F32, halves: int, draw: Draw) -> _Job:
     """The sizes and the noise of a call; `padded` is the network's input (2 halves) or output (1)."""
     count, channels, height, width = x.shape
-    high, wide = padded.shape[2:]
-    if high < height or wide < width:
-        raise ValueError(f"the network's {high}x{wide} does not hold the state's {height}x{width}")
+    padded_height, padded_width = padded.shape[2:]
+    if padded_height < height or padded_width < width:
+        raise ValueError(f"the network's {padded_height}x{padded_width} does not hold the state's {height}x{width}")
     # Of the two, only the network's input is written.
     name, written = ("packed", True) if halves == 2 else ("output", False)
-    _check(name, padded, (count, halves * channels, high, wide), written=written)
-    noise.check(seed, draw, origin, image)
+    _check(name, padded, (count, halves * channels, padded_height, padded_width), written=written)
+    draw.check()
     return _Job(
-        channels=channels, height=height, width=width, pitch=wide, area=high * wide,
-        seed=seed, draw=draw, image=image, y=origin[0], x=origin[1],
+        channels=channels, height=height, width=width, pitch=padded_width, area=padded_height * padded_width,
+        seed=draw.seed, draw=draw.number, image=draw.image, y=draw.origin[0], x=draw.origin[1],
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ picture. Draw 0 is x_T's, draw i + 1 belongs to row i.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,39 @@ Words = NDArray[np.uint64]
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
+
+
+class Draw(NamedTuple):
+    """One field of noise and the place of a window in it; every number is 0 to 2^32 - 1.
+
+    Attributes:
+        seed: of a restore.
+        number: 0 is x_T's, i + 1 belongs to row i.
+        origin: (y, x) of the window's corner in the whole picture.
+        image: number of the window's first picture in the whole batch.
+    """
+
+    seed: int
+    number: int
+    origin: tuple[int, int] = (0, 0)
+    image: int = 0
+
+    def normal(self, shape: tuple[int, int, int, int]) -> NDArray[np.float32]:
+        """The window's noise, of `shape` (N, C, H, W); errors as of `normal` below."""
+        return normal(self.seed, self.number, shape, origin=self.origin, image=self.image)
+
+    def check(self) -> None:
+        """Refuse what does not fit Philox's words: cut to 32 bits, it would silently give another picture's noise.
+
+        Raises:
+            ValueError: for a number outside 0 to 2^32 - 1.
+        """
+        numbers = (self.seed, self.number, self.image, *self.origin)
+        if min(numbers) < 0 or max(numbers) >= SEEDS:
+            raise ValueError(
+                f"seed {self.seed}, draw {self.number}, origin {self.origin} or image {self.image}"
+                " is outside 0 to 2^32 - 1"
+            )
 
 
 def normal(
@@ -40,7 +74,7 @@ def normal(
     Raises:
         ValueError: for a seed, draw, origin or image outside its range.
     """
-    check(seed, draw, origin, image)
+    Draw(seed, draw, origin, image).check()
     count, channels, height, width = shape
     first, last = origin[1] // 4, (origin[1] + width + 3) // 4
     x, y, c, n = np.ix_(*(np.arange(low, high, dtype=np.uint64) for low, high in (
@@ -52,17 +86,6 @@ def normal(
     rows = z.transpose(4, 3, 2, 1, 0).reshape(count, channels, height, 4 * (last - first))
     start = origin[1] - 4 * first
     return np.ascontiguousarray(rows[..., start : start + width]).astype(np.float32)
-
-
-def check(seed: int, draw: int, origin: tuple[int, int], image: int) -> None:
-    """Refuse what does not fit Philox's words: cut to 32 bits, it would silently give another picture's noise.
-
-    Raises:
-        ValueError: for a number outside 0 to 2^32 - 1.
-    """
-    y, x = origin
-    if min(seed, draw, image, y, x) < 0 or max(seed, draw, image, y, x) >= SEEDS:
-        raise ValueError(f"seed {seed}, draw {draw}, origin {origin} or image {image} is outside 0 to 2^32 - 1")
 
 
 def philox(counter: Sequence[Words], key: tuple[int, int]) -> Words:

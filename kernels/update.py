@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrs.kernels.noise import normal
+from mrs.kernels.noise import Draw
 from mrs.kernels.table import Row
 
 F32 = NDArray[np.float32]
-Origin = tuple[int, int]
+History = tuple[F32, F32, F32]
 
 # Of the published dynamic threshold.
 QUANTILE = 0.995
@@ -29,29 +29,23 @@ silent = np.errstate(over="ignore", invalid="ignore")
 def start(
     picture: NDArray[np.uint8] | F32,
     sigma: float,
-    seed: int,
+    draw: Draw,
     mu: F32,
     x: F32,
     packed: F32,
-    *,
-    origin: Origin = (0, 0),
-    image: int = 0,
 ) -> None:
     """From pictures to mu, x_T = mu + sigma z and the first network input.
 
     Args:
         picture: (N, H, W, C), uint8 or float32 in [0, 1].
         sigma: standard deviation of x_T - mu.
-        seed: of the noise; draw 0.
+        draw: z; draw 0 of a restore.
         mu, x: (N, C, H, W), written.
         packed: (N, 2C, H', W'), written inside H x W; what is outside must be zero already.
-        origin: (y, x) of this window in the whole picture.
-        image: number of its first picture in the whole batch.
     """
     planes = picture.transpose(0, 3, 1, 2)
     mu[...] = planes / np.float32(255) if picture.dtype == np.uint8 else planes
-    noise = np.float32(sigma) * normal(seed, 0, mu.shape, origin=origin, image=image)
-    x[...] = mu + noise
+    x[...] = mu + np.float32(sigma) * draw.normal(mu.shape)
     _pack(x, mu, packed)
     packed[:, mu.shape[1] :, : mu.shape[2], : mu.shape[3]] = mu
 
@@ -61,18 +55,12 @@ def step(
     x: F32,
     mu: F32,
     output: F32,
-    q1: F32,
-    q2: F32,
-    q3: F32,
+    latest: History,
     kept: F32,
     row: Row,
     clamp: str,
-    seed: int,
-    draw: int,
+    draw: Draw,
     packed: F32 | None,
-    *,
-    origin: Origin = (0, 0),
-    image: int = 0,
 ) -> None:
     """One row of a table: convert the network's output, update the state in place, pack the next input.
 
@@ -80,16 +68,14 @@ def step(
         x: (N, C, H, W), the state, updated in place.
         mu: (N, C, H, W).
         output: (N, C, H', W'), what the network gave for x.
-        q1, q2, q3: (N, C, H, W), the last prediction, the one before, the one before that; read where `row.b1` (or
-            `row.m`), `row.b2`, `row.b3` is not 0.
-        kept: (N, C, H, W), overwritten with the new prediction. May be the same array as any of q1, q2, q3.
+        latest: q1, q2, q3, each (N, C, H, W): the last prediction, the one before, the one before that; read where
+            `row.b1` (or `row.m`), `row.b2`, `row.b3` is not 0.
+        kept: (N, C, H, W), overwritten with the new prediction. May be the same array as any of `latest`.
         row: the weights.
         clamp: what is done to the prediction before it is used and kept: `none`; `unit`, clamped to [0, 1]; or
             `threshold`, clamped to +-b and divided by b, with the `threshold` b of each picture.
-        seed, draw: of the noise; nothing is drawn where `row.n` is 0.
+        draw: z; nothing is drawn where `row.n` is 0.
         packed: (N, 2C, H', W'), its first C planes written inside H x W; None after the last step.
-        origin: (y, x) of this window in the whole picture.
-        image: number of its first picture in the whole batch.
     """
     w = Row._make(map(np.float32, row))
     q0 = _convert(x, mu, output, w)
@@ -100,13 +86,13 @@ def step(
         q0 = np.clip(q0, -bound, bound) / bound
     # As float32: what rounds to 0 there reads nothing, as in the compiled form.
     if w.m:
-        q0 += w.m * (q1 - q0)
+        q0 += w.m * (latest[0] - q0)
     total = w.ax * x + w.am * mu + w.b0 * q0
-    for weight, q in ((w.b1, q1), (w.b2, q2), (w.b3, q3)):
+    for weight, q in zip((w.b1, w.b2, w.b3), latest, strict=True):
         if weight:
             total += weight * q
     if w.n:
-        total += w.n * normal(seed, draw, x.shape, origin=origin, image=image)
+        total += w.n * draw.normal(x.shape)
     x[...] = total
     kept[...] = q0
     if packed is not None:

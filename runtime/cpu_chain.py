@@ -1,4 +1,4 @@
-"""One restore on a CPU: start, then network and update by turns, then finish, on buffers made once."""
+"""One restore on a CPU: start, then network and update in turn, then finish, on buffers made once."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrs.kernels import cpu
+from mrs.kernels.noise import Draw
 from mrs.kernels.table import Table
 from mrs.runtime.backends.protocol import F32, Network
 from mrs.runtime.errors import BackendError
@@ -95,7 +96,8 @@ class Chain:
             given = self.condition(picture) if context is None else context
             network.context[...] = given.reshape(network.context.shape)
         self._clear_padding(height, width)
-        cpu.start(picture, self.table.start, seed, mu, x, network.packed, origin=origin, threads=self.threads)
+        draw = Draw(seed, 0, origin)
+        cpu.start(picture, self.table.start, draw, mu, x, network.packed, threads=self.threads)
         last, depth = len(self.table.rows) - 1, len(predictions)
         for i, row in enumerate(self.table.rows):
             network.evaluate(i)
@@ -105,8 +107,8 @@ class Chain:
             q1, q2, q3 = (latest + [kept] * 2)[:3]
             packed = network.packed if i < last else None
             cpu.step(
-                x, mu, network.output, q1, q2, q3, kept, row, self.table.clamp, seed, i + 1, packed,
-                origin=origin, threads=self.threads,
+                x, mu, network.output, (q1, q2, q3), kept, row, self.table.clamp, draw._replace(number=i + 1), packed,
+                threads=self.threads,
             )  # fmt: skip
         # The sum is not finite where an element is not, and costs one pass. Infinities of both signs would warn.
         with np.errstate(invalid="ignore"):

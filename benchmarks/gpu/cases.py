@@ -188,20 +188,20 @@ def launches(case: Case, arrays: Arrays) -> list[Launch]:
 
 def bytes_of(case: Case, launch: Launch) -> tuple[int, int]:
     """The fewest bytes that the kernel must read and write; `threshold` reads everything twice."""
-    last, network = case.layout == "last", getattr(torch, case.dtype).itemsize
+    channels_last, network = case.layout == "last", getattr(torch, case.dtype).itemsize
     picture = getattr(torch, case.picture).itemsize
     row, keep = weights(case)
     match case.kernel:
         case "start":
-            each, times = traffic.of_start(network, last, picture), 1
+            each, times = traffic.of_start(network, channels_last, picture), 1
         case "step":
             each, times = traffic.of_step(row, keep, network, launch.name == "step_pixels"), 1
         case "finish":
-            each, times = traffic.of_finish(row, network, last, picture), 1
+            each, times = traffic.of_finish(row, network, channels_last, picture), 1
         case "audit":
             each, times = traffic.of_audit(network), 1
         case _:
-            each, times = traffic.of_count(network, last), 2
+            each, times = traffic.of_count(network, channels_last), 2
     elements = times * case.batch * CHANNELS * case.side**2
     return int(each.read * elements), int(each.written * elements)
 

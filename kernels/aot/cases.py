@@ -35,17 +35,17 @@ class Array:
 
     shape: tuple[int, ...]
     dtype: str  # as torch prints it
-    last: bool = False
+    channels_last: bool = False
     device: str = "cuda:0"
     address: int = field(default_factory=lambda: next(_addresses))
 
     @classmethod
-    def of(cls, kind: str, *shape: int, last: bool = False) -> Any:
-        """An array of a type named as NumPy names it; `last` puts the second of four dimensions last.
+    def of(cls, dtype: str, *shape: int, channels_last: bool = False) -> Any:
+        """An array of a type named as NumPy names it; `channels_last` puts the second of four dimensions last.
 
         To the type checker it passes for any tensor.
         """
-        return cls(shape, f"torch.{kind}", last)
+        return cls(shape, f"torch.{dtype}", channels_last)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -67,7 +67,7 @@ class Array:
 
     def stride(self) -> tuple[int, ...]:
         """Strides in elements."""
-        order = (0, 2, 3, 1) if self.last else tuple(range(len(self.shape)))
+        order = (0, 2, 3, 1) if self.channels_last else tuple(range(len(self.shape)))
         strides, step = [0] * len(self.shape), 1
         for dimension in reversed(order):
             strides[dimension], step = step, step * self.shape[dimension]
@@ -112,11 +112,17 @@ def cases() -> list[Case]:
 def _cases(layout: str) -> Iterator[Case]:
     channels, width, padded = LAYOUTS[layout]
     size, wide = (256, width), layout == "wide"
-    for kind, last in product(NETWORKS, (False, True)):
-        network, tail = BYTES[kind], f"{NETWORKS[kind]}{'_last' if last else ''}{'_any' if layout == 'any' else ''}"
-        x, mu, output, records = _arrays(kind, last, channels, padded)
+    for dtype, channels_last in product(NETWORKS, (False, True)):
+        network, tail = (
+            BYTES[dtype],
+            f"{NETWORKS[dtype]}{'_last' if channels_last else ''}{'_any' if layout == 'any' else ''}",
+        )
+        x, mu, output, records = _arrays(dtype, channels_last, channels, padded)
         tables = (records, Array.of("uint32", 4))
-        history, packed = Array.of("float32", 3, *x.shape), Array.of(kind, 1, 2 * channels, *x.shape[2:], last=last)
+        history, packed = (
+            Array.of("float32", 3, *x.shape),
+            Array.of(dtype, 1, 2 * channels, *x.shape[2:], channels_last=channels_last),
+        )
         launch = step_launch(x, mu, output, history, packed, *tables, _bounds(), 0, size)
         yield Case(
             f"{launch.name}_{tail}", launch, traffic.of_step(FULL, True, network, launch.name == "step_pixels"), wide
@@ -124,25 +130,27 @@ def _cases(layout: str) -> Iterator[Case]:
         for picture_kind, short in PICTURES.items():
             picture, bytes_ = Array.of(picture_kind, 1, *size, channels), BYTES[picture_kind]
             launch = start_launch(picture, mu, x, packed, *tables)
-            yield Case(f"{launch.name}_{short}_{tail}", launch, traffic.of_start(network, last, bytes_), wide)
+            yield Case(f"{launch.name}_{short}_{tail}", launch, traffic.of_start(network, channels_last, bytes_), wide)
             launch = finish_launch(x, mu, output, history, picture, *tables, _bounds(), 0)
-            yield Case(f"{launch.name}_{short}_{tail}", launch, traffic.of_finish(FULL, network, last, bytes_), wide)
+            yield Case(
+                f"{launch.name}_{short}_{tail}", launch, traffic.of_finish(FULL, network, channels_last, bytes_), wide
+            )
         # One value more than whole groups.
-        values = output if layout != "any" else Array.of(kind, 1, 1, 1, 257)
+        values = output if layout != "any" else Array.of(dtype, 1, 1, 1, 257)
         launch = audit_launch(values, Array.of("int32", 1))
         # Its layout does not concern it.
-        name = f"{launch.name}_{NETWORKS[kind]}{'_any' if layout == 'any' else ''}"
+        name = f"{launch.name}_{NETWORKS[dtype]}{'_any' if layout == 'any' else ''}"
         yield Case(name, launch, traffic.of_audit(network), wide)
         coarse, _, fine, _ = threshold_launches(x, mu, output, records, _counts(), _bounds(), 0, size)
-        yield Case(f"{coarse.name}_coarse_{tail}", coarse, traffic.of_count(network, last), wide)
-        yield Case(f"{fine.name}_fine_{tail}", fine, traffic.of_count(network, last), wide)
+        yield Case(f"{coarse.name}_coarse_{tail}", coarse, traffic.of_count(network, channels_last), wide)
+        yield Case(f"{fine.name}_fine_{tail}", fine, traffic.of_count(network, channels_last), wide)
 
 
-def _arrays(kind: str, last: bool, channels: int, wide: int) -> tuple[Any, Any, Any, Any]:
+def _arrays(dtype: str, channels_last: bool, channels: int, wide: int) -> tuple[Any, Any, Any, Any]:
     """x, mu, the network's output, the records."""
     shape = (1, channels, 256, wide)
     state = Array.of("float32", *shape), Array.of("float32", *shape)
-    return *state, Array.of(kind, *shape, last=last), Array.of("float32", 2, FIELDS)
+    return *state, Array.of(dtype, *shape, channels_last=channels_last), Array.of("float32", 2, FIELDS)
 
 
 def _counts() -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mrs.kernels.gpu.arrays import FLOATS, Geometry, check, check_apart, check_dense, is_last
+from mrs.kernels.gpu.arrays import FLOATS, Geometry, check, check_apart, check_dense, is_channels_last
 from mrs.kernels.gpu.tables import FIELDS
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ def check_step(
             expected = ", ".join(map(str, geometry.state))
             raise ValueError(f"history is {tuple(history.shape)}; expected (slots, {expected}), at most 3 slots")
         check_dense("history", history, (len(history), *geometry.state), F32, device)
-    last = is_last("output", output)
+    channels_last = is_channels_last("output", output)
     if "packed" in written:
-        last = check_input(geometry, written["packed"], str(output.dtype), last, device)
+        channels_last = check_input(geometry, written["packed"], str(output.dtype), channels_last, device)
     check_tables(records, key, device)
     if not 0 <= index < len(records) - 1:
         raise ValueError(f"row {index} is not one of {len(records) - 1}")
@@ -52,11 +52,11 @@ def check_step(
         check_dense("bounds", bounds, (geometry.images,), F32, device)
     check_apart({"x": x, "mu": mu, "output": output, "history": history, "records": records, "key": key,
                  "bounds": bounds, **written})  # fmt: skip
-    return last
+    return channels_last
 
 
-def check_input(geometry: Geometry, packed: Tensor, dtype: str, last: bool, device: object) -> bool:
-    """Check the network's input; `last` is the output's layout.
+def check_input(geometry: Geometry, packed: Tensor, dtype: str, channels_last: bool, device: object) -> bool:
+    """Check the network's input; `channels_last` is the output's layout.
 
     Returns:
         Whether the network has its channels last. A single channel lies in both layouts alike: then the input tells.
@@ -64,12 +64,12 @@ def check_input(geometry: Geometry, packed: Tensor, dtype: str, last: bool, devi
     Raises:
         ValueError: for another shape, type or layout.
     """
-    images, channels, high, wide = geometry.state
-    check("packed", packed, (images, 2 * channels, high, wide), (dtype,), device)
-    input_last = is_last("packed", packed)
-    if input_last != last and channels > 1:
+    images, channels, padded_height, padded_width = geometry.state
+    check("packed", packed, (images, 2 * channels, padded_height, padded_width), (dtype,), device)
+    input_channels_last = is_channels_last("packed", packed)
+    if input_channels_last != channels_last and channels > 1:
         raise ValueError("packed and output must have the same layout, both as planes or both with channels last")
-    return input_last
+    return input_channels_last
 
 
 def check_tables(records: Tensor, key: Tensor | None, device: object) -> None:

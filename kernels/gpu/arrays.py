@@ -27,15 +27,15 @@ class Geometry:
     Attributes:
         images, channels: of the batch.
         height, width: of the picture.
-        high, wide: of a plane in memory, the picture's padded to the network's multiple.
+        padded_height, padded_width: of a plane in memory, the picture's padded to the network's multiple.
     """
 
     images: int
     channels: int
     height: int
     width: int
-    high: int
-    wide: int
+    padded_height: int
+    padded_width: int
 
     @classmethod
     def of(cls, x: Tensor, size: tuple[int, int]) -> Geometry:
@@ -46,21 +46,25 @@ class Geometry:
         """
         if len(x.shape) != 4 or not all(x.shape):
             raise ValueError(f"x is {tuple(x.shape)}; expected (N, C, H', W'), none of them 0")
-        images, channels, high, wide = x.shape
+        images, channels, padded_height, padded_width = x.shape
         height, width = size
-        if not (0 < height <= high and 0 < width <= wide):
-            raise ValueError(f"a picture of {height}x{width} does not fit into the state's {high}x{wide}")
+        if not (0 < height <= padded_height and 0 < width <= padded_width):
+            raise ValueError(
+                f"a picture of {height}x{width} does not fit into the state's {padded_height}x{padded_width}"
+            )
         # Offsets within the planes of a picture are 32 bits.
-        if 2 * channels * high * wide >= 2**31:
-            raise ValueError(f"{2 * channels} planes of {high}x{wide} have more than 2^31 elements; use tiles")
+        if 2 * channels * padded_height * padded_width >= 2**31:
+            raise ValueError(
+                f"{2 * channels} planes of {padded_height}x{padded_width} have more than 2^31 elements; use tiles"
+            )
         if images * channels > PLANES:
             raise ValueError(f"{images * channels} planes are more than {PLANES}; use smaller batches")
-        return cls(images, channels, height, width, high, wide)
+        return cls(images, channels, height, width, padded_height, padded_width)
 
     @property
     def state(self) -> tuple[int, int, int, int]:
         """Shape of a state, of a prediction, of the network's output."""
-        return self.images, self.channels, self.high, self.wide
+        return self.images, self.channels, self.padded_height, self.padded_width
 
     @property
     def picture(self) -> tuple[int, int, int, int]:
@@ -93,7 +97,7 @@ def check_dense(name: str, array: Tensor, shape: Sequence[int], dtypes: Sequence
         raise ValueError(f"{name} has strides {tuple(array.stride())}; expected dense {tuple(shape)}")
 
 
-def is_last(name: str, array: Tensor) -> bool:
+def is_channels_last(name: str, array: Tensor) -> bool:
     """Whether a network's array (N, C, H', W') has its channels last in memory; with one channel, False.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
-from mrs.kernels.gpu.arrays import FLOATS, WIDE_BYTES, check, check_apart, check_dense, is_last, is_wide
+from mrs.kernels.gpu.arrays import FLOATS, WIDE_BYTES, check, check_apart, check_dense, is_channels_last, is_wide
 from mrs.kernels.gpu.launch import Launch
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def launch(values: Tensor, status: Tensor) -> Launch:
     if len(values.shape) != 4 or not all(values.shape):
         raise ValueError(f"values is {tuple(values.shape)}; expected (N, C, H', W'), none of them 0")
     check("values", values, tuple(values.shape), FLOATS, values.device)
-    is_last("values", values)
+    is_channels_last("values", values)
     check_dense("status", status, (1,), ("torch.int32",), values.device)
     check_apart({"values": values, "status": status})
     group = WIDE_BYTES // values.element_size()

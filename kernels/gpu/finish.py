@@ -18,21 +18,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@triton.jit(do_not_specialize=["index", "slots", "channels", "height", "width", "runs", "high", "wide"])
+@triton.jit(
+    do_not_specialize=["index", "slots", "channels", "height", "width", "runs", "padded_height", "padded_width"]
+)
 def finish_planes(
     x, mu, output, history, picture, records, key, bounds,
-    index, slots, channels, height, width, runs, high, wide,
-    LAST: tl.constexpr, GROUPS: tl.constexpr, GROUP: tl.constexpr, EXACT: tl.constexpr,
+    index, slots, channels, height, width, runs, padded_height, padded_width,
+    CHANNELS_LAST: tl.constexpr, GROUPS: tl.constexpr, GROUP: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
     """A program for each tile of each plane; pictures, and a network with its channels last, in single elements."""
     if EXACT:
-        wide = runs * GROUP
-    area = high.to(tl.int64) * wide
+        padded_width = runs * GROUP
+    area = padded_height.to(tl.int64) * padded_width
     plane = tl.program_id(1)
     image, channel = plane // channels, plane % channels
-    row, column, offset, mask = place(tl.program_id(0), runs, high, wide, GROUPS, GROUP, EXACT)
+    row, column, offset, mask = place(tl.program_id(0), runs, padded_height, padded_width, GROUPS, GROUP, EXACT)
     at = plane * area + offset
-    if LAST:
+    if CHANNELS_LAST:
         from_output = (image * area + offset) * channels + channel
     else:
         from_output = at
@@ -46,20 +48,20 @@ def finish_planes(
     tl.store(picture + pixel * channels + channel, to_picture(total, picture.dtype.element_ty), mask=mask & seen)
 
 
-@triton.jit(do_not_specialize=["index", "slots", "height", "picture_groups", "runs", "high"])
+@triton.jit(do_not_specialize=["index", "slots", "height", "picture_groups", "runs", "padded_height"])
 def finish_pixels(
     x, mu, output, history, picture, records, key, bounds,
-    index, slots, height, picture_groups, runs, high,
-    LAST: tl.constexpr, GROUPS: tl.constexpr, GROUP: tl.constexpr,
+    index, slots, height, picture_groups, runs, padded_height,
+    CHANNELS_LAST: tl.constexpr, GROUPS: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """A program for each tile of each picture of three channels; widths are whole groups of the picture's type."""
-    area = high.to(tl.int64) * runs * GROUP
+    area = padded_height.to(tl.int64) * runs * GROUP
     tile, image = tl.program_id(0), tl.program_id(1)
-    row, column, offset, mask = place(tile, runs, high, runs * GROUP, GROUPS, GROUP, True)
+    row, column, offset, mask = place(tile, runs, padded_height, runs * GROUP, GROUPS, GROUP, True)
     size = tl.num_programs(1) * 3 * area
     at0 = image * 3 * area + offset
     at1, at2 = at0 + area, at0 + 2 * area
-    if LAST:
+    if CHANNELS_LAST:
         f0, f1, f2 = load_output(output, image, area, tile, GROUPS, GROUP)
     else:
         f0 = tl.load(output + at0, mask=mask, other=0.0).to(tl.float32)
@@ -134,15 +136,28 @@ def launch(
         raise ValueError(f"picture is {tuple(picture.shape)}; expected (N, H, W, C)")
     geometry = Geometry.of(x, (picture.shape[1], picture.shape[2]))
     check_dense("picture", picture, geometry.picture, PICTURES, x.device)
-    last = check_step(geometry, x, mu, output, history, records, key, bounds, index, picture=picture)
+    channels_last = check_step(geometry, x, mu, output, history, records, key, bounds, index, picture=picture)
     arrays = (x, mu, output, history, picture, records, key, x if bounds is None else bounds)
     slots = max(1, len(history))
-    shape = shape_of_pictures(geometry, last, picture, output, x, mu, history)
+    shape = shape_of_pictures(geometry, channels_last, picture, output, x, mu, history)
     if shape is not None:
         group = WIDE_BYTES // picture.element_size()
-        numbers = (index, slots, geometry.height, geometry.width // group, shape.runs, geometry.high)
-        return Launch(finish_pixels, shape.grid, (*arrays, *numbers), {"LAST": last, **shape.constants}, shape.warps)
-    shape = Shape.of_planes(geometry, last, output)
-    sizes = (geometry.channels, geometry.height, geometry.width, shape.runs, geometry.high, geometry.wide)
-    constants = {"LAST": last, **shape.constants, "EXACT": shape.exact}
+        numbers = (index, slots, geometry.height, geometry.width // group, shape.runs, geometry.padded_height)
+        return Launch(
+            finish_pixels,
+            shape.grid,
+            (*arrays, *numbers),
+            {"CHANNELS_LAST": channels_last, **shape.constants},
+            shape.warps,
+        )
+    shape = Shape.of_planes(geometry, channels_last, output)
+    sizes = (
+        geometry.channels,
+        geometry.height,
+        geometry.width,
+        shape.runs,
+        geometry.padded_height,
+        geometry.padded_width,
+    )
+    constants = {"CHANNELS_LAST": channels_last, **shape.constants, "EXACT": shape.exact}
     return Launch(finish_planes, shape.grid, (*arrays, index, slots, *sizes), constants, shape.warps)

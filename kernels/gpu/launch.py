@@ -95,10 +95,10 @@ class Shape:
     warps: int
 
     @classmethod
-    def of_planes(cls, geometry: Geometry, last: bool, network: Tensor) -> Shape:
+    def of_planes(cls, geometry: Geometry, channels_last: bool, network: Tensor) -> Shape:
         """A tile of a plane, a run for each of 128 threads: 16 bytes of the network's array where they lie together."""
         group = WIDE_BYTES // network.element_size()
-        if last or geometry.wide % group:
+        if channels_last or geometry.padded_width % group:
             group = NARROW_GROUP
         return cls._of(geometry, group, 128 * group, geometry.images * geometry.channels, 4)
 
@@ -112,29 +112,31 @@ class Shape:
 
     @classmethod
     def _of(cls, geometry: Geometry, group: int, pixels: int, planes: int, warps: int) -> Shape:
-        runs, groups = -(-geometry.wide // group), pixels // group
-        tiles = -(-geometry.high * runs // groups)
-        return cls((tiles, planes), runs, runs * group == geometry.wide, {"GROUPS": groups, "GROUP": group}, warps)
+        runs, groups = -(-geometry.padded_width // group), pixels // group
+        tiles = -(-geometry.padded_height * runs // groups)
+        return cls(
+            (tiles, planes), runs, runs * group == geometry.padded_width, {"GROUPS": groups, "GROUP": group}, warps
+        )
 
 
 def shape_of_pictures(
-    geometry: Geometry, last: bool, picture: Tensor, network: Tensor, *others: Tensor
+    geometry: Geometry, channels_last: bool, picture: Tensor, network: Tensor, *others: Tensor
 ) -> Shape | None:
     """For a kernel that reads or writes interleaved pictures in accesses of 16 bytes; None where it cannot.
 
     Args:
         geometry: of the batch.
-        last: whether the network has its channels last.
+        channels_last: whether the network has its channels last.
         picture: (N, H, W, C).
         network: the network's array that the kernel reads or writes.
         others: what else must begin where such accesses may begin.
     """
     group = WIDE_BYTES // picture.element_size()
     run = max(group, WIDE_BYTES // network.element_size())
-    if geometry.channels != 3 or geometry.width % group or geometry.wide % run:
+    if geometry.channels != 3 or geometry.width % group or geometry.padded_width % run:
         return None
     if not is_wide(picture, network, *others):
         return None
     # In planes of half precision only eight neighbours are 16 bytes.
-    each = 4 if last else WIDE_BYTES // network.element_size()
+    each = 4 if channels_last else WIDE_BYTES // network.element_size()
     return Shape.of_pictures(geometry, run, each)

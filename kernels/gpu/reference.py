@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mrs.kernels import update
 from mrs.kernels.gpu.tables import CLAMP, KEEP
+from mrs.kernels.noise import Draw
 from mrs.kernels.table import CLAMPS, Row
 from mrs.kernels.update import F32
 
@@ -24,9 +25,8 @@ def start(picture: NDArray[np.uint8] | F32, mu: F32, x: F32, packed: F32, record
         array[...] = 0
     inner_mu, inner_x = (np.ascontiguousarray(array[..., :height, :width]) for array in (mu, x))
     inner = np.ascontiguousarray(packed[..., :height, :width])
-    seed, image, top, left = map(int, key)
     sigma = float(records[0, Row._fields.index("n")])
-    update.start(picture, sigma, seed, inner_mu, inner_x, inner, origin=(top, left), image=image)
+    update.start(picture, sigma, _draw(key, 0), inner_mu, inner_x, inner)
     mu[..., :height, :width] = inner_mu
     x[..., :height, :width] = inner_x
     packed[..., :height, :width] = inner
@@ -101,10 +101,14 @@ def _row(
         np.array(history[(index - back) % slots, ..., :height, :width], order="C") if slots else x for back in (1, 2, 3)
     )
     kept = np.empty_like(x)
-    seed, image, top, left = map(int, key)
     weights, clamp = _weights(records, index), CLAMPS[int(records[index + 1, CLAMP])]
-    update.step(x, mu, output, q1, q2, q3, kept, weights, clamp, seed, index + 1, None, origin=(top, left), image=image)
+    update.step(x, mu, output, (q1, q2, q3), kept, weights, clamp, _draw(key, index + 1), None)
     return x, kept
+
+
+def _draw(key: U32, number: int) -> Draw:
+    seed, image, top, left = map(int, key)
+    return Draw(seed, number, (top, left), image)
 
 
 def _weights(records: F32, index: int) -> Row:

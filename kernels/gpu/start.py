@@ -8,7 +8,16 @@ import triton
 import triton.language as tl
 
 from mrs.kernels.gpu.arguments import F32, check_tables
-from mrs.kernels.gpu.arrays import FLOATS, PICTURES, WIDE_BYTES, Geometry, check, check_apart, check_dense, is_last
+from mrs.kernels.gpu.arrays import (
+    FLOATS,
+    PICTURES,
+    WIDE_BYTES,
+    Geometry,
+    check,
+    check_apart,
+    check_dense,
+    is_channels_last,
+)
 from mrs.kernels.gpu.launch import Launch, Shape, shape_of_pictures
 from mrs.kernels.gpu.network import store_input
 from mrs.kernels.gpu.noise import normals
@@ -19,25 +28,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@triton.jit(do_not_specialize=["channels", "height", "width", "runs", "high", "wide"])
+@triton.jit(do_not_specialize=["channels", "height", "width", "runs", "padded_height", "padded_width"])
 def start_planes(
     picture, mu, x, packed, records, key,
-    channels, height, width, runs, high, wide,
-    LAST: tl.constexpr, GROUPS: tl.constexpr, GROUP: tl.constexpr, EXACT: tl.constexpr,
+    channels, height, width, runs, padded_height, padded_width,
+    CHANNELS_LAST: tl.constexpr, GROUPS: tl.constexpr, GROUP: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
     """A program for each tile of each plane; pictures, and a network with its channels last, in single elements."""
     if EXACT:
-        wide = runs * GROUP
-    area = high.to(tl.int64) * wide
+        padded_width = runs * GROUP
+    area = padded_height.to(tl.int64) * padded_width
     plane = tl.program_id(1)
     image, channel = plane // channels, plane % channels
-    row, column, offset, mask = place(tl.program_id(0), runs, high, wide, GROUPS, GROUP, EXACT)
+    row, column, offset, mask = place(tl.program_id(0), runs, padded_height, padded_width, GROUPS, GROUP, EXACT)
     seen = in_picture(row, column, height, width, GROUP)
     pixel = image.to(tl.int64) * height * width + row * width + column + tl.arange(0, GROUP)[None, :]
     values = to_unit(tl.load(picture + pixel * channels + channel, mask=mask & seen, other=0))
     at = plane * area + offset
     state = begin(mu, x, records, key, at, mask, seen, values, image, channel, row, column, GROUP)
-    if LAST:
+    if CHANNELS_LAST:
         first, second = (image * area + offset) * (2 * channels) + channel, channels.to(tl.int64)
     else:
         first, second = (image * channels + plane) * area + offset, channels * area
@@ -45,16 +54,16 @@ def start_planes(
     tl.store(packed + first + second, values.to(packed.dtype.element_ty), mask=mask)
 
 
-@triton.jit(do_not_specialize=["height", "picture_groups", "runs", "high"])
+@triton.jit(do_not_specialize=["height", "picture_groups", "runs", "padded_height"])
 def start_pixels(
     picture, mu, x, packed, records, key,
-    height, picture_groups, runs, high,
-    LAST: tl.constexpr, GROUPS: tl.constexpr, GROUP: tl.constexpr,
+    height, picture_groups, runs, padded_height,
+    CHANNELS_LAST: tl.constexpr, GROUPS: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """A program for each tile of each picture of three channels; widths are whole groups of the picture's type."""
-    area = high.to(tl.int64) * runs * GROUP
+    area = padded_height.to(tl.int64) * runs * GROUP
     tile, image = tl.program_id(0), tl.program_id(1)
-    row, column, offset, mask = place(tile, runs, high, runs * GROUP, GROUPS, GROUP, True)
+    row, column, offset, mask = place(tile, runs, padded_height, runs * GROUP, GROUPS, GROUP, True)
     seen = in_picture(row, column, height, picture_groups * group_of(picture), GROUP)
     p0, p1, p2 = load_picture(picture, image, tile, height, picture_groups, runs, GROUPS, GROUP)
     v0, v1, v2 = to_unit(p0), to_unit(p1), to_unit(p2)
@@ -62,7 +71,7 @@ def start_pixels(
     x0 = begin(mu, x, records, key, at, mask, seen, v0, image, 0, row, column, GROUP)
     x1 = begin(mu, x, records, key, at + area, mask, seen, v1, image, 1, row, column, GROUP)
     x2 = begin(mu, x, records, key, at + 2 * area, mask, seen, v2, image, 2, row, column, GROUP)
-    if LAST:
+    if CHANNELS_LAST:
         store_input(packed, image, area, tile, x0 - v0, x1 - v1, x2 - v2, v0, v1, v2)
     else:
         to_packed = packed + image * 6 * area + offset
@@ -128,18 +137,31 @@ def launch(picture: Tensor, mu: Tensor, x: Tensor, packed: Tensor, records: Tens
     check_dense("picture", picture, geometry.picture, PICTURES, x.device)
     check_dense("mu", mu, geometry.state, F32, x.device)
     check_dense("x", x, geometry.state, F32, x.device)
-    images, channels, high, wide = geometry.state
-    check("packed", packed, (images, 2 * channels, high, wide), FLOATS, x.device)
-    last = is_last("packed", packed)
+    images, channels, padded_height, padded_width = geometry.state
+    check("packed", packed, (images, 2 * channels, padded_height, padded_width), FLOATS, x.device)
+    channels_last = is_channels_last("packed", packed)
     check_tables(records, key, x.device)
     check_apart({"picture": picture, "mu": mu, "x": x, "packed": packed, "records": records, "key": key})
     arrays = (picture, mu, x, packed, records, key)
-    shape = shape_of_pictures(geometry, last, picture, packed, mu, x)
+    shape = shape_of_pictures(geometry, channels_last, picture, packed, mu, x)
     if shape is not None:
         group = WIDE_BYTES // picture.element_size()
-        numbers = (geometry.height, geometry.width // group, shape.runs, geometry.high)
-        return Launch(start_pixels, shape.grid, (*arrays, *numbers), {"LAST": last, **shape.constants}, shape.warps)
-    shape = Shape.of_planes(geometry, last, packed)
-    sizes = (geometry.channels, geometry.height, geometry.width, shape.runs, geometry.high, geometry.wide)
-    constants = {"LAST": last, **shape.constants, "EXACT": shape.exact}
+        numbers = (geometry.height, geometry.width // group, shape.runs, geometry.padded_height)
+        return Launch(
+            start_pixels,
+            shape.grid,
+            (*arrays, *numbers),
+            {"CHANNELS_LAST": channels_last, **shape.constants},
+            shape.warps,
+        )
+    shape = Shape.of_planes(geometry, channels_last, packed)
+    sizes = (
+        geometry.channels,
+        geometry.height,
+        geometry.width,
+        shape.runs,
+        geometry.padded_height,
+        geometry.padded_width,
+    )
+    constants = {"CHANNELS_LAST": channels_last, **shape.constants, "EXACT": shape.exact}
     return Launch(start_planes, shape.grid, (*arrays, *sizes), constants, shape.warps)

@@ -17,22 +17,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@triton.jit(do_not_specialize=["index", "slots", "channels", "height", "width", "runs", "high", "wide"])
+@triton.jit(
+    do_not_specialize=["index", "slots", "channels", "height", "width", "runs", "padded_height", "padded_width"]
+)
 def step_planes(
     x, mu, output, history, packed, records, key, bounds,
-    index, slots, channels, height, width, runs, high, wide,
-    LAST: tl.constexpr, GROUPS: tl.constexpr, GROUP: tl.constexpr, EXACT: tl.constexpr,
+    index, slots, channels, height, width, runs, padded_height, padded_width,
+    CHANNELS_LAST: tl.constexpr, GROUPS: tl.constexpr, GROUP: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
     """A program for each tile of each plane; a network with its channels last in single elements."""
     if EXACT:
-        wide = runs * GROUP
-    area = high.to(tl.int64) * wide
+        padded_width = runs * GROUP
+    area = padded_height.to(tl.int64) * padded_width
     plane = tl.program_id(1)
     image, channel = plane // channels, plane % channels
-    row, column, offset, mask = place(tl.program_id(0), runs, high, wide, GROUPS, GROUP, EXACT)
+    row, column, offset, mask = place(tl.program_id(0), runs, padded_height, padded_width, GROUPS, GROUP, EXACT)
     at = plane * area + offset
     size = tl.num_programs(1) * area
-    if LAST:
+    if CHANNELS_LAST:
         # Within a picture 32 bits suffice; with more there are not enough registers.
         from_output = image * area * channels + (offset * channels + channel)
         to_packed = image * area * (2 * channels) + (offset * (2 * channels) + channel)
@@ -49,17 +51,17 @@ def step_planes(
     tl.store(packed + to_packed, tl.where(seen, total - m, 0.0).to(packed.dtype.element_ty), mask=mask)
 
 
-@triton.jit(do_not_specialize=["index", "slots", "height", "width", "runs", "high"])
+@triton.jit(do_not_specialize=["index", "slots", "height", "width", "runs", "padded_height"])
 def step_pixels(
     x, mu, output, history, packed, records, key, bounds,
-    index, slots, height, width, runs, high,
+    index, slots, height, width, runs, padded_height,
     GROUPS: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """A program for each tile of each picture of three channels, which the network has last; the width is exact."""
-    wide = runs * GROUP
-    area = high.to(tl.int64) * wide
+    padded_width = runs * GROUP
+    area = padded_height.to(tl.int64) * padded_width
     tile, image = tl.program_id(0), tl.program_id(1)
-    row, column, offset, mask = place(tile, runs, high, wide, GROUPS, GROUP, True)
+    row, column, offset, mask = place(tile, runs, padded_height, padded_width, GROUPS, GROUP, True)
     size = tl.num_programs(1) * 3 * area
     f0, f1, f2 = load_output(output, image, area, tile, GROUPS, GROUP)
     at0 = image * 3 * area + offset
@@ -144,15 +146,27 @@ def launch(
 ) -> Launch:
     """`step`, checked and ready to run."""
     geometry = Geometry.of(x, size)
-    last = check_step(geometry, x, mu, output, history, records, key, bounds, index, packed=packed)
+    channels_last = check_step(geometry, x, mu, output, history, records, key, bounds, index, packed=packed)
     arrays = (x, mu, output, history, packed, records, key, x if bounds is None else bounds)
     slots = max(1, len(history))
     group = WIDE_BYTES // output.element_size()
-    if last and geometry.channels == 3 and geometry.wide % group == 0 and is_wide(x, mu, output, history, packed):
+    if (
+        channels_last
+        and geometry.channels == 3
+        and geometry.padded_width % group == 0
+        and is_wide(x, mu, output, history, packed)
+    ):
         shape = Shape.of_pictures(geometry, group, each=4)
-        numbers = (index, slots, geometry.height, geometry.width, shape.runs, geometry.high)
+        numbers = (index, slots, geometry.height, geometry.width, shape.runs, geometry.padded_height)
         return Launch(step_pixels, shape.grid, (*arrays, *numbers), dict(shape.constants), shape.warps)
-    shape = Shape.of_planes(geometry, last, output)
-    sizes = (geometry.channels, geometry.height, geometry.width, shape.runs, geometry.high, geometry.wide)
-    constants = {"LAST": last, **shape.constants, "EXACT": shape.exact}
+    shape = Shape.of_planes(geometry, channels_last, output)
+    sizes = (
+        geometry.channels,
+        geometry.height,
+        geometry.width,
+        shape.runs,
+        geometry.padded_height,
+        geometry.padded_width,
+    )
+    constants = {"CHANNELS_LAST": channels_last, **shape.constants, "EXACT": shape.exact}
     return Launch(step_planes, shape.grid, (*arrays, index, slots, *sizes), constants, shape.warps)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mrs.kernels.noise import check
+from mrs.kernels.noise import Draw
 from mrs.kernels.table import CLAMPS, Row, Table
 
 FIELDS = 16
@@ -55,5 +55,5 @@ def key(seed: int, *, image: int = 0, origin: tuple[int, int] = (0, 0)) -> NDArr
     Raises:
         ValueError: for a number outside its range.
     """
-    check(seed, 0, origin, image)
+    Draw(seed, 0, origin, image).check()
     return np.array([seed, image, *origin], np.uint32)

@@ -35,22 +35,22 @@ ONE, ONE_AND_HALF, INFINITE = tl.constexpr(0x3F800000), tl.constexpr(0x3FC00000)
 LARGEST_FLOAT = tl.constexpr(0x7F7FFFFF)
 
 
-@triton.jit(do_not_specialize=["index", "channels", "height", "width", "runs", "high", "wide"])
+@triton.jit(do_not_specialize=["index", "channels", "height", "width", "runs", "padded_height", "padded_width"])
 def count_planes(
     x, mu, output, records, counts,
-    index, channels, height, width, runs, high, wide,
-    FINE: tl.constexpr, LAST: tl.constexpr, GROUPS: tl.constexpr, GROUP: tl.constexpr, EXACT: tl.constexpr,
+    index, channels, height, width, runs, padded_height, padded_width,
+    FINE: tl.constexpr, CHANNELS_LAST: tl.constexpr, GROUPS: tl.constexpr, GROUP: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
     """A program for each tile of each plane; a network with its channels last in single elements."""
     if EXACT:
-        wide = runs * GROUP
-    area = high.to(tl.int64) * wide
+        padded_width = runs * GROUP
+    area = padded_height.to(tl.int64) * padded_width
     plane = tl.program_id(1)
     image, channel = plane // channels, plane % channels
-    row, column, offset, mask = place(tl.program_id(0), runs, high, wide, GROUPS, GROUP, EXACT)
+    row, column, offset, mask = place(tl.program_id(0), runs, padded_height, padded_width, GROUPS, GROUP, EXACT)
     seen = mask & in_picture(row, column, height, width, GROUP)
     at = plane * area + offset
-    if LAST:
+    if CHANNELS_LAST:
         from_output = (image * area + offset) * channels + channel
     else:
         from_output = at
@@ -58,16 +58,16 @@ def count_planes(
     count(x, mu, f, records, counts + image * COUNTS, index, at, mask, seen, FINE)
 
 
-@triton.jit(do_not_specialize=["index", "height", "width", "runs", "high"])
+@triton.jit(do_not_specialize=["index", "height", "width", "runs", "padded_height"])
 def count_pixels(
     x, mu, output, records, counts,
-    index, height, width, runs, high,
+    index, height, width, runs, padded_height,
     FINE: tl.constexpr, GROUPS: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """A program for each tile of each picture of three channels, which the network has last; the width is exact."""
-    area = high.to(tl.int64) * runs * GROUP
+    area = padded_height.to(tl.int64) * runs * GROUP
     tile, image = tl.program_id(0), tl.program_id(1)
-    row, column, offset, mask = place(tile, runs, high, runs * GROUP, GROUPS, GROUP, True)
+    row, column, offset, mask = place(tile, runs, padded_height, runs * GROUP, GROUPS, GROUP, True)
     seen = mask & in_picture(row, column, height, width, GROUP)
     f0, f1, f2 = load_output(output, image, area, tile, GROUPS, GROUP)
     at = image * 3 * area + offset
@@ -221,18 +221,26 @@ def launches(
     """`threshold`, checked and ready to run, one after the other."""
     geometry = Geometry.of(x, size)
     check_dense("counts", counts, workspace(geometry.images), ("torch.int32",), x.device)
-    last = check_step(geometry, x, mu, output, None, records, None, bounds, index, counts=counts)
+    channels_last = check_step(geometry, x, mu, output, None, records, None, bounds, index, counts=counts)
     arrays = (x, mu, output, records, counts)
     group = WIDE_BYTES // output.element_size()
-    if last and geometry.channels == 3 and geometry.wide % group == 0 and is_wide(x, mu, output):
+    if channels_last and geometry.channels == 3 and geometry.padded_width % group == 0 and is_wide(x, mu, output):
         # Larger tiles than elsewhere: each adds to a few numbers that all tiles of a picture share.
         shape = Shape.of_pictures(geometry, group, each=4, warps=4)
-        numbers: tuple[int, ...] = (index, geometry.height, geometry.width, shape.runs, geometry.high)
+        numbers: tuple[int, ...] = (index, geometry.height, geometry.width, shape.runs, geometry.padded_height)
         kernel, constants = count_pixels, dict[str, Any](shape.constants)
     else:
-        shape = Shape.of_planes(geometry, last, output)
-        numbers = (index, geometry.channels, geometry.height, geometry.width, shape.runs, geometry.high, geometry.wide)
-        kernel, constants = count_planes, {"LAST": last, **shape.constants, "EXACT": shape.exact}
+        shape = Shape.of_planes(geometry, channels_last, output)
+        numbers = (
+            index,
+            geometry.channels,
+            geometry.height,
+            geometry.width,
+            shape.runs,
+            geometry.padded_height,
+            geometry.padded_width,
+        )
+        kernel, constants = count_planes, {"CHANNELS_LAST": channels_last, **shape.constants, "EXACT": shape.exact}
     count = geometry.channels * geometry.height * geometry.width
     each = (geometry.images, 1)
     return [

@@ -14,13 +14,14 @@ from mrs.kernels.gpu.noise import normals
 
 
 @triton.jit
-def place(tile, runs, high, wide, GROUPS: tl.constexpr, GROUP: tl.constexpr, EXACT: tl.constexpr):
+def place(tile, runs, padded_height, padded_width, GROUPS: tl.constexpr, GROUP: tl.constexpr, EXACT: tl.constexpr):
     """Where the runs of a tile lie.
 
     Args:
         tile: number of the tile in its plane.
         runs: runs in a line.
-        high, wide: lines and columns of a plane in memory, the picture's padded to the network's multiple.
+        padded_height, padded_width: lines and columns of a plane in memory: the picture's, padded to the network's
+            multiple.
 
     Returns:
         row, column (GROUPS, 1) of each run's first pixel; offset (GROUPS, GROUP) of each pixel in a plane; mask of the
@@ -32,10 +33,10 @@ def place(tile, runs, high, wide, GROUPS: tl.constexpr, GROUP: tl.constexpr, EXA
     column = (run - row * runs) * GROUP
     if EXACT:
         offset = run * GROUP + within
-        mask = run < high * runs
+        mask = run < padded_height * runs
     else:
-        offset = row * wide + column + within
-        mask = (run < high * runs) & (column + within < wide)
+        offset = row * padded_width + column + within
+        mask = (run < padded_height * runs) & (column + within < padded_width)
     return row, column, offset, mask
 
 

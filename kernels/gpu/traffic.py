@@ -47,26 +47,26 @@ def of_step(row: Row, keep: bool, network: int, pixels: bool) -> Traffic:
     return Traffic(_read(row, network), FLOAT + FLOAT * keep + packed, interleaved)
 
 
-def of_finish(row: Row, network: int, last: bool, picture: int) -> Traffic:
+def of_finish(row: Row, network: int, channels_last: bool, picture: int) -> Traffic:
     """What `finish` moves.
 
     Args:
         row: its weights.
         network: bytes of a number of the network's, 2 or 4.
-        last: whether its channels lie last.
+        channels_last: whether its channels lie last.
         picture: bytes of a picture's number, 1 or 4.
     """
-    return Traffic(_read(row, network), picture, (picture, network) if last else (picture,))
+    return Traffic(_read(row, network), picture, (picture, network) if channels_last else (picture,))
 
 
-def of_start(network: int, last: bool, picture: int) -> Traffic:
+def of_start(network: int, channels_last: bool, picture: int) -> Traffic:
     """What `start` moves: the picture; mu, x_T and both halves of the network's input."""
-    return Traffic(picture, 2 * FLOAT + 2 * network, (picture, 2 * network) if last else (picture,))
+    return Traffic(picture, 2 * FLOAT + 2 * network, (picture, 2 * network) if channels_last else (picture,))
 
 
-def of_count(network: int, last: bool) -> Traffic:
+def of_count(network: int, channels_last: bool) -> Traffic:
     """What one of the two counts of `threshold` moves; the counts themselves are a few kilobytes for each picture."""
-    return Traffic(2 * FLOAT + network, 0.0, (network,) if last else ())
+    return Traffic(2 * FLOAT + network, 0.0, (network,) if channels_last else ())
 
 
 def of_audit(network: int) -> Traffic:

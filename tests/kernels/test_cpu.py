@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 from mrs.kernels import cpu, noise, update
+from mrs.kernels.noise import Draw
 from mrs.kernels.table import CLAMPS, Row
 from mrs.numerics.methods import METHODS
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import OUTPUTS, PREDICTIONS, Solver
 from mrs.numerics.tableau import tableau
+from tests.kernels import by_name
 
 compiled_only = pytest.mark.skipif(not cpu.compiled(), reason="there was no compiler")
 SOLVERS = [(method, order) for method, facts in METHODS.items() for order in facts.orders]
@@ -47,7 +49,7 @@ def step_with(
 ) -> dict[str, Any]:
     """Run a step on copies; returns them."""
     copies = {name: array.copy() for name, array in arrays.items()}
-    function(**copies, row=row, clamp=clamp, **{"seed": 5, "draw": 2, **more})
+    by_name.step(function, **copies, row=row, clamp=clamp, **{"seed": 5, "draw": 2, **more})
     return copies
 
 
@@ -108,7 +110,7 @@ def test_start_and_finish_give_the_same_bits(shape: Any, padded: Any, dtype: Any
     for module in (cpu, update):
         mu, x = (np.full(shape, np.nan, np.float32) for _ in range(2))
         packed = np.zeros((shape[0], 2 * shape[1], *padded), np.float32)
-        module.start(picture, 0.2, 9, mu, x, packed, origin=(5, 3), image=1)
+        module.start(picture, 0.2, Draw(9, 0, (5, 3), 1), mu, x, packed)
         out = np.full_like(picture, 99)
         # Of the same numbers: x itself may differ in the noise's last place.
         module.finish(mu * np.float32(1.4) - np.float32(0.2), out)
@@ -123,7 +125,8 @@ def compiled_normals(shape: Any, seed: int, origin: tuple[int, int] = (0, 0)) ->
     """Noise as the library draws it for x_T, alone."""
     picture = np.zeros((shape[0], *shape[2:], shape[1]), np.float32)
     mu, x = (np.empty(shape, np.float32) for _ in range(2))
-    cpu.start(picture, 1.0, seed, mu, x, np.empty((shape[0], 2 * shape[1], *shape[2:]), np.float32), origin=origin)
+    packed = np.empty((shape[0], 2 * shape[1], *shape[2:]), np.float32)
+    cpu.start(picture, 1.0, Draw(seed, 0, origin), mu, x, packed)
     return x
 
 
@@ -176,9 +179,9 @@ def test_any_number_of_threads_gives_the_same_bytes(split_early: None, shape: An
 
     def restore(threads: int) -> list[bytes]:
         arrays = states(shape, padded)
-        more = {"threads": threads, "origin": (3, 2), "image": 1}
-        cpu.start(picture, 0.3, 5, arrays["mu"], arrays["x"], arrays["packed"], **more)
-        arrays = step_with(cpu.step, arrays, clamp=clamp, **more)
+        draw = Draw(5, 0, (3, 2), 1)
+        cpu.start(picture, 0.3, draw, arrays["mu"], arrays["x"], arrays["packed"], threads=threads)
+        arrays = step_with(cpu.step, arrays, clamp=clamp, origin=draw.origin, image=draw.image, threads=threads)
         out = np.full_like(picture, 99)
         cpu.finish(arrays["x"], out, threads=threads)
         return [array.tobytes() for array in (*arrays.values(), out)]
@@ -218,7 +221,7 @@ def test_without_the_library_the_results_are_the_references(monkeypatch: pytest.
 
     def restore(module: Any, **more: Any) -> list[bytes]:
         made = {name: array.copy() for name, array in arrays.items()}
-        module.start(picture, 0.3, 5, made["mu"], made["x"], made["packed"], **window, **more)
+        module.start(picture, 0.3, Draw(5, 0, **window), made["mu"], made["x"], made["packed"], **more)
         made = step_with(module.step, made, clamp=clamp, **window, **more)
         out = np.full_like(picture, 99)
         module.finish(made["x"], out, **more)

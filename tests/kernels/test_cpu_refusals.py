@@ -10,6 +10,7 @@ import pytest
 
 from mrs.kernels import cpu
 from mrs.kernels.table import Row
+from tests.kernels import by_name
 
 ROW = Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b1=-0.25, b2=0.125, b3=-0.0625, n=0.4, m=0.375)
 PREDICTIONS = ("q1", "q2", "q3", "kept")
@@ -66,6 +67,14 @@ def assert_refused(function: Any, arguments: dict[str, Any], match: str | None =
     assert {name: array.tobytes() for name, array in arrays.items()} == before
 
 
+def start(**arguments: Any) -> None:
+    by_name.start(cpu.start, **arguments)
+
+
+def step(**arguments: Any) -> None:
+    by_name.step(cpu.step, **arguments)
+
+
 def start_arguments(dtype: Any = np.float32) -> dict[str, Any]:
     mu, x = (np.ones((2, 3, 4, 6), np.float32) for _ in range(2))
     picture = np.ones((2, 4, 6, 3), dtype)
@@ -90,7 +99,7 @@ def test_step_refuses_wrong_arrays(either: None, name: str, how: str) -> None:
     arguments = step_arguments()
     # A larger output is one with more padding; then it is `packed` that does not fit.
     arguments[name] = replaced(arguments[name], how)
-    assert_refused(cpu.step, arguments)
+    assert_refused(step, arguments)
 
 
 @pytest.mark.parametrize("how", WRONG)
@@ -99,13 +108,13 @@ def test_step_refuses_wrong_arrays(either: None, name: str, how: str) -> None:
 def test_start_refuses_wrong_arrays(either: None, name: str, how: str, dtype: Any) -> None:
     arguments = start_arguments(dtype)
     if (name, how) == ("packed", "larger") or (name, how, dtype) == ("picture", "other byte order", np.uint8):
-        cpu.start(**{**arguments, name: replaced(arguments[name], how)})  # more padding; one byte has no order
+        start(**{**arguments, name: replaced(arguments[name], how)})  # more padding; one byte has no order
         return
     if (name, how) == ("packed", "smaller"):
         arguments["packed"] = np.zeros((2, 6, 8, 5), np.float32)
     else:
         arguments[name] = replaced(arguments[name], how)
-    assert_refused(cpu.start, arguments)
+    assert_refused(start, arguments)
 
 
 @pytest.mark.parametrize("how", WRONG)
@@ -120,8 +129,8 @@ def test_finish_refuses_wrong_arrays(either: None, name: str, how: str, dtype: A
 @pytest.mark.parametrize(
     ("function", "name"),
     [
-        *((cpu.start, name) for name in ("mu", "x", "packed")),
-        *((cpu.step, name) for name in ("x", "kept", "packed")),
+        *((start, name) for name in ("mu", "x", "packed")),
+        *((step, name) for name in ("x", "kept", "packed")),
         (cpu.finish, "picture"),
     ],
     ids=lambda value: getattr(value, "__name__", value),
@@ -136,10 +145,10 @@ def test_what_is_read_may_be_read_only(either: None) -> None:
     arguments = step_arguments()
     for name in ("mu", "output", "q1", "q2", "q3"):
         arguments[name].flags.writeable = False
-    cpu.step(**arguments)
+    step(**arguments)
     arguments = start_arguments(np.uint8)
     arguments["picture"].flags.writeable = False
-    cpu.start(**arguments)
+    start(**arguments)
     arguments = finish_arguments()
     arguments["x"].flags.writeable = False
     cpu.finish(**arguments)
@@ -149,13 +158,13 @@ def test_what_is_read_may_be_read_only(either: None) -> None:
     ("height", "width"), [(3, 8), (8, 5), (3, 5), (0, 8)], ids=["low", "narrow", "low and narrow", "empty"]
 )
 def test_a_network_smaller_than_the_picture_is_refused(either: None, height: int, width: int) -> None:
-    step, start = step_arguments(), start_arguments()
-    step["output"] = np.zeros((2, 3, height, width), np.float32)
-    step["packed"] = None
-    start["packed"] = np.zeros((2, 6, height, width), np.float32)
+    of_step, of_start = step_arguments(), start_arguments()
+    of_step["output"] = np.zeros((2, 3, height, width), np.float32)
+    of_step["packed"] = None
+    of_start["packed"] = np.zeros((2, 6, height, width), np.float32)
     message = f"the network's {height}x{width} does not hold the state's 4x6"
-    assert_refused(cpu.step, step, message)
-    assert_refused(cpu.start, start, message)
+    assert_refused(step, of_step, message)
+    assert_refused(start, of_start, message)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +184,7 @@ def test_arrays_that_overlap_are_refused(either: None, name: str, other: str, of
     memory = np.zeros(one.size + two.size + offset, np.float32)
     arguments[name] = memory[: one.size].reshape(one.shape)
     arguments[other] = memory[offset : offset + two.size].reshape(two.shape)
-    assert_refused(cpu.step, arguments, "overlap")
+    assert_refused(step, arguments, "overlap")
 
 
 @pytest.mark.parametrize(("name", "other"), list(itertools.combinations(PREDICTIONS, 2)))
@@ -187,10 +196,10 @@ def test_predictions_are_one_array_or_apart(either: None, name: str, other: str,
     memory = np.zeros(2 * size, np.float32)
     arguments[name] = memory[:size].reshape(shape)
     arguments[other] = memory[offset : offset + size].reshape(shape)
-    assert_refused(cpu.step, arguments, "overlap")
+    assert_refused(step, arguments, "overlap")
     # Another view of the same memory is the same array.
-    cpu.step(**{**arguments, other: memory[:size].reshape(shape)})
-    cpu.step(**{**arguments, other: memory[size:].reshape(shape)})
+    step(**{**arguments, other: memory[:size].reshape(shape)})
+    step(**{**arguments, other: memory[size:].reshape(shape)})
 
 
 def test_a_third_prediction_that_is_shifted_is_found_among_equal_ones(either: None) -> None:
@@ -199,12 +208,12 @@ def test_a_third_prediction_that_is_shifted_is_found_among_equal_ones(either: No
     memory = np.zeros(size + 1, np.float32)
     for name in ("q1", "q2", "kept"):
         arguments[name] = memory[:size].reshape(shape)
-    assert_refused(cpu.step, {**arguments, "q3": memory[1:].reshape(shape)}, "overlap")
+    assert_refused(step, {**arguments, "q3": memory[1:].reshape(shape)}, "overlap")
 
 
 @pytest.mark.parametrize("clamp", [True, False, None, 1, "", "Unit", "thresh"], ids=repr)
 def test_an_unknown_clamp_is_refused(either: None, clamp: Any) -> None:
-    assert_refused(cpu.step, {**step_arguments(), "clamp": clamp}, "is not one of none, unit, threshold")
+    assert_refused(step, {**step_arguments(), "clamp": clamp}, "is not one of none, unit, threshold")
 
 
 def test_neighbours_in_memory_do_not_overlap(either: None) -> None:
@@ -214,15 +223,15 @@ def test_neighbours_in_memory_do_not_overlap(either: None) -> None:
     memory = np.ones(len(names) * size, np.float32)
     for i, name in enumerate(names):
         arguments[name] = memory[i * size : (i + 1) * size].reshape(arguments["x"].shape)
-    cpu.step(**arguments)
+    step(**arguments)
 
 
 def test_start_and_finish_refuse_to_work_in_place(either: None) -> None:
     memory = np.ones(2 * 3 * 4 * 6, np.float32)
     planes, pixels = memory.reshape(2, 3, 4, 6), memory.reshape(2, 4, 6, 3)
     assert_refused(cpu.finish, {"x": planes, "picture": pixels}, "overlap")
-    assert_refused(cpu.start, {**start_arguments(), "picture": pixels, "x": planes}, "overlap")
-    assert_refused(cpu.start, {**start_arguments(), "mu": planes, "x": planes}, "overlap")
+    assert_refused(start, {**start_arguments(), "picture": pixels, "x": planes}, "overlap")
+    assert_refused(start, {**start_arguments(), "mu": planes, "x": planes}, "overlap")
 
 
 @pytest.mark.parametrize(
@@ -232,9 +241,9 @@ def test_start_and_finish_refuse_to_work_in_place(either: None) -> None:
 )
 def test_numbers_beyond_32_bits_are_refused(either: None, wrong: dict[str, Any]) -> None:
     """Cut to 32 bits without a word, they would give another picture's noise."""
-    assert_refused(cpu.step, {**step_arguments(), **wrong}, "outside 0 to")
+    assert_refused(step, {**step_arguments(), **wrong}, "outside 0 to")
     if "draw" not in wrong:
-        assert_refused(cpu.start, {**start_arguments(), **wrong}, "outside 0 to")
+        assert_refused(start, {**start_arguments(), **wrong}, "outside 0 to")
 
 
 def test_numpy_numbers_are_numbers(either: None) -> None:
@@ -242,8 +251,8 @@ def test_numpy_numbers_are_numbers(either: None) -> None:
     plain, strange = step_arguments(), step_arguments()
     strange.update(seed=np.int64(0), draw=np.uint32(1), origin=(np.int64(3), np.int32(4)), image=np.int16(1))
     strange["row"] = Row(*map(np.float64, ROW))
-    cpu.step(**plain, origin=(3, 4), image=1)
-    cpu.step(**strange)
+    step(**plain, origin=(3, 4), image=1)
+    step(**strange)
     np.testing.assert_array_equal(strange["x"], plain["x"])
 
 
@@ -251,5 +260,5 @@ def test_numpy_numbers_are_numbers(either: None) -> None:
 def test_a_picture_without_pixels_is_a_no_op(either: None, clamp: str) -> None:
     empty = np.zeros((1, 3, 0, 5), np.float32)
     arrays = {name: empty.copy() for name in ("x", "mu", "output", *PREDICTIONS)}
-    cpu.step(**arrays, packed=np.zeros((1, 6, 0, 5), np.float32), row=ROW, clamp=clamp, seed=0, draw=1)
+    step(**arrays, packed=np.zeros((1, 6, 0, 5), np.float32), row=ROW, clamp=clamp, seed=0, draw=1)
     cpu.finish(empty, np.zeros((1, 0, 5, 3), np.uint8))

@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from mrs.kernels import cpu, update
+from mrs.kernels.noise import Draw
 from mrs.kernels.table import Row
 
 F32 = NDArray[np.float32]
@@ -35,7 +36,7 @@ def predictions(shape: Any, scale: float, seed: int = 0) -> F32:
 def kept_of(kernel: ModuleType, output: F32, row: Row = PREDICTION, **more: Any) -> F32:
     """What a step with the threshold keeps of these predictions."""
     x, mu, q, kept = (np.zeros(output.shape, np.float32) for _ in range(4))
-    kernel.step(x, mu, output.copy(), q, q, q, kept, row, "threshold", 0, 1, None, **more)
+    kernel.step(x, mu, output.copy(), (q, q, q), kept, row, "threshold", Draw(0, 1), None, **more)
     np.testing.assert_array_equal(x, kept)
     return kept
 
@@ -114,7 +115,7 @@ def test_the_padding_of_the_network_does_not_count(kernel: ModuleType) -> None:
     output = np.full((2, 3, 8, 8), 100, np.float32)
     output[:, :, :5, :7] = q
     x, mu, older, kept = (np.zeros(q.shape, np.float32) for _ in range(4))
-    kernel.step(x, mu, output, older, older, older, kept, PREDICTION, "threshold", 0, 1, None)
+    kernel.step(x, mu, output, (older,) * 3, kept, PREDICTION, "threshold", Draw(0, 1), None)
     np.testing.assert_array_equal(kept, kept_of(kernel, q))
 
 

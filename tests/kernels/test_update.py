@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mrs.kernels import cpu, update
-from mrs.kernels.noise import normal
+from mrs.kernels.noise import Draw, normal
 from mrs.kernels.table import Row
 
 F32 = NDArray[np.float32]
@@ -49,6 +49,10 @@ def kernel(request: pytest.FixtureRequest) -> ModuleType:
     return request.param
 
 
+# The draw of a restore's first row.
+FIRST = Draw(0, 1)
+
+
 @dataclass
 class Buffers:
     """The arrays of a step, dense and apart; `packed` is full of a filler that no step may touch outside its part."""
@@ -80,12 +84,9 @@ class Buffers:
         """What of the output lies inside the picture."""
         return self.output[:, :, : self.x.shape[2], : self.x.shape[3]]
 
-    def step(
-        self, kernel: ModuleType, row: Row, clamp: str = "none", seed: int = 0, draw: int = 1, **more: Any
-    ) -> None:
-        arrays = vars(self).copy()
-        packed = arrays.pop("packed")
-        kernel.step(*arrays.values(), row, clamp, seed, draw, packed, **more)
+    def step(self, kernel: ModuleType, row: Row, clamp: str = "none", draw: Draw = FIRST, packs: bool = True) -> None:
+        history, packed = (self.q1, self.q2, self.q3), self.packed if packs else None
+        kernel.step(self.x, self.mu, self.output, history, self.kept, row, clamp, draw, packed)
 
 
 def expected_step(b: Buffers, row: Row, clamp: str, z: Any) -> tuple[Any, Any]:
@@ -110,7 +111,7 @@ def test_step_is_its_formula(kernel: ModuleType, shape: Any, padded: Any, row: R
     z = normal(5, 3, shape, origin=(2, 9), image=4)
     q0, x = expected_step(b, row, clamp, z)
     before = b.copy()
-    b.step(kernel, row, clamp, 5, 3, origin=(2, 9), image=4)
+    b.step(kernel, row, clamp, Draw(5, 3, (2, 9), 4))
     np.testing.assert_allclose(b.x, x, rtol=2e-6, atol=2e-6)
     np.testing.assert_allclose(b.kept, q0, rtol=2e-6, atol=2e-6)
     # The difference of the very numbers that are kept, in the first half; nothing elsewhere.
@@ -126,7 +127,8 @@ def test_step_after_the_last_packs_nothing(kernel: ModuleType) -> None:
     b = Buffers.make((2, 3, 5, 7), (8, 8))
     other = b.copy()
     b.step(kernel, ROWS["all"])
-    kernel.step(*list(vars(other).values())[:-1], ROWS["all"], "none", 0, 1, None)
+    other.step(kernel, ROWS["all"], packs=False)
+    np.testing.assert_array_equal(other.packed, FILLER)
     np.testing.assert_array_equal(other.x, b.x)
     np.testing.assert_array_equal(other.kept, b.kept)
 
@@ -188,10 +190,11 @@ def test_predictions_may_share_an_array(
 
 def one_pixel(kernel: ModuleType, prediction: float, older: float, clamp: str) -> float:
     """What is kept of a prediction and the one before with half the momentum; x' is the same number."""
-    arrays = [np.full((1, 1, 1, 1), value, np.float32) for value in (0, 0, prediction, older, np.nan, np.nan, np.nan)]
-    kernel.step(*arrays, Row(0, 0, 1, 0, 0, 1, m=0.5), clamp, 0, 1, None)
-    assert arrays[0].item() == arrays[-1].item()
-    return arrays[-1].item()
+    values = (0, 0, prediction, older, np.nan, np.nan, np.nan, np.nan)
+    arrays = Buffers(*(np.full((1, 1, 1, 1), value, np.float32) for value in values))
+    arrays.step(kernel, Row(0, 0, 1, 0, 0, 1, m=0.5), clamp, packs=False)
+    assert arrays.x.item() == arrays.kept.item()
+    return arrays.kept.item()
 
 
 @pytest.mark.parametrize("clamp", ["unit", "threshold"])
@@ -240,8 +243,8 @@ def test_noise_of_a_window_is_that_of_the_whole(kernel: ModuleType) -> None:
     part = Buffers(
         *(np.ascontiguousarray(array[1:, :, top : top + height, left : left + width]) for array in vars(whole).values())
     )
-    whole.step(kernel, ROWS["noise"], "none", 8, 2)
-    part.step(kernel, ROWS["noise"], "none", 8, 2, origin=(top, left), image=1)
+    whole.step(kernel, ROWS["noise"], "none", Draw(8, 2))
+    part.step(kernel, ROWS["noise"], "none", Draw(8, 2, (top, left), 1))
     np.testing.assert_array_equal(part.x, whole.x[1:, :, top : top + height, left : left + width])
 
 
@@ -256,7 +259,7 @@ def test_start_is_its_formula(kernel: ModuleType, shape: Any, padded: Any, dtype
     given = picture.copy()
     mu, x = (np.full(shape, np.nan, np.float32) for _ in range(2))
     packed = np.full((count, 2 * channels, *padded), FILLER)
-    kernel.start(picture, 0.3, 7, mu, x, packed, origin=(11, 6), image=3)
+    kernel.start(picture, 0.3, Draw(7, 0, (11, 6), 3), mu, x, packed)
     planes = given.transpose(0, 3, 1, 2)
     np.testing.assert_array_equal(mu, planes / np.float32(255) if dtype == np.uint8 else planes)
     z = normal(7, 0, shape, origin=(11, 6), image=3)
@@ -271,7 +274,7 @@ def test_start_is_its_formula(kernel: ModuleType, shape: Any, padded: Any, dtype
 def test_every_byte_becomes_its_255th_and_returns(kernel: ModuleType) -> None:
     picture = np.arange(256, dtype=np.uint8).reshape(1, 4, 64, 1)
     mu, x = (np.empty((1, 1, 4, 64), np.float32) for _ in range(2))
-    kernel.start(picture, 0.0, 0, mu, x, np.zeros((1, 2, 4, 64), np.float32))
+    kernel.start(picture, 0.0, Draw(0, 0), mu, x, np.zeros((1, 2, 4, 64), np.float32))
     np.testing.assert_array_equal(mu.ravel(), np.float32(np.arange(256) / 255))
     np.testing.assert_array_equal(x, mu)
     again = np.full_like(picture, 99)

@@ -36,14 +36,20 @@ def specialisation(launch: Any) -> tuple[Any, ...]:
 
 
 def launches(
-    array: Any, kind: str, last: bool, picture_kind: str, channels: int, size: tuple[int, int], padded: tuple[int, int]
+    array: Any,
+    kind: str,
+    channels_last: bool,
+    picture_kind: str,
+    channels: int,
+    size: tuple[int, int],
+    padded: tuple[int, int],
 ) -> Iterator[Any]:
     """Of a whole restore on arrays of a maker."""
     launch = {name: importlib.import_module(f"mrs.kernels.gpu.{name}") for name in ("start", "step", "finish", "audit")}
     threshold = importlib.import_module("mrs.kernels.gpu.threshold")
     shape = (1, channels, *padded)
     x, mu, history = array("float32", shape), array("float32", shape), array("float32", (SLOTS, *shape))
-    output, packed = array(kind, shape, last), array(kind, (1, 2 * channels, *padded), last)
+    output, packed = array(kind, shape, channels_last), array(kind, (1, 2 * channels, *padded), channels_last)
     picture = array(picture_kind, (1, *size, channels))
     tables = array("float32", (1 + ROWS, 16)), array("uint32", (4,))
     counts, bounds = array("int32", threshold.workspace(1)), array("float32", (1,))
@@ -67,20 +73,22 @@ def known(cases: list[Any]) -> dict[tuple[Any, ...], str]:
     return {specialisation(case.launch): case.name for case in cases}
 
 
-def tensor(kind: str, shape: tuple[int, ...], last: bool = False) -> Any:
+def tensor(kind: str, shape: tuple[int, ...], channels_last: bool = False) -> Any:
     """A real array, as a runtime would allocate it."""
     import torch
 
     made = torch.empty(shape, dtype=getattr(torch, kind))
-    return made.contiguous(memory_format=torch.channels_last) if last else made
+    return made.contiguous(memory_format=torch.channels_last) if channels_last else made
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("last", [False, True], ids=["planes", "last"])
-def test_every_launch_of_a_restore_is_among_the_cases(known: dict[tuple[Any, ...], str], size: str, last: bool) -> None:
+@pytest.mark.parametrize("channels_last", [False, True], ids=["planes", "last"])
+def test_every_launch_of_a_restore_is_among_the_cases(
+    known: dict[tuple[Any, ...], str], size: str, channels_last: bool
+) -> None:
     pytest.importorskip("torch")
     for kind, picture in product(KINDS, ("uint8", "float32")):
-        made = list(launches(tensor, kind, last, picture, *SIZES[size]))
+        made = list(launches(tensor, kind, channels_last, picture, *SIZES[size]))
         assert len(made) == 1 + (ROWS - 1) + 4 + 1 + 1
         for launch in made:
             assert specialisation(launch) in known, (kind, picture, launch.name)
@@ -89,12 +97,15 @@ def test_every_launch_of_a_restore_is_among_the_cases(known: dict[tuple[Any, ...
 def test_another_size_is_no_other_case(cases: list[Any]) -> None:
     from mrs.kernels.aot.cases import Array
 
-    def array(kind: str, shape: tuple[int, ...], last: bool = False) -> Any:
-        return Array.of(kind, *shape, last=last)
+    def array(kind: str, shape: tuple[int, ...], channels_last: bool = False) -> Any:
+        return Array.of(kind, *shape, channels_last=channels_last)
 
-    for kind, last, picture in product(KINDS, (False, True), ("uint8", "float32")):
+    for kind, channels_last, picture in product(KINDS, (False, True), ("uint8", "float32")):
         found = [
-            [specialisation(launch) for launch in launches(array, kind, last, picture, 3, (size, size), (size, size))]
+            [
+                specialisation(launch)
+                for launch in launches(array, kind, channels_last, picture, 3, (size, size), (size, size))
+            ]
             for size in (64, 256, 1024, 4096)
         ]
         assert all(each == found[0] for each in found)
@@ -154,9 +165,9 @@ def test_an_array_describes_itself_as_a_tensor_does() -> None:
     pytest.importorskip("torch")
     from mrs.kernels.aot.cases import Array
 
-    for kind, last in product(("float32", "bfloat16", "uint8", "int32"), (False, True)):
+    for kind, channels_last in product(("float32", "bfloat16", "uint8", "int32"), (False, True)):
         shape = (2, 3, 5, 7)
-        ours, real = Array.of(kind, *shape, last=last), tensor(kind, shape, last)
+        ours, real = Array.of(kind, *shape, channels_last=channels_last), tensor(kind, shape, channels_last)
         assert (ours.shape, ours.dtype, ours.stride()) == (tuple(real.shape), str(real.dtype), real.stride())
         assert (ours.numel(), ours.element_size(), len(ours)) == (real.numel(), real.element_size(), len(real))
         assert ours.data_ptr() % 16 == 0

@@ -119,7 +119,7 @@ class Restore:
     size: tuple[int, int] = (4, 16)
     padded: tuple[int, int] | None = None
     dtype: str = "float32"
-    last: bool = False
+    channels_last: bool = False
     picture: str = "uint8"
     clamp: str = "none"
     deviation: float = 0.2
@@ -140,8 +140,10 @@ class Restore:
         times = tuple(float(n) for n in range(len(self.rows), -1, -1))
         solver = Table(times, tuple(self.rows), self.deviation, self.clamp)
         self.mu, self.x = self._array("mu", state), self._array("x", state)
-        self.output = self._array("output", state, self.dtype, self.last)
-        self.packed = self._array("packed", (self.images, 2 * self.channels, high, wide), self.dtype, self.last)
+        self.output = self._array("output", state, self.dtype, self.channels_last)
+        self.packed = self._array(
+            "packed", (self.images, 2 * self.channels, high, wide), self.dtype, self.channels_last
+        )
         self.history = self._array("history", (solver.history, *state))
         self.source, self.result = (self._array(name, pictures, self.picture) for name in ("source", "result"))
         self.counts = self._array("counts", gpu.workspace(self.images), "int32").zero_()
@@ -155,7 +157,7 @@ class Restore:
             self.given = (floats * 256).astype(np.uint8) if self.picture == "uint8" else floats
         self.source.copy_(torch.from_numpy(self.given))
 
-    def _array(self, name: str, shape: Sequence[int], dtype: str = "float32", last: bool = False) -> Any:
+    def _array(self, name: str, shape: Sequence[int], dtype: str = "float32", channels_last: bool = False) -> Any:
         """Poisoned memory, and an array (N, C, H, W) or any other within it."""
         size, kind = int(np.prod(shape)), getattr(torch, dtype)
         poison = float("nan") if kind.is_floating_point else 77
@@ -163,7 +165,7 @@ class Restore:
         begin = GUARD + self.shift // memory.element_size()
         self.memory[name], self.begins[name] = memory, begin
         array = memory[begin : begin + size]
-        if not last:
+        if not channels_last:
             return array.view(*shape)
         images, channels, high, wide = shape
         return array.view(images, high, wide, channels).permute(0, 3, 1, 2)

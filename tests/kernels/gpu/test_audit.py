@@ -40,13 +40,19 @@ class Memory:
 
     Args:
         device: where they are.
-        shape, dtype, last: of the values, which are random numbers; `last` puts their channels last.
+        shape, dtype, last: of the values, which are random numbers; `channels_last` puts their channels last.
         shift: elements from where wide accesses may begin.
         status: before the launch.
     """
 
     def __init__(
-        self, device: str, shape: tuple[int, ...], dtype: Any, last: bool = False, shift: int = 0, status: int = 0
+        self,
+        device: str,
+        shape: tuple[int, ...],
+        dtype: Any,
+        channels_last: bool = False,
+        shift: int = 0,
+        status: int = 0,
     ) -> None:
         size, begin = int(np.prod(shape)), 64 + shift
         self.memory = torch.full((size + 128,), float("nan"), dtype=dtype, device=device)
@@ -54,7 +60,7 @@ class Memory:
         self.flat.copy_(torch.from_numpy(np.random.default_rng(0).normal(size=size)))
         images, channels, high, wide = shape
         self.values = (
-            self.flat.view(images, high, wide, channels).permute(0, 3, 1, 2) if last else self.flat.view(shape)
+            self.flat.view(images, high, wide, channels).permute(0, 3, 1, 2) if channels_last else self.flat.view(shape)
         )
         self.words = torch.full((9,), UNTOUCHED, dtype=torch.int32, device=device)
         self.status = self.words[4:5]
@@ -100,16 +106,16 @@ def test_beside_it_nothing_is_found(memory: Callable[..., Memory], dtype: Any, s
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 8), (2, 3, 5, 7), (3, 1, 6, 16), (1, 5, 1, 1)], ids=str)
-@pytest.mark.parametrize("last", [False, True], ids=["planes", "last"])
+@pytest.mark.parametrize("channels_last", [False, True], ids=["planes", "last"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_both_layouts_are_read_in_full(
-    memory: Callable[..., Memory], dtype: Any, last: bool, shape: tuple[int, ...]
+    memory: Callable[..., Memory], dtype: Any, channels_last: bool, shape: tuple[int, ...]
 ) -> None:
-    made = memory(shape, dtype, last)
+    made = memory(shape, dtype, channels_last)
     assert made.audit() == 0
     # The corners of the first picture and of the last; memory begins and ends with two of them.
     for corner in product(*({0, size - 1} for size in shape)):
-        made = memory(shape, dtype, last)
+        made = memory(shape, dtype, channels_last)
         made.values[corner] = float("nan")
         assert made.audit() == 1, corner
 
@@ -203,11 +209,11 @@ def launch_of(values: Any, status: Any) -> Any:
     return sys.modules["mrs.kernels.gpu.audit"].launch(values, status)
 
 
-def array(kind: str, *shape: int, last: bool = False) -> Any:
+def array(kind: str, *shape: int, channels_last: bool = False) -> Any:
     """An array without memory, of any size."""
     from mrs.kernels.aot.cases import Array
 
-    return Array.of(kind, *shape, last=last)
+    return Array.of(kind, *shape, channels_last=channels_last)
 
 
 @pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16"])
@@ -215,8 +221,8 @@ def test_any_size_of_whole_groups_is_one_specialisation(kind: str) -> None:
     group = {"float32": 4}.get(kind, 8)
     shapes = [(1, 1, 1, group), (1, 3, 64, 64), (3, 5, 7, 64), (8, 3, 2048, 2048), (1, 1, 2**15, 2**16)]
     found = set()
-    for shape, last in product(shapes, (False, True)):
-        launch = launch_of(array(kind, *shape, last=last), array("int32", 1))
+    for shape, channels_last in product(shapes, (False, True)):
+        launch = launch_of(array(kind, *shape, channels_last=channels_last), array("int32", 1))
         runs = np.prod(shape, dtype=np.int64) // group
         assert launch.grid == (-(-runs // 128), 1)
         assert launch.arguments[2] == runs

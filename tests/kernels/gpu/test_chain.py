@@ -55,7 +55,7 @@ def test_rows_of_every_method_in_planes(restore: Any, method: str, order: int, o
 @pytest.mark.parametrize("method", METHODS)
 def test_rows_of_every_method_in_pixels(restore: Any, method: str) -> None:
     table = made(method, METHODS[method].orders[-1], prediction="noise")
-    made_by = restore(**of(table), size=(5, 16), padded=(6, 16), dtype="float16", last=True)
+    made_by = restore(**of(table), size=(5, 16), padded=(6, 16), dtype="float16", channels_last=True)
     assert {made_by.launch(name).name for name in ("start", "step", "finish")} == {
         "start_pixels", "step_pixels", "finish_pixels"
     }  # fmt: skip
@@ -75,35 +75,43 @@ KINDS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("dtype", "last", "picture", "clamp"), KINDS)
+@pytest.mark.parametrize(("dtype", "channels_last", "picture", "clamp"), KINDS)
 @pytest.mark.parametrize(("size", "padded"), [((3, 16), (4, 32)), ((7, 13), (8, 16))], ids=["wide", "awkward"])
 def test_types_and_layouts(
-    restore: Any, size: Any, padded: Any, dtype: str, last: bool, picture: str, clamp: str
+    restore: Any, size: Any, padded: Any, dtype: str, channels_last: bool, picture: str, clamp: str
 ) -> None:
     wide = size[1] == 16
     made_by = restore(
-        ROWS, channels=3 if wide else 2, size=size, padded=padded, dtype=dtype, last=last, picture=picture, clamp=clamp,
+        ROWS, channels=3 if wide else 2, size=size, padded=padded, dtype=dtype, channels_last=channels_last,
+        picture=picture, clamp=clamp,
         key={"seed": 2**32 - 1, "image": 2**32 - 1, "origin": (2**32 - 1, 2**32 - 64)},
     )  # fmt: skip
     names = {kernel: made_by.launch(kernel).name for kernel in ("start", "step", "finish", "threshold")}
     assert names == {
         "start": "start_pixels" if wide else "start_planes",
-        "step": "step_pixels" if wide and last else "step_planes",
+        "step": "step_pixels" if wide and channels_last else "step_planes",
         "finish": "finish_pixels" if wide else "finish_planes",
-        "threshold": "count_pixels" if wide and last else "count_planes",
+        "threshold": "count_pixels" if wide and channels_last else "count_planes",
     }
     made_by.run()
 
 
 @pytest.mark.parametrize(
-    ("method", "last", "clamp"),
+    ("method", "channels_last", "clamp"),
     [("ipndm", False, "none"), ("ghvb", True, "unit"), ("sa", False, "threshold"), ("sa", True, "none")],
 )
-def test_a_restore_is_the_reference_loops(restore: Any, method: str, last: bool, clamp: str) -> None:
+def test_a_restore_is_the_reference_loops(restore: Any, method: str, channels_last: bool, clamp: str) -> None:
     """Counted and drawn as anywhere: one seed gives one image."""
     table = made(method, METHODS[method].orders[-1], "data", clamp=clamp)
     outputs = np.random.default_rng(1).normal(0.5, 0.4, (len(table.rows), 1, 3, 4, 16)).astype(np.float32)
-    made_by = restore(**of(table), size=(4, 16), last=last, picture="float32", key={"seed": 11}, outputs=iter(outputs))
+    made_by = restore(
+        **of(table),
+        size=(4, 16),
+        channels_last=channels_last,
+        picture="float32",
+        key={"seed": 11},
+        outputs=iter(outputs),
+    )
     later = iter(outputs)
     expected = sample(lambda x, mu, t: next(later), made_by.given.transpose(0, 3, 1, 2), table, seed=11)
     made_by.run()

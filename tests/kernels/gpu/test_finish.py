@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow(11)
 
 ROW = Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b1=-0.25, b2=0.125, b3=-0.0625, m=0.375)
 PREDICTION = Row(0.0, 0.0, 1.0, 0.0, 0.0, 1.0)  # x' is what the network gives
-PATHS = {"planes": {"channels": 1}, "pixels": {"last": True}, "pixels of planes": {"last": False}}
+PATHS = {"planes": {"channels": 1}, "pixels": {"channels_last": True}, "pixels of planes": {"channels_last": False}}
 INDEX = 3
 
 
@@ -58,10 +58,10 @@ SIZES = {
 
 @pytest.mark.parametrize("name", SIZES)
 def test_sizes(restore: Any, name: str) -> None:
-    (images, channels, *size), padded, dtype, last, picture, whole = SIZES[name]
+    (images, channels, *size), padded, dtype, channels_last, picture, whole = SIZES[name]
     made = at_the_end(
-        restore, images=images, channels=channels, size=tuple(size), padded=padded, dtype=dtype, last=last,
-        picture=picture,
+        restore, images=images, channels=channels, size=tuple(size), padded=padded, dtype=dtype,
+        channels_last=channels_last, picture=picture,
     )  # fmt: skip
     assert made.launch("finish", INDEX).name == ("finish_pixels" if whole else "finish_planes")
     made.finish(INDEX)
@@ -70,14 +70,14 @@ def test_sizes(restore: Any, name: str) -> None:
 @pytest.mark.parametrize("shift", [4, 12, 16])
 @pytest.mark.parametrize("picture", ["uint8", "float32"])
 def test_memory_that_begins_anywhere(restore: Any, picture: str, shift: int) -> None:
-    made = at_the_end(restore, size=(2, 16), dtype="float16", last=True, picture=picture, shift=shift)
+    made = at_the_end(restore, size=(2, 16), dtype="float16", channels_last=True, picture=picture, shift=shift)
     assert made.launch("finish", INDEX).name == ("finish_pixels" if shift == 16 else "finish_planes")
     made.finish(INDEX)
 
 
 @pytest.mark.parametrize("name", ["x", "mu", "output", "history", "result"])
 def test_one_array_that_begins_elsewhere_is_enough(restore: Any, name: str) -> None:
-    made, moved = (at_the_end(restore, size=(2, 16), last=True, shift=shift) for shift in (0, 4))
+    made, moved = (at_the_end(restore, size=(2, 16), channels_last=True, shift=shift) for shift in (0, 4))
     setattr(made, name, getattr(moved, name))
     made.memory[name], made.begins[name] = moved.memory[name], moved.begins[name]
     assert made.launch("finish", INDEX).name == "finish_planes"

@@ -173,12 +173,12 @@ def test_input_and_output_have_one_layout(made: Any) -> None:
 
 def test_one_channel_has_any_strides(restore: Any) -> None:
     """An output of one channel lies in both layouts alike; the input tells which one the network has."""
-    for last in (False, True):
-        made = restore([ROW] * 4, channels=1, last=last)
+    for channels_last in (False, True):
+        made = restore([ROW] * 4, channels=1, channels_last=channels_last)
         made.fill()
         for strides in ((64, 1, 16, 1), (64, 64, 16, 1)):
             made.output = made.output.as_strided(made.output.shape, strides, made.begins["output"])
-            assert made.launch("step").constants["LAST"] == last
+            assert made.launch("step").constants["CHANNELS_LAST"] == channels_last
         made.step(0)
 
 

@@ -13,7 +13,7 @@ from mrs.kernels.table import Row
 pytestmark = pytest.mark.slow(13)
 
 ROWS = [Row(0.0, 0.0, 1.0, 0.0, 0.0, 1.0)]
-PATHS = {"planes": {"channels": 1}, "pixels": {"last": True}}
+PATHS = {"planes": {"channels": 1}, "pixels": {"channels_last": True}}
 
 # (N, C, H, W), (H', W'), the network's type, channels last, the picture's type, and whether pixels are moved whole: in
 # groups of 16 of bytes and of 4 floats, where lines of the network are as many or more of its own groups.
@@ -43,10 +43,10 @@ SIZES = {
 
 @pytest.mark.parametrize("name", SIZES)
 def test_sizes(restore: Any, name: str) -> None:
-    (images, channels, *size), padded, dtype, last, picture, whole = SIZES[name]
+    (images, channels, *size), padded, dtype, channels_last, picture, whole = SIZES[name]
     made = restore(
-        ROWS, images=images, channels=channels, size=tuple(size), padded=padded, dtype=dtype, last=last,
-        picture=picture,
+        ROWS, images=images, channels=channels, size=tuple(size), padded=padded, dtype=dtype,
+        channels_last=channels_last, picture=picture,
     )  # fmt: skip
     assert made.launch("start").name == ("start_pixels" if whole else "start_planes")
     made.start()
@@ -55,14 +55,14 @@ def test_sizes(restore: Any, name: str) -> None:
 @pytest.mark.parametrize("shift", [4, 12, 16])
 @pytest.mark.parametrize("picture", ["uint8", "float32"])
 def test_memory_that_begins_anywhere(restore: Any, picture: str, shift: int) -> None:
-    made = restore(ROWS, size=(2, 16), dtype="float16", last=True, picture=picture, shift=shift)
+    made = restore(ROWS, size=(2, 16), dtype="float16", channels_last=True, picture=picture, shift=shift)
     assert made.launch("start").name == ("start_pixels" if shift == 16 else "start_planes")
     made.start()
 
 
 @pytest.mark.parametrize("name", ["source", "mu", "x", "packed"])
 def test_one_array_that_begins_elsewhere_is_enough(restore: Any, name: str) -> None:
-    made, moved = (restore(ROWS, size=(2, 16), last=True, shift=shift) for shift in (0, 4))
+    made, moved = (restore(ROWS, size=(2, 16), channels_last=True, shift=shift) for shift in (0, 4))
     setattr(made, name, getattr(moved, name))
     made.memory[name], made.begins[name] = moved.memory[name], moved.begins[name]
     assert made.launch("start").name == "start_planes"

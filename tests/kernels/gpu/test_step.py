@@ -36,7 +36,7 @@ def midway(restore: Any, row: Row, after: Row = ROWS["order 4"], **more: Any) ->
     return made
 
 
-PATHS = {"planes": {"channels": 1}, "pixels": {"last": True}}
+PATHS = {"planes": {"channels": 1}, "pixels": {"channels_last": True}}
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -85,10 +85,10 @@ SIZES = {
 
 @pytest.mark.parametrize("name", SIZES)
 def test_sizes(restore: Any, name: str) -> None:
-    (images, channels, *size), padded, dtype, last, whole = SIZES[name]
+    (images, channels, *size), padded, dtype, channels_last, whole = SIZES[name]
     made = midway(
         restore, ROWS["order 4"]._replace(m=0.375), images=images, channels=channels, size=tuple(size), padded=padded,
-        dtype=dtype, last=last,
+        dtype=dtype, channels_last=channels_last,
     )  # fmt: skip
     assert made.launch("step").name == ("step_pixels" if whole else "step_planes")
     made.step(INDEX)
@@ -97,15 +97,15 @@ def test_sizes(restore: Any, name: str) -> None:
 @pytest.mark.parametrize("shift", [4, 8, 12, 16])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_memory_that_begins_anywhere(restore: Any, dtype: str, shift: int) -> None:
-    made = midway(restore, ROWS["order 2"], dtype=dtype, last=True, shift=shift)
+    made = midway(restore, ROWS["order 2"], dtype=dtype, channels_last=True, shift=shift)
     assert made.launch("step").name == ("step_pixels" if shift == 16 else "step_planes")
     made.step(INDEX)
 
 
 @pytest.mark.parametrize("name", ["x", "mu", "output", "history", "packed"])
 def test_one_array_that_begins_elsewhere_is_enough(restore: Any, name: str) -> None:
-    made = midway(restore, ROWS["order 2"], last=True)
-    moved = midway(restore, ROWS["order 2"], last=True, shift=4)
+    made = midway(restore, ROWS["order 2"], channels_last=True)
+    moved = midway(restore, ROWS["order 2"], channels_last=True, shift=4)
     array = getattr(moved, name)
     array.copy_(getattr(made, name))
     setattr(made, name, array)

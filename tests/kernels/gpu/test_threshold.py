@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow(16)
 # q0 is what the network gives.
 PREDICTION = Row(0.0, 0.0, 1.0, 0.0, 0.0, 1.0)
 MIXED = Row(2.9, -1.2, -0.7, 0.8, -0.3, 0.5)
-PATHS = {"planes": {"channels": 1}, "pixels": {"last": True}}
+PATHS = {"planes": {"channels": 1}, "pixels": {"channels_last": True}}
 
 
 def of(restore: Any, values: Any, **more: Any) -> Any:
@@ -37,7 +37,7 @@ def bounds_of(restore: Any, values: Any, path: str = "planes", **more: Any) -> A
         # A line of pixels, padded to a whole group.
         assert values.size % 3 == 0
         values = values.reshape(1, 3, 1, -1)
-        more = {"padded": (1, -(-values.shape[3] // 4) * 4), "last": True, **more}
+        more = {"padded": (1, -(-values.shape[3] // 4) * 4), "channels_last": True, **more}
     elif values.ndim == 1:
         values = values.reshape(1, 1, 1, -1)
     made = of(restore, values, **more)
@@ -153,11 +153,15 @@ def test_nan_of_any_bits_counts(restore: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "last", "size"),
+    ("dtype", "channels_last", "size"),
     [("float32", False, (7, 13)), ("float16", False, (5, 16)), ("bfloat16", True, (7, 13)), ("float16", True, (5, 16))],
 )
-def test_each_picture_has_its_own_and_padding_has_none(restore: Any, dtype: str, last: bool, size: Any) -> None:
-    made = restore([MIXED], images=3, size=size, padded=(9, 16), clamp="threshold", dtype=dtype, last=last)
+def test_each_picture_has_its_own_and_padding_has_none(
+    restore: Any, dtype: str, channels_last: bool, size: Any
+) -> None:
+    made = restore(
+        [MIXED], images=3, size=size, padded=(9, 16), clamp="threshold", dtype=dtype, channels_last=channels_last
+    )
     made.fill()
     for array in (made.x, made.output):
         array *= torch.tensor([0.1, 0.2, 3.0], device=array.device).view(3, 1, 1, 1).to(array.dtype)
@@ -167,7 +171,7 @@ def test_each_picture_has_its_own_and_padding_has_none(restore: Any, dtype: str,
         inner = made.inside(array).clone()
         array.fill_(1.3)
         made.inside(array).copy_(inner)
-    assert made.launch("threshold").name == ("count_pixels" if last else "count_planes")
+    assert made.launch("threshold").name == ("count_pixels" if channels_last else "count_planes")
     for _ in range(2):
         # The counts are as they were, and the second time gives the same.
         made.bounds.fill_(float("nan"))
@@ -191,7 +195,7 @@ def test_one_picture_after_another(restore: Any) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_memory_that_begins_anywhere(restore: Any, dtype: str, shift: int) -> None:
     values = mixed(3 * 4 * 16, below=150).reshape(1, 3, 4, 16)
-    made = of(restore, values, dtype=dtype, last=True, shift=shift)
+    made = of(restore, values, dtype=dtype, channels_last=True, shift=shift)
     assert made.launch("threshold").name == ("count_pixels" if shift == 16 else "count_planes")
     made.threshold(0)
 
@@ -201,7 +205,7 @@ def test_several_blocks_are_counted_together(restore: Any) -> None:
     values = mixed(2 * 41 * 16, below=1290).reshape(1, 2, 41, 16)
     bounds_of(restore, values)
     values = mixed(3 * 41 * 16, below=1940).reshape(1, 3, 41, 16)
-    made = of(restore, values, last=True)
+    made = of(restore, values, channels_last=True)
     assert made.launch("threshold").grid == (2, 1)
     made.threshold(0)
 

@@ -56,30 +56,32 @@ def test_step_on_pixels_writes_both_halves_of_the_input() -> None:
     assert pixels.interleaved == (2, 4)
 
 
-@pytest.mark.parametrize(("picture", "last", "interleaved"), [(1, True, (1, 4)), (4, False, (4,)), (4, True, (4, 4))])
-def test_start_reads_the_picture_alone(picture: int, last: bool, interleaved: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("picture", "channels_last", "interleaved"), [(1, True, (1, 4)), (4, False, (4,)), (4, True, (4, 4))]
+)
+def test_start_reads_the_picture_alone(picture: int, channels_last: bool, interleaved: tuple[int, ...]) -> None:
     from mrs.kernels.gpu.traffic import of_start
 
-    found = of_start(2, last, picture)
+    found = of_start(2, channels_last, picture)
     # x, mu, and both again as the network's input.
     assert (found.read, found.written) == (picture, NEW_X + MU + 2 + 2)
     assert found.interleaved == interleaved
 
 
-@pytest.mark.parametrize(("picture", "last", "interleaved"), [(1, True, (1, 2)), (4, False, (4,))])
-def test_finish_writes_the_picture_alone(picture: int, last: bool, interleaved: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("picture", "channels_last", "interleaved"), [(1, True, (1, 2)), (4, False, (4,))])
+def test_finish_writes_the_picture_alone(picture: int, channels_last: bool, interleaved: tuple[int, ...]) -> None:
     from mrs.kernels.gpu.traffic import of_finish
 
-    found = of_finish(row(b1=0.5), 2, last, picture)
+    found = of_finish(row(b1=0.5), 2, channels_last, picture)
     assert (found.read, found.written) == (X + MU + 2 + OLDER, picture)
     assert found.interleaved == interleaved
 
 
-@pytest.mark.parametrize(("last", "interleaved"), [(False, ()), (True, (4,))])
-def test_a_count_writes_nothing(last: bool, interleaved: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("channels_last", "interleaved"), [(False, ()), (True, (4,))])
+def test_a_count_writes_nothing(channels_last: bool, interleaved: tuple[int, ...]) -> None:
     from mrs.kernels.gpu.traffic import of_count
 
-    found = of_count(4, last)
+    found = of_count(4, channels_last)
     assert (found.read, found.written) == (X + MU + 4, 0)
     assert found.interleaved == interleaved
 

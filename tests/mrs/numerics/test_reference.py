@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mrs.kernels import update
-from mrs.kernels.noise import normal
+from mrs.kernels.noise import Draw, normal
 from mrs.kernels.table import CLAMPS, Row, Table
 from mrs.numerics.reference import sample
 from mrs.numerics.schedule import Schedule
@@ -226,16 +226,17 @@ def test_kernels_give_the_same_bits(method: str, order: int, clamp: str) -> None
     shape = SHAPE
     picture = np.random.default_rng(0).random((shape[0], *shape[2:], shape[1]), dtype=np.float32)
     # What a row reads before it is written would be NaN.
-    mu, x, *known, kept = (np.full(shape, np.nan, np.float32) for _ in range(6))
+    mu, x, kept, *latest = (np.full(shape, np.nan, np.float32) for _ in range(6))
+    known = (latest[0], latest[1], latest[2])
     packed = np.zeros((shape[0], 2 * shape[1], 8, 8), np.float32)
     output = np.full((*shape[:2], 8, 8), np.nan, np.float32)
-    update.start(picture, given.start, 6, mu, x, packed)
+    update.start(picture, given.start, Draw(6, 0), mu, x, packed)
     for i, row in enumerate(given.rows):
         seen = packed[:, :, : shape[2], : shape[3]]
         np.testing.assert_array_equal(seen, np.concatenate([x - mu, mu], axis=1))
         output[:, :, : shape[2], : shape[3]] = network(x, mu, given.times[i])
-        update.step(x, mu, output, *known, kept, row, given.clamp, 6, i + 1, packed)
-        known, kept = [kept, *known[:2]], known[2]
+        update.step(x, mu, output, known, kept, row, given.clamp, Draw(6, i + 1), packed)
+        known, kept = (kept, *known[:2]), known[2]
     planes = np.ascontiguousarray(picture.transpose(0, 3, 1, 2))
     np.testing.assert_array_equal(x, sample(network, planes, given, seed=6, clamp=False))
 

@@ -65,9 +65,11 @@ class PixelNetwork:
         trouble: what else it does in each evaluation.
     """
 
-    def __init__(self, device: Double, shape: tuple[int, ...], predict: Callable[..., Any], last: bool = True) -> None:
+    def __init__(
+        self, device: Double, shape: tuple[int, ...], predict: Callable[..., Any], channels_last: bool = True
+    ) -> None:
         count, halves, height, width = shape
-        layout = torch.channels_last if last else torch.contiguous_format
+        layout = torch.channels_last if channels_last else torch.contiguous_format
         self.device, self.predict = device, predict
         self.context = None
         self.packed = torch.zeros(shape).contiguous(memory_format=layout)
@@ -212,7 +214,7 @@ def make_chain(device: Double, fake_network: Any) -> Callable[..., Any]:
         clamp: str = "none",
         *,
         on: Double = device,
-        last: bool = True,
+        channels_last: bool = True,
         trouble: Any = None,
         **more: Any,
     ) -> Any:
@@ -221,7 +223,7 @@ def make_chain(device: Double, fake_network: Any) -> Callable[..., Any]:
         table = table or table_of()
         count, height, width = shape
         padded = [-(-side // MULTIPLE) * MULTIPLE for side in (height, width)]
-        network = PixelNetwork(on, (count, 6, *padded), fake_network.predict, last)
+        network = PixelNetwork(on, (count, 6, *padded), fake_network.predict, channels_last)
         network.trouble = trouble or network.trouble
         return CudaChain(on, network, replace(table, clamp=clamp), (count, 3, height, width), **more)
 

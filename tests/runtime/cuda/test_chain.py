@@ -29,11 +29,11 @@ def close(ours: Any, expected: Any) -> bool:
 
 @pytest.mark.parametrize("kind", ["uint8", "float32"])
 @pytest.mark.parametrize("shape", [(1, 16, 16), (1, 1, 1), (2, 13, 11), (3, 4, 32), (1, 5, 17)], ids=str)
-@pytest.mark.parametrize("last", [True, False], ids=["channels last", "planes"])
+@pytest.mark.parametrize("channels_last", [True, False], ids=["channels last", "planes"])
 def test_pictures_of_any_size_as_on_a_cpu(
-    make_chain, fake_network, pictures, table, shape: tuple[int, ...], kind: str, last: bool
+    make_chain, fake_network, pictures, table, shape: tuple[int, ...], kind: str, channels_last: bool
 ) -> None:
-    chain = make_chain(table(), shape, dtypes=(kind, kind), last=last)
+    chain = make_chain(table(), shape, dtypes=(kind, kind), channels_last=channels_last)
     given = pictures(shape, kind)
     out = np.empty_like(given)
     assert chain.restore_into(given, out, 7, (3, 5)) is out
