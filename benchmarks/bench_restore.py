@@ -1,6 +1,6 @@
 """A whole restore with the published network against a plain torch loop, and what the sampler itself costs.
 
-Both run in one process by turns, so that a machine that changes its speed changes it for both.
+Both run in one process, interleaved, so that a machine that changes its speed changes it for both.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A folder of pictures, one at a time against several in flight: `python -m benchmarks.folder FOLDER`.
 
-Both read, restore, encode and write every picture of the folder, by turns, with plans and engines that are warm. One at
-a time is `mrs-trt restore` for each picture in turn with all threads; several in flight is `mrs-trt restore FOLDER` by
-default. Both must write the same bytes.
+Both read, restore, encode and write every picture of the folder, interleaved, with plans and engines that are warm. One
+at a time is `mrs-trt restore` for each picture in turn with all threads; several in flight is `mrs-trt restore FOLDER`
+by default. Both must write the same bytes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The whole sampler as one ONNX file against the runtime's own loop: `python -m benchmarks.sampler_file`.
 
-Both in float32 on the same engine with the same threads and noise, by turns in one process, engines loaded before.
+Both in float32 on the same engine with the same threads and noise, interleaved in one process, engines loaded before.
 """
 
 from __future__ import annotations

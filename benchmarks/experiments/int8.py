@@ -5,8 +5,8 @@ inputs per tensor with ranges over every evaluation of the calibration pictures'
 diffusion network depend on the time (Q-Diffusion, arXiv 2302.04304). Each convolution's sensitivity is the error of
 the network's output with that one alone in int8, over the same evaluations; those that together stay below a share of
 the error of all are quantised, the others stay in bfloat16. The parity rule of a build judges each share, and whole
-restores are timed by turns. The shipped weights are real; Refusion's network has random ones, so that its parity says
-little.
+restores are timed interleaved. The shipped weights are real; Refusion's network has random ones, so that its parity
+says little.
 """
 
 from __future__ import annotations

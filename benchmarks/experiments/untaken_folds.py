@@ -1,7 +1,7 @@
 """What folds that are not taken could gain at most: `python -m benchmarks.experiments.untaken_folds`.
 
-Each is timed against the form that is taken, by turns, as if what it needs elsewhere cost nothing; so these graphs do
-not compute the network's function.
+Each is timed against the form that is taken, interleaved, as if what it needs elsewhere cost nothing; so these graphs
+do not compute the network's function.
 """
 
 from __future__ import annotations

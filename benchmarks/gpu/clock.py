@@ -72,7 +72,7 @@ class Clock:
             return 1e3 * begin.elapsed_time(end)
 
     def compare(self, works: Mapping[str, Work], rounds: int = 50, seconds: float = 1.0) -> dict[str, list[float]]:
-        """Samples of each work, taken by turns: `rounds`, or as many, but FEWEST, as there is time for."""
+        """Samples of each work, taken interleaved: `rounds`, or as many, but FEWEST, as there is time for."""
         for work in works.values():
             # Compiles what is not compiled yet.
             work.prepare()

@@ -157,7 +157,7 @@ class Bench:
         self.say(f"{case.name}, {case.shape}: {kernel.median:.2f} us{warm}, {percent}")
 
     def measure_rivals(self, case: Case) -> None:
-        """One kernel and the same update in torch, eager and compiled, by turns."""
+        """One kernel and the same update in torch, eager and compiled, interleaved."""
         self._pass(case)
         arrays = Arrays(case, self.device)
         kernel = _work(case, arrays, launches(case, arrays))

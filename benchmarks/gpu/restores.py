@@ -239,7 +239,7 @@ class Bench:
                 "outside_percent": outside, "rounds": len(samples["restore"])}  # fmt: skip
 
     def _against(self, case: Case, works: Mapping[str, Callable[[], Any]], rival: str) -> dict[str, Any]:
-        """A restore and a rival's, by turns."""
+        """A restore and a rival's, interleaved."""
         with ExitStack() as stack:
             other = Case(case.side, case.evaluations, rival)
             rivals = self._loaded(stack, other) if rival in FORMS else self._right(stack, other)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Time whole restores with a plan, from a picture in memory to its result, and the
-network's evaluations alone, by turns. The machine should do nothing else."""
+network's evaluations alone, interleaved. The machine should do nothing else."""
 FEWEST = 5
 
 

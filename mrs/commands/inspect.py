@@ -114,7 +114,10 @@ def _why(manifest: dict[str, Any]) -> list[str]:
     faster = [_name(entry) for entry in ran if not entry["passed"] and entry["latency_ms"] < chosen["latency_ms"]]
     lines = [text, *([f"     faster, but without parity: {', '.join(dict.fromkeys(faster))}"] if faster else [])]
     measured = manifest["selection"].get("measured_at")
-    return [*lines, *([f"     measured {measured}, whole restores by turns; medians (quartiles)"] if measured else [])]
+    return [
+        *lines,
+        *([f"     measured {measured}, whole restores interleaved; medians (quartiles)"] if measured else []),
+    ]
 
 
 def _exactly(precision: str) -> str:

@@ -1,4 +1,4 @@
-"""Restores are timed by turns, for as long as is said."""
+"""Restores are timed interleaved, for as long as is said."""
 
 from __future__ import annotations
 
