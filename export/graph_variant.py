@@ -11,8 +11,6 @@ from mrs.runtime.errors import InputError
 
 NORMS = ("layernorm", "moments", "length", "convolution", "raw")
 GATES = ("weights", "split")
-SCALES = ("folded", "apart")
-TIMES = ("table", "inside")
 
 
 @dataclass(frozen=True)
@@ -28,21 +26,13 @@ class GraphVariant:
             unless the mean is thousands of deviations, but half precision cancels earlier, so that `cancels` is true.
         gate: `weights` computes the two halves of a gate by two convolutions with half the weights each; `split`
             cuts one convolution's output in two.
-        scales: `folded` puts each block's beta and gamma into the weights of the convolutions before them; `apart`
-            multiplies by them.
-        time: `table` takes all that depends on time as the input `modulation`; `inside` computes it, and
-            `modulation` is t itself, (1, 1, 1, 1).
     """
 
     norm: str = "layernorm"
     gate: str = "weights"
-    scales: str = "folded"
-    time: str = "table"
 
     def __str__(self) -> str:
-        """What differs from the folds that always pay is named at the end."""
-        rest = [f"-scales-{self.scales}"] * (self.scales != "folded") + [f"-time-{self.time}"] * (self.time != "table")
-        return f"{self.norm}-{self.gate}{''.join(rest)}"
+        return f"{self.norm}-{self.gate}"
 
     @property
     def cancels(self) -> bool:
@@ -56,13 +46,13 @@ class GraphVariant:
         Raises:
             InputError: where it is none's.
         """
-        for fields in product(NORMS, GATES, SCALES, TIMES):
+        for fields in product(NORMS, GATES):
             if str(cls(*fields)) == text:
                 return cls(*fields)
         raise InputError(f"graph variant {text!r} is unknown")
 
     def __post_init__(self) -> None:
-        for value, known in ((self.norm, NORMS), (self.gate, GATES), (self.scales, SCALES), (self.time, TIMES)):
+        for value, known in ((self.norm, NORMS), (self.gate, GATES)):
             if value not in known:
                 raise InputError(
                     f"graph variant {self} is unknown", hint=f"use one of {', '.join(known)}, not {value!r}"

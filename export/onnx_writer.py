@@ -1,4 +1,4 @@
-"""Writing ONNX node by node, so that engines see what they fuse: what every architecture's graph is written with."""
+"""Writing ONNX node by node, so that engines see what they fuse: what every graph of this project is written with."""
 
 from __future__ import annotations
 
@@ -26,27 +26,45 @@ class Emitter:
 
     Args:
         state: float32 weights by their keys.
+        prefix: of the names that it gives by itself.
     """
 
-    def __init__(self, state: Mapping[str, F32]) -> None:
-        self.state = state
+    def __init__(self, state: Mapping[str, F32] | None = None, prefix: str = "") -> None:
+        self.state = state or {}
+        self.prefix = prefix
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
-        self._known: set[str] = set()
+        self._weights: set[str] = set()
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
-    def __call__(self, op: str, inputs: list[str], output: str = "", outputs: int = 1, **attributes: Any) -> str:
-        """Add a node; the name of its output, or what its outputs' names begin with."""
-        name = output or f"{op}_{len(self.nodes)}"
+    def __call__(self, op: str, *inputs: str, output: str = "", outputs: int = 1, **attributes: Any) -> str:
+        """Add a node; the name of its output, or what its outputs' names begin with: `name.0`, `name.1`, ..."""
+        name = output or f"{self.prefix}{op}_{len(self.nodes)}"
         names = [name] if outputs == 1 else [f"{name}.{i}" for i in range(outputs)]
-        self.nodes.append(helper.make_node(op, inputs, names, name=name, **attributes))
+        self.nodes.append(helper.make_node(op, list(inputs), names, name=name, **attributes))
         return name
 
-    def constant(self, name: str, value: NDArray[np.generic]) -> str:
-        """Add a weight, once."""
-        if name not in self._known:
-            self._known.add(name)
-            self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+    def weight(self, name: str, value: NDArray[np.generic]) -> str:
+        """Add a weight under a name of its own, once."""
+        if name not in self._weights:
+            self._weights.add(name)
+            self.initializers.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
+
+    def constant(self, value: NDArray[np.generic]) -> str:
+        """Add a constant; equal ones are kept once."""
+        key = (value.dtype.str, value.shape, value.tobytes())
+        if key not in self._constants:
+            self._constants[key] = self.weight(f"{self.prefix}constant_{len(self._constants)}", value)
+        return self._constants[key]
+
+    def number(self, value: float) -> str:
+        """A float32 scalar."""
+        return self.constant(np.array(value, np.float32))
+
+    def whole(self, *values: int) -> str:
+        """An int64 vector."""
+        return self.constant(np.array(values, np.int64))
 
     def conv(
         self,
@@ -68,12 +86,12 @@ class Emitter:
         if scale is not None:
             weight = weight * scale[:, None, None, None]
             bias = bias * scale if bias is not None else None
-        inputs = [x, self.constant(f"{key}.weight{suffix}", weight)]
+        inputs = [x, self.weight(f"{key}.weight{suffix}", weight)]
         if bias is not None:
-            inputs.append(self.constant(f"{key}.bias{suffix}", bias))
+            inputs.append(self.weight(f"{key}.bias{suffix}", bias))
         side = weight.shape[2]
         return self(
-            "Conv", inputs, output=output,
+            "Conv", *inputs, output=output,
             kernel_shape=[side, side], pads=[pads] * 4, strides=[strides] * 2, group=group,
         )  # fmt: skip
 

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from mrs.export.onnx_writer import IR_VERSION, OPSET
-from mrs.export.sampler_nodes import Nodes, is_vector
+from mrs.export.sampler_nodes import SamplerEmitter, is_vector
 from mrs.kernels.table import CLAMPS, Row
 from mrs.kernels.update import LARGEST_THRESHOLD
 from mrs.runtime.chain import Loop
@@ -57,7 +57,7 @@ def build_sampler(
         )
     channels = network.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     draws = 1 + loop.table.draws
-    emit = Nodes()
+    emit = SamplerEmitter()
     planes = emit("Transpose", emit("Cast", "picture", to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
     mu = emit("Div", planes, emit.number(255))
     noise = (emit("Gather", "noise", emit.constant(np.array(draw, np.int64)), axis=0) for draw in range(draws))
@@ -117,7 +117,7 @@ def _with_shapes(network: onnx.ModelProto, multiple: int) -> onnx.GraphProto:
 
 
 def _steps(
-    emit: Nodes, network: onnx.GraphProto, loop: Loop, multiple: int, mu: str, x: str, noise: Iterator[str]
+    emit: SamplerEmitter, network: onnx.GraphProto, loop: Loop, multiple: int, mu: str, x: str, noise: Iterator[str]
 ) -> str:
     """All rows; the name of the last state."""
     sides = emit("Shape", mu, start=2)
@@ -149,7 +149,7 @@ def _update(row: Row, x: str, mu: str, q0: str, older: list[str], noise: Iterato
         yield row.n, next(noise)
 
 
-def _clamped(emit: Nodes, q: str, clamp: str) -> str:
+def _clamped(emit: SamplerEmitter, q: str, clamp: str) -> str:
     """A prediction as it is used and kept."""
     if clamp == "none":
         return q
@@ -159,7 +159,7 @@ def _clamped(emit: Nodes, q: str, clamp: str) -> str:
     return emit("Div", emit("Max", emit("Min", q, bound), emit("Neg", bound)), bound)
 
 
-def _threshold(emit: Nodes, q: str) -> str:
+def _threshold(emit: SamplerEmitter, q: str) -> str:
     """`mrs.kernels.update.threshold` of each picture, (N, 1, 1, 1)."""
     values = emit("Flatten", emit("Abs", q))
     above, below = RANK

@@ -1,49 +1,25 @@
-"""Nodes and constants of a graph under construction, with the few compound operations that a sampler needs."""
+"""What a graph of the whole sampler needs beyond `Emitter`: weighted sums, the largest numbers, copies of a network."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import helper
+
+from mrs.export.onnx_writer import Emitter
 
 
-class Nodes:
-    """Collects nodes and weights. Calling it adds a node and returns the name of the value that it makes."""
+class SamplerEmitter(Emitter):
+    """Its own names begin with `sampler/`, those of a copied network with the copy's prefix."""
 
     def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: list[onnx.TensorProto] = []
+        super().__init__(prefix="sampler/")
         self.shapes: list[onnx.ValueInfoProto] = []
-        self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
-
-    def __call__(self, op: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        name = output or f"sampler/{op}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, list(inputs), [name], name=name, **attributes))
-        return name
 
     def shaped(self, name: str, *shape: int | str) -> str:
         """A float32 value whose sides are said by name, where they are not whole numbers."""
         self.shapes.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, list(shape)))
         return name
-
-    def constant(self, value: NDArray[Any]) -> str:
-        """The name of a constant; equal ones are kept once."""
-        key = (value.dtype.str, value.shape, value.tobytes())
-        if key not in self._constants:
-            self._constants[key] = f"sampler/constant_{len(self._constants)}"
-            self.initializers.append(numpy_helper.from_array(value, self._constants[key]))
-        return self._constants[key]
-
-    def number(self, value: float) -> str:
-        """A float32 scalar."""
-        return self.constant(np.array(value, np.float32))
-
-    def whole(self, *values: int) -> str:
-        """An int64 vector."""
-        return self.constant(np.array(values, np.int64))
 
     def weighted(self, *terms: tuple[float, str]) -> str:
         """The sum of weight x value in this order, in float32; without those whose weight rounds to 0 there.

@@ -76,9 +76,9 @@ class ToneNet:
     def graph(self, state: Mapping[str, F32], variant: GraphVariant) -> ModelProto:
         emit = Emitter(state)
         full = emit.conv("packed", "intro", pads=1)
-        middle = emit("Mul", [emit.conv(full, "down", strides=2), emit.conv("context", "tone")])
-        up = emit.conv(emit("Add", [middle, "modulation"]), "up")
-        y = emit("Add", [full, emit("DepthToSpace", [up], blocksize=2, mode="CRD")])
+        middle = emit("Mul", emit.conv(full, "down", strides=2), emit.conv("context", "tone"))
+        up = emit.conv(emit("Add", middle, "modulation"), "up")
+        y = emit("Add", full, emit("DepthToSpace", up, blocksize=2, mode="CRD"))
         emit.conv(y, "ending", pads=1, output="output")
         inputs = {
             "packed": ["batch", 2 * CHANNELS, "height", "width"],
@@ -89,7 +89,7 @@ class ToneNet:
 
     def conditioner(self, state: Mapping[str, F32]) -> Conditioner:
         emit = Emitter(state)
-        emit("GlobalAveragePool", [emit.conv("packed", "look", pads=1)], output="output")
+        emit("GlobalAveragePool", emit.conv("packed", "look", pads=1), output="output")
         model = emit.model("look", {"packed": ["batch", CHANNELS, SIDE, SIDE]}, ["batch", LENGTH, 1, 1])
         return Conditioner(model, SIDE, LENGTH)
 

@@ -18,14 +18,12 @@ Sides = tuple[int, ...]
 # Operator, attribute, and the values that it may have; None where it may be absent. Of `group` see `_conv`.
 ATTRIBUTES: dict[str, dict[str, tuple[Any, ...]]] = {
     "Add": {},
-    "Concat": {"axis": (1,)},
     "Conv": {
         "group": (),
         "kernel_shape": ((1, 1), (2, 2), (3, 3)),
         "pads": ((0, 0, 0, 0), (1, 1, 1, 1)),
         "strides": ((1, 1), (2, 2)),
     },
-    "Cos": {},
     "DepthToSpace": {"blocksize": (2,), "mode": ("CRD",)},
     "DequantizeLinear": {"axis": (None, 0)},
     "Div": {},
@@ -36,7 +34,6 @@ ATTRIBUTES: dict[str, dict[str, tuple[Any, ...]]] = {
     "QuantizeLinear": {"axis": (None, 0)},
     "ReduceL2": {"keepdims": (1,)},
     "ReduceMean": {"keepdims": (1,)},
-    "Sin": {},
     "Split": {"axis": (1,)},
     "Sqrt": {},
     "Sub": {},
@@ -44,10 +41,8 @@ ATTRIBUTES: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 # Side of a convolution's kernel, zeros around its input, stride.
 GEOMETRIES = ((1, 0, 1), (2, 0, 2), (3, 1, 1))
-# Nothing but this operator makes more channels than there are weights.
-CHANNELS = 1 << 16
 # Of these a graph must have no long chains (see `graph.RUN`).
-ELEMENTWISE = frozenset({"Add", "Cos", "Div", "Max", "Mul", "Sin", "Sqrt", "Sub"})
+ELEMENTWISE = frozenset({"Add", "Div", "Max", "Mul", "Sqrt", "Sub"})
 QUANTISING = frozenset({"DequantizeLinear", "QuantizeLinear"})
 
 
@@ -110,7 +105,7 @@ def _weight(value: Value, rank: int) -> Sides:
 def _elementwise(inputs: Sequence[Value], node: Node) -> list[Value]:
     sides = _picture(inputs[0])
     for value in inputs[1:]:
-        number = value.fixed and value.sides == (1,)
+        number = value.fixed and value.sides == ()
         _check(value.type == FLOAT32 and (number or len(value.sides) == 4))
         pairs = list(zip(sides, (1,) * 4 if number else value.sides, strict=True))
         _check(all(one == other or 1 in (one, other) for one, other in pairs))
@@ -161,12 +156,6 @@ def _split(inputs: Sequence[Value], node: Node) -> list[Value]:
     return [Value(FLOAT32, (count, part, *sides)) for part in parts]
 
 
-def _concat(inputs: Sequence[Value], node: Node) -> list[Value]:
-    (count, some, *sides), (_, more, *_) = map(_picture, inputs)
-    _check(inputs[1].sides == (count, more, *sides) and some + more <= CHANNELS)
-    return [Value(FLOAT32, (count, some + more, *sides))]
-
-
 def _depth_to_space(inputs: Sequence[Value], node: Node) -> list[Value]:
     count, channels, *sides = _picture(inputs[0])
     # A mean has a side of one and is not spread.
@@ -188,7 +177,6 @@ def _quantise(inputs: Sequence[Value], node: Node) -> list[Value]:
 Rule = Callable[[Sequence[Value], Node], list[Value]]
 # Fewest and most inputs, and what becomes of them.
 RULES: Mapping[str, tuple[int, int, Rule]] = {
-    "Concat": (2, 2, _concat),
     "Conv": (2, 3, _conv),
     "DepthToSpace": (1, 1, _depth_to_space),
     "GlobalAveragePool": (1, 1, _pool),
@@ -198,6 +186,6 @@ RULES: Mapping[str, tuple[int, int, Rule]] = {
     "Split": (2, 2, _split),
     "Transpose": (1, 1, _transpose),
     **dict.fromkeys(("Add", "Div", "Max", "Mul", "Sub"), (2, 2, _elementwise)),
-    **dict.fromkeys(("Cos", "Sin", "Sqrt"), (1, 1, _elementwise)),
+    "Sqrt": (1, 1, _elementwise),
     **dict.fromkeys(("DequantizeLinear", "QuantizeLinear"), (3, 3, _quantise)),
 }

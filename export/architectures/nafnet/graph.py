@@ -14,7 +14,6 @@ import onnx
 
 from mrs.export.architectures.nafnet.config import NORM_EPS, Config
 from mrs.export.architectures.nafnet.modulation import block_names, modulation_size
-from mrs.export.architectures.nafnet.time_nodes import time_vectors
 from mrs.export.graph_variant import GraphVariant
 from mrs.export.onnx_writer import F32, Emitter
 from mrs.runtime.backends.protocol import MEANS
@@ -49,8 +48,7 @@ def build_graph(
     names = dict(block_names(config))
     if not names:
         raise InputError("the network has no blocks", hint="it would not depend on time")
-    inside = emit.variant.time == "inside"
-    vectors = time_vectors(emit, "modulation", names) if inside else emit.modulations(names)
+    vectors = emit.modulations(names)
     y = emit.conv("packed", "intro", pads=1)
     skips = []
     for level, blocks in enumerate(config.enc_blocks):
@@ -62,8 +60,8 @@ def build_graph(
         y = emit.block(y, f"middle_blks.{i}", vectors)
     for level, blocks in enumerate(config.dec_blocks):
         y = emit.conv(y, f"ups.{level}.0")
-        y = emit("DepthToSpace", [y], blocksize=2, mode="CRD")
-        y = emit("Add", [y, skips.pop()])
+        y = emit("DepthToSpace", y, blocksize=2, mode="CRD")
+        y = emit("Add", y, skips.pop())
         for i in range(blocks):
             y = emit.block(y, f"decoders.{level}.{i}", vectors)
     emit.conv(y, "ending", pads=1, output="output")
@@ -72,7 +70,7 @@ def build_graph(
         "ConditionalNAFNet",
         {
             "packed": [count, 2 * channels, *sides],
-            "modulation": [1, 1 if inside else modulation_size(config), 1, 1],
+            "modulation": [1, modulation_size(config), 1, 1],
         },
         [count, channels, *sides],
     )
@@ -87,8 +85,8 @@ class _Emitter(Emitter):
 
     def modulations(self, blocks: Mapping[str, int]) -> dict[str, list[str]]:
         """The four vectors of each block, cut from the graph's input."""
-        sizes = self.constant("sizes", np.repeat(list(blocks.values()), 4).astype(np.int64))
-        cut = self("Split", ["modulation", sizes], output="vectors", outputs=4 * len(blocks), axis=1)
+        sizes = self.whole(*(channels for channels in blocks.values() for _ in range(4)))
+        cut = self("Split", "modulation", sizes, output="vectors", outputs=4 * len(blocks), axis=1)
         return {block: [f"{cut}.{4 * i + j}" for j in range(4)] for i, block in enumerate(blocks)}
 
     def block(self, x: str, key: str, vectors: Mapping[str, list[str]]) -> str:
@@ -96,17 +94,15 @@ class _Emitter(Emitter):
         shift_att, gain_att, shift_ffn, gain_ffn = vectors[key]
         y = self.norm(x, f"{key}.norm1", gain_att, shift_att)
         y = self.gated(y, f"{key}.conv1", f"{key}.conv2")
-        pooled = self.conv(self("GlobalAveragePool", [y]), f"{key}.sca.1")
-        x = self("Add", [x, self.scaled(self("Mul", [y, pooled]), f"{key}.conv3", f"{key}.beta")])
+        pooled = self.conv(self("GlobalAveragePool", y), f"{key}.sca.1")
+        x = self("Add", x, self.scaled(self("Mul", y, pooled), f"{key}.conv3", f"{key}.beta"))
         y = self.norm(x, f"{key}.norm2", gain_ffn, shift_ffn)
         y = self.gated(y, f"{key}.conv4", None)
-        return self("Add", [x, self.scaled(y, f"{key}.conv5", f"{key}.gamma")])
+        return self("Add", x, self.scaled(y, f"{key}.conv5", f"{key}.gamma"))
 
     def scaled(self, x: str, key: str, scale: str) -> str:
-        """A convolution whose outputs are multiplied by a vector of the state."""
-        if self.variant.scales == "folded":
-            return self.conv(x, key, scale=self.state[scale].reshape(-1))
-        return self("Mul", [self.conv(x, key), self.constant(scale, self.state[scale])])
+        """A convolution whose outputs are multiplied by a vector of the state, which its weights take."""
+        return self.conv(x, key, scale=self.state[scale].reshape(-1))
 
     def gated(self, x: str, key: str, depthwise: str | None) -> str:
         """1x1 convolution, perhaps a 3x3 one per channel, and the product of both halves of the channels."""
@@ -116,49 +112,43 @@ class _Emitter(Emitter):
             y = self.conv(x, key)
             if depthwise:
                 y = self.conv(y, depthwise, pads=1, group=channels)
-            sizes = self.constant(f"halves.{half}", np.array([half, half], np.int64))
-            cut = self("Split", [y, sizes], outputs=2, axis=1)
-            return self("Mul", [f"{cut}.0", f"{cut}.1"])
+            cut = self("Split", y, self.whole(half, half), outputs=2, axis=1)
+            return self("Mul", f"{cut}.0", f"{cut}.1")
         halves = []
         for part in (slice(0, half), slice(half, channels)):
             y = self.conv(x, key, part=part)
             halves.append(self.conv(y, depthwise, pads=1, group=half, part=part) if depthwise else y)
-        return self("Mul", halves)
+        return self("Mul", *halves)
 
     def norm(self, x: str, key: str, gain: str, shift: str) -> str:
         """Layer norm over the channels, times `gain`, plus `shift`."""
+        channels = self.state[f"{key}.g"].size
         if self.variant.norm == "layernorm":
-            channels = self.state[f"{key}.g"].size
-            ones = self.constant(f"ones.{channels}", np.ones(channels, np.float32))
-            y = self("Transpose", [x], perm=[0, 2, 3, 1])
-            y = self("LayerNormalization", [y, ones], axis=-1, epsilon=NORM_EPS)
-            y = self("Transpose", [y], perm=[0, 3, 1, 2])
+            y = self("Transpose", x, perm=[0, 2, 3, 1])
+            y = self("LayerNormalization", y, self.constant(np.ones(channels, np.float32)), axis=-1, epsilon=NORM_EPS)
+            y = self("Transpose", y, perm=[0, 3, 1, 2])
         else:
-            channels = self.state[f"{key}.g"].size
             mean = self.mean(x, channels)
-            centred = self("Sub", [x, mean])
+            centred = self("Sub", x, mean)
             if self.variant.norm == "raw":
-                variance = self("Sub", [self.mean_square(x, channels), self("Mul", [mean, mean])])
+                variance = self("Sub", self.mean_square(x, channels), self("Mul", mean, mean))
                 # Rounding may leave a little less than nothing, which has no root.
-                variance = self("Max", [variance, self.constant("nothing", np.array(0, np.float32))])
+                variance = self("Max", variance, self.number(0))
             elif self.variant.norm == "length":
                 variance = self.mean_square(centred, channels)
             else:
-                variance = self.mean(self("Mul", [centred, centred]), channels)
-            epsilon = self.constant("norm_eps", np.array(NORM_EPS, np.float32))
-            deviation = self("Sqrt", [self("Add", [variance, epsilon])])
-            y = self("Div", [centred, deviation])
-        return self("Add", [self("Mul", [y, gain]), shift])
+                variance = self.mean(self("Mul", centred, centred), channels)
+            y = self("Div", centred, self("Sqrt", self("Add", variance, self.number(NORM_EPS))))
+        return self("Add", self("Mul", y, gain), shift)
 
     def mean(self, x: str, channels: int) -> str:
         """The mean over the channels."""
         if self.variant.norm in ("convolution", "raw"):
-            weight = self.constant(f"{MEANS}{channels}", np.full((1, channels, 1, 1), 1 / channels, np.float32))
-            return self("Conv", [x, weight], kernel_shape=[1, 1], pads=[0] * 4, strides=[1, 1], group=1)
-        return self("ReduceMean", [x, self.constant("channel_axis", np.array([1], np.int64))], keepdims=1)
+            weight = self.weight(f"{MEANS}{channels}", np.full((1, channels, 1, 1), 1 / channels, np.float32))
+            return self("Conv", x, weight, kernel_shape=[1, 1], pads=[0] * 4, strides=[1, 1], group=1)
+        return self("ReduceMean", x, self.whole(1), keepdims=1)
 
     def mean_square(self, x: str, channels: int) -> str:
         """The mean square over the channels, without a tensor of squares."""
-        length = self("ReduceL2", [x, self.constant("channel_axis", np.array([1], np.int64))], keepdims=1)
-        share = self.constant(f"share.{channels}", np.array(1 / channels, np.float32))
-        return self("Mul", [self("Mul", [length, length]), share])
+        length = self("ReduceL2", x, self.whole(1), keepdims=1)
+        return self("Mul", self("Mul", length, length), self.number(1 / channels))

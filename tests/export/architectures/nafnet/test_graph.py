@@ -26,12 +26,7 @@ from mrs.runtime.onnx_guard import check_network
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow(19)]
 
 SMALL = NAFNet(width=4, enc_blocks=(1, 2), mid_blocks=1, dec_blocks=(1, 1))
-SHAPES = [
-    *(GraphVariant(norm, gate) for norm in NORMS for gate in GATES),
-    GraphVariant("length", "weights", scales="apart"),
-    GraphVariant("length", "weights", time="inside"),
-    GraphVariant("layernorm", "split", "apart", "inside"),
-]
+SHAPES = [GraphVariant(norm, gate) for norm in NORMS for gate in GATES]
 TIMES = (90.0, 3.5)
 
 
@@ -59,8 +54,7 @@ def example(net: ConditionalNAFNet, count: int, height: int, width: int) -> tupl
 
 
 def run(engine: str, model: onnx.ModelProto, net: ConditionalNAFNet, packed: NDArray[Any]) -> NDArray[Any]:
-    inside = model.graph.input[1].type.tensor_type.shape.dim[1].dim_value == 1
-    table = np.array(TIMES, np.float32)[:, None] if inside else modulation_table(net, TIMES)
+    table = modulation_table(net, TIMES)
     compiled = backends.get(engine).compile(model.SerializeToString(), table, packed.shape, "fp32", CompileSettings(1))
     compiled.packed[...] = packed
     compiled.evaluate(len(TIMES) - 1)
@@ -185,9 +179,8 @@ def test_the_model_holds_all_that_it_needs(shape: GraphVariant) -> None:
     names = [tensor.name for tensor in model.graph.initializer]
     assert len(set(names)) == len(names)
     onnx.checker.check_model(model, full_check=True)
-    # What depends on time alone is an input, not in the graph, unless that is asked for.
-    assert any("mlp" in name for name in names) == (shape.time == "inside")
-    assert any(name.endswith(("beta", "gamma")) for name in names) == (shape.scales == "apart")
+    # What depends on time alone is an input, and each block's scales are in its convolutions' weights.
+    assert not any("mlp" in name or name.endswith(("beta", "gamma")) for name in names)
 
 
 def test_equal_networks_are_equal_models() -> None:
@@ -205,8 +198,6 @@ def test_a_size_that_is_no_multiple(size: tuple[int, int]) -> None:
     [
         (("batchnorm", "split"), "layernorm, moments, length, convolution, raw, not 'batchnorm'"),
         (("moments", "none"), "weights, split, not 'none'"),
-        (("moments", "split", "lost"), "folded, apart, not 'lost'"),
-        (("moments", "split", "folded", "ago"), "table, inside, not 'ago'"),
     ],
     ids=str,
 )
@@ -215,7 +206,7 @@ def test_a_form_that_nobody_knows(given: tuple[str, ...], known: str) -> None:
         GraphVariant(*given)
 
 
-@pytest.mark.parametrize("text", ["", "length", "length-weights-scales", "length-weights-scales-folded", "a-b"])
+@pytest.mark.parametrize("text", ["", "length", "length-weights-more", "a-b"])
 def test_a_text_that_names_no_form(text: str) -> None:
     with pytest.raises(InputError, match="is unknown"):
         GraphVariant.parse(text)
