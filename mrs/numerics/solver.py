@@ -137,10 +137,10 @@ class Solver:
         start = self.start_time
         if start is not None and (not _is(start, Real) or not 0 < start < math.inf):
             raise InputError(f"start_time {start!r} is not a time above 0")
-        if facts.times == "single" and (self.spacing != "linspace" or start is not None):
+        if facts.times == "single" and self.spacing != "linspace":
             raise InputError(
                 f"method {self.method!r} is a published baseline with times of its own",
-                hint="leave spacing and start_time as they are, or use another method",
+                hint="leave spacing as it is, or use another method",
             )
         if not _is(self.times, (tuple, list)) or not all(_is(time, Real) for time in self.times):
             raise InputError(f"times {self.times!r} are not a list of numbers")
