@@ -99,6 +99,29 @@ def step(
         _pack(x, mu, packed)
 
 
+def mirror(packed: F32, size: tuple[int, int]) -> None:
+    """Reflect a picture into the network's padding below and to the right of it, for networks trained with that.
+
+    Args:
+        packed: (N, 2C, H', W'), written outside H x W.
+        size: (H, W) of the picture.
+
+    The published code (`F.pad(mode="reflect")` of IR-SDE's ConditionalUNet) refuses a margin that is not smaller than
+    the picture. Here the reflection goes on to and fro, as light between two mirrors does; one line is repeated.
+    """
+    height, width = size
+    rows, columns = (reflected(*sides) for sides in zip(size, packed.shape[2:], strict=True))
+    packed[:, :, :height, width:] = packed[:, :, :height, columns[width:]]
+    packed[:, :, height:] = packed[:, :, rows[height:]]
+
+
+def reflected(side: int, padded: int) -> NDArray[np.int64]:
+    """Which line of `side` stands at each of `padded` places: 0 1 2 1 0 1 ..."""
+    period = max(1, 2 * (side - 1))
+    place = np.arange(padded) % period
+    return np.minimum(place, period - place) if side > 1 else np.zeros(padded, np.int64)
+
+
 def threshold(q: NDArray[Any]) -> NDArray[Any]:
     """MR Sampler's dynamic threshold of each picture: the 0.995 quantile of |q|, kept within [1, 1.5].
 

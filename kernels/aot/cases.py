@@ -11,6 +11,7 @@ from mrs.kernels.gpu import traffic, workspace
 from mrs.kernels.gpu.audit import launch as audit_launch
 from mrs.kernels.gpu.finish import launch as finish_launch
 from mrs.kernels.gpu.launch import Launch
+from mrs.kernels.gpu.mirror import launch as mirror_launch
 from mrs.kernels.gpu.start import launch as start_launch
 from mrs.kernels.gpu.step import launch as step_launch
 from mrs.kernels.gpu.tables import FIELDS
@@ -106,7 +107,16 @@ def cases() -> list[Case]:
             # Where neither picture nor channels concern a kernel, a padded picture's is the wide one.
             found.setdefault(case.name, case)
     one = threshold_launches(*_arrays("float32", False, 3, 256), _counts(), _bounds(), 0, (256, 256))
-    return [*found.values(), *(Case(launch.name, launch, None, False) for launch in (one[1], one[3]))]
+    counting = (Case(launch.name, launch, None, False) for launch in (one[1], one[3]))
+    return [*found.values(), *_mirrors(), *counting]
+
+
+def _mirrors() -> Iterator[Case]:
+    """A margin is a few lines and columns, of which no access is wide."""
+    for dtype, channels_last in product(NETWORKS, (False, True)):
+        launch = mirror_launch(Array.of(dtype, 1, 6, 256, 256, channels_last=channels_last), (250, 251))
+        if launch is not None:
+            yield Case(f"{launch.name}_{NETWORKS[dtype]}{'_last' if channels_last else ''}", launch, None, False)
 
 
 def _cases(layout: str) -> Iterator[Case]:
