@@ -17,6 +17,7 @@ from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError
 from mrs.runtime.plan import Plan
+from mrs.runtime.session import Restorer
 from mrs.runtime.system import machine
 
 F32 = NDArray[np.float32]
@@ -205,3 +206,24 @@ def fake_plan(fake: FakeBackend) -> Plan:
 def picture() -> NDArray[np.uint8]:
     """(16, 24, 3), every level likely."""
     return np.random.default_rng(0).integers(0, 256, (*SHAPE[1:], 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def tiny_restorer(tiny):
+    """Of the tiny network's plan."""
+    with Restorer(tiny.plan(), threads=1) as restorer:
+        yield restorer
+
+
+@pytest.fixture
+def restorer(fake_plan: Plan):
+    """Of the fake plan, with one worker."""
+    with Restorer(fake_plan, threads=1) as restorer:
+        yield restorer
+
+
+@pytest.fixture
+def pair(fake_plan: Plan):
+    """A restorer of the fake plan with two workers."""
+    with Restorer(fake_plan, threads=1, workers=2, queue=4) as restorer:
+        yield restorer

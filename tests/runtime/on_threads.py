@@ -39,3 +39,10 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.001)
+
+
+def elsewhere(call: Callable[[], Any]) -> Any:
+    """What a call on another thread gives, or its error."""
+    thread, found = in_thread(call)
+    ended(thread)
+    return found[0]

@@ -1,4 +1,4 @@
-"""Workers go to threads in the order in which they asked; whoever gives up, is cancelled or fails loses none."""
+"""Workers go to threads in the order in which they asked; no error loses one, and a thread has one at a time."""
 
 from __future__ import annotations
 
