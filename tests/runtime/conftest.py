@@ -14,11 +14,13 @@ from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
+from mrs.runtime.backends import Backend
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError
 from mrs.runtime.plan import Plan
 from mrs.runtime.session import Restorer
 from mrs.runtime.system import machine
+from tests.runtime import evaluations
 
 F32 = NDArray[np.float32]
 SHAPE = (1, 16, 24)
@@ -227,3 +229,23 @@ def pair(fake_plan: Plan):
     """A restorer of the fake plan with two workers."""
     with Restorer(fake_plan, threads=1, workers=2, queue=4) as restorer:
         yield restorer
+
+
+@pytest.fixture(params=[*evaluations.CPU, "torch"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """The backends for CPUs, and the one for GPUs on a CPU, where it computes the same."""
+    return evaluations.CPU.get(request.param, evaluations.TORCH)
+
+
+@pytest.fixture(scope="module")
+def packed() -> np.ndarray[Any, Any]:
+    """The input of a network."""
+    return np.random.default_rng(0).standard_normal(evaluations.SHAPE, np.float32)
+
+
+@pytest.fixture(scope="module")
+def longer_modulation(tiny) -> np.ndarray[Any, Any]:
+    """The modulation of five other times."""
+    from mrs.export.architectures.nafnet.modulation import modulation_table
+
+    return modulation_table(tiny.net, [97.0, 55.5, 30.0, 12.0, 3.0])
