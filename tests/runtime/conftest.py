@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from mrs.runtime.plan import Plan
 from mrs.runtime.session import Restorer
 from mrs.runtime.system import machine
 from tests.runtime import evaluations
+from tests.runtime.networks import smallest
+from tests.runtime.plan_files import MANIFEST
 
 F32 = NDArray[np.float32]
 SHAPE = (1, 16, 24)
@@ -249,3 +252,18 @@ def longer_modulation(tiny) -> np.ndarray[Any, Any]:
     from mrs.export.architectures.nafnet.modulation import modulation_table
 
     return modulation_table(tiny.net, [97.0, 55.5, 30.0, 12.0, 3.0])
+
+
+@pytest.fixture
+def plan() -> Plan:
+    """A plan of the smallest network, with an engine that is none and a timetable."""
+    timetable = np.arange(20, dtype=np.float32).reshape(4, 5)
+    return Plan(MANIFEST, smallest().SerializeToString(), timetable[[3, 1]], b"an engine", timetable)
+
+
+@pytest.fixture
+def plan_file(plan: Plan, tmp_path: Path) -> Path:
+    """That plan, written."""
+    path = tmp_path / "a.mrsplan"
+    plan.save(path)
+    return path

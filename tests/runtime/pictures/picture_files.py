@@ -6,11 +6,14 @@ import io
 import struct
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
+
+from mrs.runtime.pictures.writing import read_picture
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -81,3 +84,7 @@ def zeros(length: int) -> bytes:
     block = bytes(1 << 20)
     parts = [packer.compress(block[: min(len(block), length - at)]) for at in range(0, length, len(block))]
     return b"".join(parts) + packer.flush()
+
+
+def pixels(path: Path) -> np.ndarray:
+    return read_picture(path).rgb
