@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,9 @@ from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.plan import Plan
 from mrs.runtime.system import machine
 from tests import interpreter
+from tests.runtime.left_out import lacking, left_out
 
-MISSING = [name for name in ("torch", "triton", "onnx") if find_spec(name) is None]
+MISSING = lacking("torch", "triton", "onnx")
 if not MISSING:
     import torch
 
@@ -36,15 +36,8 @@ SHAPE = (1, 16, 16)
 MULTIPLE = 4
 
 
-class LeftOut(pytest.Module):
-    """A file of tests that cannot be loaded here."""
-
-    def collect(self) -> Any:
-        pytest.skip(f"{' and '.join(MISSING)} not installed")
-
-
 def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> pytest.Module | None:
-    return LeftOut.from_parent(parent, path=module_path) if MISSING else None
+    return left_out(MISSING, module_path, parent)
 
 
 @pytest.fixture(autouse=True)
