@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from mrs.kernels.table import Table
@@ -21,8 +22,10 @@ from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.plan import Plan
+from mrs.runtime.session import Restorer
 from mrs.runtime.system import machine
 from tests import interpreter
+from tests.runtime.cuda.double import Double
 from tests.runtime.left_out import lacking, left_out
 
 MISSING = lacking("torch", "triton", "onnx")
@@ -235,3 +238,11 @@ def pictures() -> Callable[..., NDArray[Any]]:
 @pytest.fixture(scope="session")
 def table() -> Callable[..., Table]:
     return table_of
+
+
+@pytest.fixture
+def on_cpu(fake, gpu, table):
+    """The CPU runtime with the same network."""
+    manifest = {**gpu.plan().manifest, "backend": "fake"}
+    with Restorer(replace(gpu.plan(), manifest=manifest), backend="fake", threads=1) as restorer:
+        yield restorer

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from mrs.runtime.pictures.writing import read_picture
+from mrs.runtime.pictures.decoding import Picture, read_picture
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -88,3 +88,12 @@ def zeros(length: int) -> bytes:
 
 def pixels(path: Path) -> np.ndarray:
     return read_picture(path).rgb
+
+
+def saved(path: Path, image: Image.Image, form: str, **options: Any) -> Path:
+    image.save(path, form, **options)
+    return path
+
+
+def read_saved(folder: Path, image: Image.Image, form: str, **options: Any) -> Picture:
+    return read_picture(saved(folder / "picture", image, form, **options))
