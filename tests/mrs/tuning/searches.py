@@ -6,60 +6,30 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mrs.kernels.noise import normal
 from mrs.kernels.table import Table
-from mrs.numerics.reference import Denoiser, sample
-from mrs.numerics.schedule import Schedule
+from mrs.numerics.reference import Denoiser
 from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import tableau
 from mrs.tuning.search import Tuned, tune
+from tests.mrs.tuning.trials import SCHEDULE, Array, FakeTrial, two_values
 
-Array = NDArray[Any]
-SCHEDULE = Schedule()
 REFERENCE = Solver("ode", 2, steps=100)
 PICTURES = np.random.default_rng(0).integers(60, 196, (2, 4, 4, 3), np.uint8)
+FAR_APART = two_values(SCHEDULE, distance=0.15)
 
 
-def two_values(schedule: Schedule, distance: float = 0.15) -> Denoiser:
-    """The best denoiser where each value of x0 - mu is one of two, and no straight line as a function of x."""
+class ExactTrial(FakeTrial):
+    """One in float64, whose distances can be told to many digits, with the noise that the reference loop draws."""
 
-    def best(x: Array, mu: Array, t: float) -> Array:
-        a, s = float(schedule.alpha(t)), float(schedule.sigma(t))
-        y0 = distance * np.tanh(a * distance * (x - mu) / s**2)
-        return (x - mu - a * y0) / s
-
-    return best
+    def __init__(self, denoiser: Denoiser = FAR_APART) -> None:
+        super().__init__(denoiser, pictures=PICTURES)
+        self.mu = np.ascontiguousarray(PICTURES.transpose(0, 3, 1, 2)) / 255
+        self.z = normal(0, 0, self.mu.shape)
 
 
-class FakeTrial:
-    """A `Trial` that runs a function instead of a network, and keeps the tables that it ran."""
-
-    def __init__(self, denoiser: Denoiser) -> None:
-        self.denoiser = denoiser
-        self.pictures = PICTURES
-        self.ran: list[Table] = []
-
-    def run(self, table: Table) -> Array:
-        self.ran.append(table)
-        return self.restored(self.ran[-1])
-
-    def restored(self, table: Table) -> Array:
-        return sample(self.denoiser, self.mu, table).transpose(0, 2, 3, 1)
-
-    @property
-    def mu(self) -> Array:
-        return np.ascontiguousarray(self.pictures.transpose(0, 3, 1, 2)) / 255
-
-    def start(self, sigma: float) -> tuple[Array, Array]:
-        return self.mu, self.mu + sigma * normal(0, 0, self.mu.shape)
-
-    def predict(self, x: Array, mu: Array, t: float) -> Array:
-        return self.denoiser(x, mu, t)
-
-
-class WholeTrial(FakeTrial):
+class WholeTrial(ExactTrial):
     """One that, as a plan does, knows its network at whole times only."""
 
     def run(self, table: Table) -> Array:
@@ -71,14 +41,14 @@ class WholeTrial(FakeTrial):
         return super().predict(x, mu, t)
 
 
-def search(evaluations: int, trial: FakeTrial | None = None, *, fitted: bool = False, **options: Any) -> Tuned:
-    found: Tuned = tune(trial or FakeTrial(two_values(SCHEDULE)), SCHEDULE, evaluations, fitted=fitted, **options)
+def search(evaluations: int, trial: ExactTrial | None = None, *, fitted: bool = False, **options: Any) -> Tuned:
+    found: Tuned = tune(trial or ExactTrial(), SCHEDULE, evaluations, fitted=fitted, **options)
     return found
 
 
 @cache
 def restored(solver: Solver) -> Array:
-    return FakeTrial(two_values(SCHEDULE)).restored(tableau(SCHEDULE, solver))
+    return ExactTrial().restored(tableau(SCHEDULE, solver))
 
 
 def distance(solver: Solver) -> float:

@@ -16,7 +16,8 @@ from mrs.numerics.tableau import tableau
 from mrs.tuning import search as tuning
 from mrs.tuning.search import CANDIDATES, POWERS, Attempt, Tuned, tune, whole_times
 from tests.gaussian import GaussianProblem
-from tests.mrs.tuning.searches import REFERENCE, SCHEDULE, FakeTrial, WholeTrial, distance, search, two_values
+from tests.mrs.tuning.searches import REFERENCE, ExactTrial, WholeTrial, distance, search
+from tests.mrs.tuning.trials import SCHEDULE
 
 pytestmark = pytest.mark.slow(9)
 
@@ -28,9 +29,9 @@ def plain(candidate: Solver, evaluations: int) -> list[Solver]:
 
 
 @pytest.fixture(scope="module")
-def five() -> tuple[Tuned, FakeTrial, list[str]]:
+def five() -> tuple[Tuned, ExactTrial, list[str]]:
     """A search of grids for five evaluations, its trial and what it reported."""
-    trial, lines = FakeTrial(two_values(SCHEDULE)), []
+    trial, lines = ExactTrial(), []
     return search(5, trial, report=lines.append), trial, lines
 
 
@@ -114,8 +115,8 @@ def test_what_the_network_predicts_does_not_matter(convention: str, output: str)
     schedule = Schedule(convention=convention)
     problem = GaussianProblem(schedule, 0.05, 0.2)
     options: Any = {"candidates": CANDIDATES[:6], "seconds": 0, "fitted": False}
-    one = tune(FakeTrial(problem.denoiser()), schedule, 4, **options)
-    other = tune(FakeTrial(problem.denoiser(output)), schedule, 4, output, **options)
+    one = tune(ExactTrial(problem.denoiser()), schedule, 4, **options)
+    other = tune(ExactTrial(problem.denoiser(output)), schedule, 4, output, **options)
     assert other.best.solver == one.best.solver
     assert other.best.distance_db == pytest.approx(one.best.distance_db, abs=1e-3)
     assert other.published.distance_db == pytest.approx(one.published.distance_db, abs=1e-3)
@@ -130,7 +131,7 @@ def test_candidates_may_evaluate_twice_a_step_or_draw_noise() -> None:
 
 def test_fitting_weights_brings_decibels_more(five) -> None:
     lines: list[str] = []
-    found = search(5, WholeTrial(two_values(SCHEDULE)), fitted=True, report=lines.append)
+    found = search(5, WholeTrial(), fitted=True, report=lines.append)
     assert found.best.distance_db > five[0].best.distance_db + 3
     with_weights = [attempt for attempt in found.attempts if attempt.solver.weights]
     assert len(with_weights) == tuning.FITTED
@@ -156,7 +157,7 @@ def test_candidates_that_take_no_weights_are_left_as_they_are() -> None:
 @pytest.mark.parametrize("evaluations", [2, 3, 5])
 def test_no_table_is_run_twice(evaluations: int) -> None:
     """Few evaluations make one table of several solvers: order 3 is order 2 where the order falls at the end."""
-    trial = FakeTrial(two_values(SCHEDULE))
+    trial = ExactTrial()
     found = search(evaluations, trial)
     assert len(trial.ran) == len(set(trial.ran)) == found.tried + 1
 
@@ -166,7 +167,7 @@ def test_the_reference_is_run_first_with_all_steps(five) -> None:
 
 
 def test_without_time_the_best_plain_grid_is_found() -> None:
-    trial = FakeTrial(two_values(SCHEDULE))
+    trial = ExactTrial()
     found = search(5, trial, seconds=0)
     starts = {candidate: plain(candidate, 5) for candidate in CANDIDATES}
     tables = {tableau(SCHEDULE, solver) for solvers in starts.values() for solver in solvers}
@@ -178,7 +179,7 @@ def test_without_time_the_best_plain_grid_is_found() -> None:
 
 def test_every_finalist_and_every_size_of_move_has_its_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that only running moves."""
-    trial = FakeTrial(two_values(SCHEDULE))
+    trial = ExactTrial()
     monkeypatch.setattr(tuning.time, "monotonic", lambda: float(len(trial.ran)))
     seconds = len(CANDIDATES) * len(POWERS) + 1 + 80
     clock = []

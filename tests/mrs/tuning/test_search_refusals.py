@@ -17,7 +17,8 @@ from mrs.runtime.errors import BackendError, InputError
 from mrs.tuning import search as tuning
 from mrs.tuning.search import CANDIDATES, POWERS, tune
 from tests.gaussian import GaussianProblem
-from tests.mrs.tuning.searches import PICTURES, SCHEDULE, Array, FakeTrial, WholeTrial, search, two_values
+from tests.mrs.tuning.searches import PICTURES, ExactTrial, WholeTrial, search
+from tests.mrs.tuning.trials import SCHEDULE, Array
 
 pytestmark = pytest.mark.slow(5)
 
@@ -25,14 +26,14 @@ pytestmark = pytest.mark.slow(5)
 # Pictures that are no numbers
 
 
-def spoilt(spoil: Callable[[], Array]) -> FakeTrial:
+def spoilt(spoil: Callable[[], Array]) -> ExactTrial:
     """A trial where thresholded tables go wrong."""
 
-    class Spoilt(FakeTrial):
+    class Spoilt(ExactTrial):
         def restored(self, table: Table) -> Array:
             return spoil() if table.clamp == "threshold" else super().restored(table)
 
-    return Spoilt(two_values(SCHEDULE))
+    return Spoilt()
 
 
 def one_not_a_number() -> Array:
@@ -57,14 +58,14 @@ def test_a_candidate_whose_pictures_are_not_finite_never_wins(spoil: Callable[[]
 def test_a_search_without_any_finite_pictures_finds_nothing(
     spoil: Callable[[], Array], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trial = FakeTrial(two_values(SCHEDULE))
+    trial = ExactTrial()
     monkeypatch.setattr(trial, "restored", lambda table: spoil() if len(table.rows) < 100 else PICTURES / 255)
     with pytest.raises(BackendError, match=r"no solver gives pictures .* \(check the weights\)"):
         search(4, trial)
 
 
 def test_an_engine_that_fails_at_the_reference_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    trial = FakeTrial(two_values(SCHEDULE))
+    trial = ExactTrial()
     monkeypatch.setattr(trial, "restored", lambda table: refused())
     with pytest.raises(BackendError, match="the network gave"):
         search(4, trial)
@@ -75,7 +76,7 @@ def test_an_engine_that_fails_at_the_reference_is_not_hidden(monkeypatch: pytest
 
 @pytest.mark.parametrize(("T", "evaluations"), [(100, 0), (100, 1), (100, 51), (100, -3), (7, 4), (3, 2)])
 def test_evaluations_that_leave_nothing_to_search(T: int, evaluations: int) -> None:
-    trial = FakeTrial(refused)
+    trial = ExactTrial(refused)
     with pytest.raises(InputError) as caught:
         tune(trial, Schedule(T=T), evaluations)
     assert caught.value.message == f"{evaluations} evaluations are outside 2 to {T // 2}"
@@ -86,7 +87,7 @@ def test_evaluations_that_leave_nothing_to_search(T: int, evaluations: int) -> N
 @pytest.mark.parametrize("evaluations", [2, 50])
 def test_the_fewest_and_the_most_evaluations(evaluations: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the time of some runs after those of the plain grids."""
-    trial = FakeTrial(two_values(SCHEDULE))
+    trial = ExactTrial()
     monkeypatch.setattr(tuning.time, "monotonic", lambda: float(len(trial.ran)))
     found = search(evaluations, trial, candidates=CANDIDATES[:1], seconds=len(POWERS) + 20)
     assert len(found.best.solver.times) == evaluations + 1
@@ -103,7 +104,7 @@ def test_a_candidate_that_cannot_have_a_grid_of_its_own(candidate: Solver) -> No
 
 @pytest.mark.parametrize("evaluations", [3, 6, 7, 8, 9, 12])
 def test_a_network_that_is_known_at_whole_times_is_enough(evaluations: int) -> None:
-    trial = WholeTrial(two_values(SCHEDULE))
+    trial = WholeTrial()
     found = search(evaluations, trial, seconds=0)
     assert found == search(evaluations, seconds=0)
     published = tableau(SCHEDULE, Solver("ode", 2, steps=evaluations)).times
