@@ -29,7 +29,7 @@ class Nodes:
         self.shapes.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, list(shape)))
         return name
 
-    def constant(self, value: NDArray[Any]) -> str:
+    def constant(self, value: NDArray[np.generic]) -> str:
         """The name of a constant; equal ones are kept once."""
         key = (value.dtype.str, value.shape, value.tobytes())
         if key not in self._constants:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count, product
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from mrs.kernels.gpu import traffic, workspace
 from mrs.kernels.gpu.audit import launch as audit_launch
@@ -17,6 +17,9 @@ from mrs.kernels.gpu.tables import FIELDS
 from mrs.kernels.gpu.threshold import launches as threshold_launches
 from mrs.kernels.gpu.traffic import Traffic
 from mrs.kernels.table import Row
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NETWORKS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 PICTURES = {"uint8": "u8", "float32": "f32"}
@@ -40,12 +43,12 @@ class Array:
     address: int = field(default_factory=lambda: next(_addresses))
 
     @classmethod
-    def of(cls, kind: str, *shape: int, last: bool = False) -> Any:
+    def of(cls, kind: str, *shape: int, last: bool = False) -> Tensor:
         """An array of a type named as NumPy names it; `last` puts the second of four dimensions last.
 
         To the type checker it passes for any tensor.
         """
-        return cls(shape, f"torch.{kind}", last)
+        return cast("Tensor", cls(shape, f"torch.{kind}", last))
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -138,16 +141,16 @@ def _cases(layout: str) -> Iterator[Case]:
         yield Case(f"{fine.name}_fine_{tail}", fine, traffic.of_count(network, last), wide)
 
 
-def _arrays(kind: str, last: bool, channels: int, wide: int) -> tuple[Any, Any, Any, Any]:
+def _arrays(kind: str, last: bool, channels: int, wide: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """x, mu, the network's output, the records."""
     shape = (1, channels, 256, wide)
     state = Array.of("float32", *shape), Array.of("float32", *shape)
     return *state, Array.of(kind, *shape, last=last), Array.of("float32", 2, FIELDS)
 
 
-def _counts() -> Any:
+def _counts() -> Tensor:
     return Array.of("int32", *workspace(1))
 
 
-def _bounds() -> Any:
+def _bounds() -> Tensor:
     return Array.of("float32", 1)
