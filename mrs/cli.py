@@ -100,7 +100,7 @@ class Parser(argparse.ArgumentParser):
         print_error(InputError(message, hint=f"{self.prog} --help"))
         sys.exit(2)
 
-    def _print_message(self, message: str, file: Any = None) -> None:
+    def _print_message(self, message: str, file: object = None) -> None:
         # Of argparse: --help and --version. It would pass over a stream that is closed.
         terminal.emit(message.removesuffix("\n"))
 

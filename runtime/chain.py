@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from mrs.kernels.table import Table
+from mrs.kernels.update import Pixels
 from mrs.runtime.backends.protocol import F32, Backend, Network
-from mrs.runtime.cpu_chain import Chain, Condition
-from mrs.runtime.device import Device
+from mrs.runtime.cpu_chain import Condition, CpuChain
+from mrs.runtime.device import Device, Stream
 
 if TYPE_CHECKING:
-    from mrs.runtime.cuda.chain import CudaChain
+    from torch import Tensor
+
+
+class Chain(Protocol):
+    """What one restore runs on: a network with the sampler's buffers; `CpuChain` and `CudaChain` say what each does.
+
+    Attributes:
+        unfinished: whether something was begun that neither ended nor failed in a way that leaves the chain of use.
+        network: compiled.
+        stream: of a GPU, on which everything happens; None on a CPU.
+    """
+
+    unfinished: bool
+
+    @property
+    def network(self) -> Network: ...
+    @property
+    def stream(self) -> Stream | None: ...
+    def warm_up(self, tensors: bool) -> None: ...
+    def evaluate_all(self) -> None: ...
+    def restore_into(
+        self,
+        picture: Pixels,
+        out: Pixels | None,
+        seed: int,
+        origin: tuple[int, int] = (0, 0),
+        context: F32 | None = None,
+    ) -> Pixels: ...
+    def check(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class TensorChain(Chain, Protocol):
+    """A chain on a GPU, which restores tensors too."""
+
+    def restore_tensor(self, picture: Tensor, out: Tensor | None, seed: int, caller: Stream) -> Tensor: ...
+    def returned(self, caller: Stream) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -41,16 +79,16 @@ def device_of(backend: Backend) -> Device | None:
 
 def make_chain(
     device: Device | None,
-    network: Any,
+    network: Callable[[], Network],
     loop: Loop,
     shape: tuple[int, int, int, int],
     threads: int,
     *,
     dtypes: tuple[str, str] = ("uint8", "uint8"),
     graphs: bool = True,
-    bound: Any = None,
-    stream: Any = None,
-) -> Chain | CudaChain:
+    bound: tuple[Tensor, Tensor] | None = None,
+    stream: Stream | None = None,
+) -> Chain:
     """A chain.
 
     Args:
@@ -66,7 +104,7 @@ def make_chain(
         BackendError: where it cannot be made.
     """
     if device is None:
-        return Chain(network(), loop.table, threads, loop.condition)
+        return CpuChain(network(), loop.table, threads, loop.condition)
     from mrs.runtime.cuda.alone import alone
     from mrs.runtime.cuda.chain import CudaChain
     from mrs.runtime.cuda.failures import translate_errors
@@ -77,7 +115,7 @@ def make_chain(
                 stream = device.stream()
             # The calling thread may be on another GPU.
             with device.on(stream):
-                compiled: Network = network()
+                compiled = network()
         return CudaChain(
             device, compiled, loop.table, shape,
             dtypes=dtypes, graphs=graphs, bound=bound, stream=stream, condition=loop.condition,

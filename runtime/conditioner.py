@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mrs.kernels.update import Pixels
 from mrs.runtime import backends
 from mrs.runtime.backends.protocol import F32, Network
 from mrs.runtime.backends.settings import CompileSettings
@@ -40,7 +39,7 @@ class Conditioner:
         self._network: Network | None = self._compile()
         self._side = side
 
-    def __call__(self, pictures: NDArray[Any]) -> F32:
+    def __call__(self, pictures: Pixels) -> F32:
         """The context of pictures, (N, length).
 
         Args:
@@ -73,7 +72,7 @@ def conditioner_of(plan: Plan, threads: int) -> Conditioner | None:
     )
 
 
-def scaled(picture: NDArray[Any], side: int) -> F32:
+def scaled(picture: Pixels, side: int) -> F32:
     """A picture (H, W, C), uint8, or float32 in [0, 1], as (C, side, side) float32 in [0, 1], by bicubic resampling."""
     # Arrays are restored without it.
     from PIL import Image

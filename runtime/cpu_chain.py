@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mrs.kernels import cpu
 from mrs.kernels.noise import Draw
 from mrs.kernels.table import Table
+from mrs.kernels.update import Pixels
 from mrs.runtime.backends.protocol import F32, Network
 from mrs.runtime.errors import BackendError
 
 # Pictures (N, H, W, C), uint8 or float32 in [0, 1], to their context (N, K).
-Condition = Callable[[NDArray[Any]], F32]
+Condition = Callable[[Pixels], F32]
 
 
-class Chain:
+class CpuChain:
     """A network and the sampler's buffers for all pictures that fit it.
 
     Args:
@@ -31,6 +30,7 @@ class Chain:
     Attributes:
         unfinished: whether something was begun and neither ended nor failed in a way that leaves the chain of use: an
             interrupt came in between. Threads of the engine may still be at work then; who finds it makes a new chain.
+        stream: None, for there is none.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Chain:
         self.threads = threads
         self.condition = condition
         self.unfinished = False
+        self.stream = None
         # A step overwrites its oldest prediction with its newest, so that there are as many as a row looks back on.
         depth = max(1, table.history)
         # x, mu and the predictions, for the largest picture; smaller ones take the beginnings.
@@ -66,12 +67,12 @@ class Chain:
 
     def restore_into(
         self,
-        picture: NDArray[Any],
-        out: NDArray[Any] | None,
+        picture: Pixels,
+        out: Pixels | None,
         seed: int,
         origin: tuple[int, int] = (0, 0),
         context: F32 | None = None,
-    ) -> NDArray[Any]:
+    ) -> Pixels:
         """Restore dense pictures (N, H, W, C), uint8 or float32 in [0, 1], into `out` of the same shape.
 
         Args:
@@ -123,6 +124,12 @@ class Chain:
         cpu.finish(x, result, threads=self.threads)
         self.unfinished = False
         return result
+
+    def check(self) -> None:
+        """Nothing: whatever went wrong was raised by the restore."""
+
+    def close(self) -> None:
+        """Nothing: buffers and engine go with this object."""
 
     def _clear_padding(self, height: int, width: int) -> None:
         """Zeros where a picture of another size was: its margin is not seen, but averaged over."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,8 @@ LONGEST_WARNING, MOST_WARNINGS = 500, 8
 BUILD = "make one with: mrs-trt build CHECKPOINT -o PLAN"
 LARGEST_NUMBER = float(np.finfo(np.float32).max)
 Size = tuple[int, int, int]
+# An object of JSON: what its values are is known to whoever has looked.
+JsonObject: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Manifest:
         members: SHA-256 of the plan's other files by name; empty for a plan that was not saved yet.
     """
 
-    raw: dict[str, Any]
+    raw: JsonObject
     network: NetworkFacts
     conditioner: ConditionerFacts | None
     table: Table
@@ -81,7 +83,7 @@ class Manifest:
         return EngineOptions.from_dict(self.raw.get("engine_options", {}))
 
     @staticmethod
-    def of(values: dict[str, Any]) -> Manifest:
+    def of(values: JsonObject) -> Manifest:
         """From JSON values that are known to be sound."""
         network, table, conditioner = values["network"], values["table"], values.get("conditioner")
         return Manifest(
@@ -132,7 +134,7 @@ def _size(shape: list[int]) -> Size:
     return count, height, width
 
 
-def _wrong_fields(manifest: Mapping[str, Any]) -> Iterator[str]:
+def _wrong_fields(manifest: JsonObject) -> Iterator[str]:
     """Names of the fields that a restore would trip over later."""
     table, network, fingerprint, members = (
         value if isinstance(value := manifest.get(name), dict) else {}
@@ -170,7 +172,7 @@ def _wrong_fields(manifest: Mapping[str, Any]) -> Iterator[str]:
             yield name
 
 
-def _are_further_shapes(manifest: Mapping[str, Any]) -> bool:
+def _are_further_shapes(manifest: JsonObject) -> bool:
     """None of them twice, and none that is the plan's own."""
     shapes = manifest.get("further_shapes", [])
     if not _is_list(shapes, lambda shape: _is_list(shape, _is_count, 3)):
@@ -179,7 +181,7 @@ def _are_further_shapes(manifest: Mapping[str, Any]) -> bool:
     return len(distinct) == len(shapes) and manifest.get("shape") not in shapes
 
 
-def _is_list(value: object, fits: Callable[[Any], bool], length: int | None = None) -> bool:
+def _is_list(value: object, fits: Callable[[object], bool], length: int | None = None) -> bool:
     return isinstance(value, list) and length in (None, len(value)) and all(map(fits, value))
 
 

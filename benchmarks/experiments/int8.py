@@ -18,7 +18,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -107,7 +106,7 @@ def sensitivities(quantiser: Quantiser, feeds: Sequence[Feed], whole_blocks: boo
 
 def _outputs(graph: bytes, feeds: Sequence[Feed]) -> Iterator[NDArray[np.float32]]:
     modulation = np.concatenate([feed["modulation"].reshape(1, -1) for feed in feeds])
-    shape: Any = feeds[0]["packed"].shape
+    shape = feeds[0]["packed"].shape
     network = backends.get("openvino").compile(graph, modulation, shape, "fp32", CompileSettings(machine.threads()))
     for index, feed in enumerate(feeds):
         network.packed[...] = feed["packed"]
@@ -172,7 +171,7 @@ def measure(options: argparse.Namespace, net: ConditionalNAFNet, schedule: Sched
         chain.restore_into(picture, np.empty_like(picture), seed=0)
         chains[name] = chain, picture
     times = time_interleaved(chains, rounds=(options.rounds, options.rounds))
-    figures: dict[str, Any] = {}
+    figures: dict[str, object] = {}
     for name, spent in times.items():
         median, ratio = Spread.of(spent).median, Spread.of(ratios(times["bf16"], spent))
         figures |= {f"{name} ms": median, f"{name} against bf16": ratio.median}

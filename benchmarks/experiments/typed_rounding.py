@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import onnx
@@ -83,7 +82,7 @@ def main() -> None:
 
 def _evaluation(graph: bytes, precision: str, modulation: F32) -> Evaluate:
     """A typed graph as a function of `packed` and the step."""
-    models: dict[tuple[int, ...], Any] = {}
+    models: dict[tuple[int, ...], onnx.ModelProto] = {}
     dtype = TYPES.get(precision, torch.float16)
 
     def evaluate(packed: F32, step: int) -> F32:

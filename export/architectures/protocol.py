@@ -96,5 +96,5 @@ class Architecture(Protocol):
     def conditioner(self, state: Mapping[str, F32]) -> Conditioner | None:
         """What depends on the picture alone; None where nothing does."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The hyper-parameters as JSON values, for a plan."""

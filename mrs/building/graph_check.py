@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,12 @@ from mrs.runtime.errors import BackendError, CheckpointError
 # Largest error of a float32 engine beside torch, relative to the largest output: far above round-off, far below
 # what a wrong graph would give.
 TOLERANCE = 1e-3
+
+
+class Conditioned(Protocol):
+    """The module of a network with a conditioner, see `Architecture.module`."""
+
+    def condition(self, pictures: torch.Tensor) -> torch.Tensor: ...
 
 
 def check_graphs(source: Source, graphs: Mapping[GraphVariant, bytes], pair: Pair, target: Target) -> None:
@@ -59,7 +65,7 @@ def check_graphs(source: Source, graphs: Mapping[GraphVariant, bytes], pair: Pai
 def _condition(source: Source, pair: Pair, context: NDArray[np.float32]) -> torch.Tensor:
     """The context by torch, once the engine's is known to be the same."""
     side = 0 if source.conditioner is None else source.conditioner.side
-    network: Any = source.network
+    network = cast(Conditioned, source.network)
     expected = network.condition(torch.from_numpy(scaled(pair.degraded, side)[None]))
     error = _difference(context, expected.numpy())
     if not error <= TOLERANCE:
@@ -67,11 +73,13 @@ def _condition(source: Source, pair: Pair, context: NDArray[np.float32]) -> torc
     return torch.as_tensor(expected)
 
 
-def _difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
+def _difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
     return float(np.abs(found - expected).max()) / max(float(np.abs(expected).max()), 1e-12)
 
 
-def _evaluated(network: Network, packed: NDArray[np.float32], context: NDArray[np.float32] | None) -> NDArray[Any]:
+def _evaluated(
+    network: Network, packed: NDArray[np.float32], context: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
     """The output of a network anywhere for inputs on the host."""
     if context is not None:
         given = context.reshape(network.context.shape)

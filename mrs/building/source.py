@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from onnx import ModelProto
 from torch import nn
@@ -115,7 +114,7 @@ class Source:
         )  # fmt: skip
         return padded_size(*size, self.arch.multiple)
 
-    def claims(self) -> dict[str, tuple[Any, Any]]:
+    def claims(self) -> dict[str, tuple[object, object]]:
         """What the checkpoint says of its training, each beside what is used instead; empty for those of others."""
         own = _own_schedule(self.checkpoint, self.path)
         claims = {} if own is None else {name: (getattr(own, name), getattr(self.schedule, name)) for name in PROCESS}

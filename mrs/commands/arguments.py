@@ -127,9 +127,9 @@ class Elsewhere(argparse.Action):
         super().__init__(option_strings, dest, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         self.refusal = refusal
 
-    def __call__(self, parser: object, namespace: object, values: Any, option_string: str | None = None) -> NoReturn:
+    def __call__(self, parser: object, namespace: object, values: object, option_string: str | None = None) -> NoReturn:
         """Refuse, whatever else is given."""
-        raise self.refusal(self.option_strings[0], values)
+        raise self.refusal(self.option_strings[0], None if values is None else str(values))
 
 
 def add_plan(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import Any
 
 from mrs.commands import arguments
 from mrs.kernels.terminal import note
@@ -70,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     recipe = Recipe(arch=arch, schedule=schedule, **arguments.given(options, *names))
     begin = time.monotonic()
 
-    def report(row: dict[str, Any]) -> None:
+    def report(row: dict[str, float]) -> None:
         note(
             f"{row['iteration']}/{recipe.iterations}  loss {row['loss']:.6f}  rate {row['rate']:.2e}"
             f"  {time.monotonic() - begin:.0f} s"

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -197,7 +196,7 @@ class Schedule:
             return of_both
         return np.where(t < 1, of_both, self._interpolate(np.maximum(t, 1.0), lam))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The constructor's arguments, as JSON values."""
         return asdict(self)
 

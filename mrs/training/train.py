@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from mrs.export.architectures.nafnet import NAFNet
 from mrs.export.architectures.nafnet.config import LIVE_CHANNELS, weight_shapes
 from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.folders import paths_below, read_bytes
-from mrs.kernels.threads import Hands, Task, end
+from mrs.kernels.threads import Task, Threads, end
 from mrs.numerics.schedule import Schedule
 from mrs.runtime.errors import InputError
 from mrs.runtime.system import machine
@@ -125,7 +124,7 @@ def train(
     resume: bool = False,
     overwrite: bool = True,
     device: str = "cpu",
-    report: Callable[[dict[str, Any]], None] = lambda row: None,
+    report: Callable[[dict[str, float]], None] = lambda row: None,
 ) -> None:
     """Train and write the averaged weights, with schedule and recipe as metadata, to `output` (.safetensors).
 
@@ -243,23 +242,23 @@ def load_pictures(folder: Path, patch: int) -> list[NDArray[np.uint8]]:
 
 def _batches(
     pictures: list[NDArray[np.uint8]], recipe: Recipe, first: int
-) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
+) -> Iterator[tuple[int, tuple[NDArray[np.generic], ...]]]:
     """(iteration, batch) from `first` on, each batch made one ahead in a thread while the last one is trained on."""
-    thread = Hands(1)
+    thread = Threads(1)
     ahead = Task(_batch, pictures, recipe, first)
     try:
-        thread.give(ahead)
+        thread.submit(ahead)
         for iteration in range(first, recipe.iterations):
             batch = ahead.result()
             if iteration + 1 < recipe.iterations:
                 ahead = Task(_batch, pictures, recipe, iteration + 1)
-                thread.give(ahead)
+                thread.submit(ahead)
             yield iteration, batch
     finally:
         end([ahead])
 
 
-def _batch(pictures: list[NDArray[np.uint8]], recipe: Recipe, iteration: int) -> tuple[NDArray[Any], ...]:
+def _batch(pictures: list[NDArray[np.uint8]], recipe: Recipe, iteration: int) -> tuple[NDArray[np.generic], ...]:
     """clean and mu (N, 3, P, P) float32 in [0, 1], t (N,) int64 in 1..T, noise like clean."""
     rng = np.random.default_rng([recipe.seed, iteration])
     degrade = degradations.get(recipe.degradation)

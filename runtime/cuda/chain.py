@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mrs.kernels.gpu import key, records
 from mrs.kernels.table import Table
+from mrs.kernels.update import Pixels
 from mrs.runtime.backends.protocol import F32, Network
 from mrs.runtime.cpu_chain import Condition
 from mrs.runtime.cuda.alone import alone
@@ -19,7 +18,7 @@ from mrs.runtime.cuda.buffers import Buffers
 from mrs.runtime.cuda.failures import failure_of, out_of_memory, translate_errors
 from mrs.runtime.cuda.graphs import graph_of
 from mrs.runtime.cuda.nodes import Node, audits_of, nodes_of
-from mrs.runtime.device import Device
+from mrs.runtime.device import Device, Graph, Stream
 from mrs.runtime.errors import BackendError, InputError, MrsError
 from mrs.runtime.system.handlers import let_through
 from mrs.runtime.system.libraries import first_line
@@ -67,7 +66,7 @@ class CudaChain:
         dtypes: tuple[str, str] = ("uint8", "uint8"),
         graphs: bool = True,
         bound: tuple[Tensor, Tensor] | None = None,
-        stream: Any = None,
+        stream: Stream | None = None,
         condition: Condition | None = None,
     ) -> None:
         self.unfinished, self.condition = False, condition
@@ -76,7 +75,7 @@ class CudaChain:
         # An engine with a stream of its own replays graphs of its own, which cannot be launched into a capture.
         own = getattr(network, "stream", None)
         self._graphs_wanted, self._bound = graphs and own is None, bound is not None
-        self._graphs: dict[str, Any] = {}
+        self._graphs: dict[str, Graph] = {}
         self._prepared: set[str] = set()
         # Restores of tensors since the last look at their status, and what an earlier look found.
         self._unchecked, self._late = False, None  # type: tuple[bool, MrsError | None]
@@ -119,12 +118,12 @@ class CudaChain:
 
     def restore_into(
         self,
-        picture: NDArray[Any],
-        out: NDArray[Any] | None,
+        picture: Pixels,
+        out: Pixels | None,
         seed: int,
         origin: Origin = (0, 0),
         context: F32 | None = None,
-    ) -> NDArray[Any]:
+    ) -> Pixels:
         """Restore dense pictures (N, H, W, C) of the host into `out`, of the types that the chain was made for.
 
         Args:
@@ -156,7 +155,7 @@ class CudaChain:
         return self.buffers.result if out is None else out
 
     def restore_tensor(
-        self, picture: Tensor, out: Tensor | None, seed: int, caller: Any, origin: Origin = (0, 0)
+        self, picture: Tensor, out: Tensor | None, seed: int, caller: Stream, origin: Origin = (0, 0)
     ) -> Tensor:
         """Restore dense pictures (N, H, W, C) of the device; the host waits for nothing.
 
@@ -202,7 +201,7 @@ class CudaChain:
                 self.device.keep(tensor, self.stream)
         return target
 
-    def returned(self, caller: Any) -> None:
+    def returned(self, caller: Stream) -> None:
         """Take back what `restore_tensor` left in the chain's own array: `caller` was given its last use."""
         self.device.follow(self.stream, caller)
 

@@ -8,7 +8,7 @@ shapes that fit. A test removes every entry here and finds a graph of ours that 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from mrs.runtime.onnx_guard.model import FLOAT8, FLOAT32, INT8, Node
 
 Sides = tuple[int, ...]
 # Operator, attribute, and the values that it may have; None where it may be absent. Of `group` see `_conv`.
-ATTRIBUTES: dict[str, dict[str, tuple[Any, ...]]] = {
+ATTRIBUTES: dict[str, dict[str, tuple[object, ...]]] = {
     "Add": {},
     "Conv": {
         "group": (),

@@ -30,7 +30,7 @@ from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.chain import Loop
-from mrs.runtime.cpu_chain import Chain
+from mrs.runtime.cpu_chain import CpuChain
 from mrs.runtime.errors import InputError
 from tests.export.samplers import on_onnxruntime, picture_of
 
@@ -96,7 +96,7 @@ def by_chain(net: ConditionalNAFNet, table: Table, picture: NDArray[np.uint8], d
         graph_of(net).SerializeToString(), modulation_table(net, table.times[:-1]), (count, 2 * channels, *sides),
         "fp32", CompileSettings(1),
     )  # fmt: skip
-    chain = Chain(compiled, table, 1)
+    chain = CpuChain(compiled, table, 1)
     return chain.restore_into(picture, np.empty(picture.shape, dtype), SEED)
 
 

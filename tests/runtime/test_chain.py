@@ -20,7 +20,7 @@ from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.cpu_chain import Chain
+from mrs.runtime.cpu_chain import CpuChain
 from mrs.runtime.errors import BackendError
 
 SOLVERS = {
@@ -54,8 +54,8 @@ def table_of(name: str) -> Table:
     return tableau(Schedule(), SOLVERS[name], "data")
 
 
-def chain_of(network: Any, table: Table, threads: int = 1) -> Chain:
-    return Chain(network, table, threads)
+def chain_of(network: Any, table: Table, threads: int = 1) -> CpuChain:
+    return CpuChain(network, table, threads)
 
 
 def padded(height: int, width: int, count: int = 1) -> tuple[int, int, int, int]:

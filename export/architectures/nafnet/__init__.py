@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from onnx import ModelProto
 from torch import Tensor
@@ -45,5 +45,5 @@ class NAFNet(Config):
     def conditioner(self, state: Mapping[str, F32]) -> None:
         return None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return asdict(self)

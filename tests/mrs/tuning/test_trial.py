@@ -22,7 +22,7 @@ from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.cpu_chain import Chain
+from mrs.runtime.cpu_chain import CpuChain
 from mrs.runtime.errors import BackendError, InputError
 from mrs.runtime.plan import Plan, read_plan
 from mrs.runtime.session import Restorer
@@ -132,7 +132,7 @@ def test_batches_that_do_not_divide_are_restored_each_with_its_own_seed(network:
         compiled = network.backend.compile(
             network.graph, network.modulation(table.times[:-1]), (size, 6, 8, 10), "fp32", CompileSettings(1)
         )
-        chain = Chain(compiled, table, 1)
+        chain = CpuChain(compiled, table, 1)
         out = np.empty(part.shape, np.float32)
         chain.restore_into(part, out, 11 + index)
         np.testing.assert_array_equal(restored[low : low + batch], out)

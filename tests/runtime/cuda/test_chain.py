@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrs.runtime.cpu_chain import Chain
+from mrs.runtime.cpu_chain import CpuChain
 
 TABLES = {"ode-1": 0, "sde-2": 1, "ode-3": 2, "ipndm-4": 3}
 
@@ -17,7 +17,7 @@ def by_cpu(fake_network: Any, table: Any, pictures: Any, clamp: str = "none", se
     """The same restore on a CPU, of a network that is padded alike."""
     count, height, width, channels = pictures.shape
     padded = (count, 2 * channels, -(-height // 4) * 4, -(-width // 4) * 4)
-    chain = Chain(fake_network(padded), replace(table, clamp=clamp), 1)
+    chain = CpuChain(fake_network(padded), replace(table, clamp=clamp), 1)
     return chain.restore_into(pictures, None, seed, origin)
 
 

@@ -33,10 +33,10 @@ def pictures_of(seed: int = 0) -> np.ndarray[Any, Any]:
 
 
 def restored_by_cpu(tiny, pictures: np.ndarray[Any, Any], seed: int) -> np.ndarray[Any, Any]:
-    from mrs.runtime.cpu_chain import Chain
+    from mrs.runtime.cpu_chain import CpuChain
 
     network = compiled_for_cpu(tiny.graph, tiny.modulation)
-    chain = Chain(network, tiny.table, 1)
+    chain = CpuChain(network, tiny.table, 1)
     return chain.restore_into(pictures, np.empty_like(pictures), seed)
 
 
