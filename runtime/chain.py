@@ -61,11 +61,13 @@ class Loop:
         modulation: (steps, M) float32.
         condition: gives the context of pictures (N, H, W, C), (N, K) float32, to a network that is told of the whole
             picture; None for all others.
+        mirrors: whether the network's padding is the picture's reflection, not zeros.
     """
 
     table: Table
     modulation: F32
     condition: Condition | None = None
+    mirrors: bool = False
 
 
 def device_of(backend: Backend) -> Device | None:
@@ -104,7 +106,7 @@ def make_chain(
         BackendError: where it cannot be made.
     """
     if device is None:
-        return CpuChain(network(), loop.table, threads, loop.condition)
+        return CpuChain(network(), loop.table, threads, loop.condition, loop.mirrors)
     from mrs.runtime.cuda.alone import alone
     from mrs.runtime.cuda.chain import CudaChain
     from mrs.runtime.cuda.failures import translate_errors
@@ -118,5 +120,5 @@ def make_chain(
                 compiled = network()
         return CudaChain(
             device, compiled, loop.table, shape,
-            dtypes=dtypes, graphs=graphs, bound=bound, stream=stream, condition=loop.condition,
+            dtypes=dtypes, graphs=graphs, bound=bound, stream=stream, condition=loop.condition, mirrors=loop.mirrors,
         )  # fmt: skip

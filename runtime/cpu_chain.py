@@ -10,7 +10,7 @@ import numpy as np
 from mrs.kernels import cpu
 from mrs.kernels.noise import Draw
 from mrs.kernels.table import Table
-from mrs.kernels.update import Pixels
+from mrs.kernels.update import Pixels, mirror
 from mrs.runtime.backends.protocol import F32, Network
 from mrs.runtime.errors import BackendError
 
@@ -26,6 +26,7 @@ class CpuChain:
         table: the solver.
         threads: most threads of an update.
         condition: gives the context of pictures to a network that is told of the whole picture.
+        mirrors: whether the network's padding is the picture's reflection, not zeros.
 
     Attributes:
         unfinished: whether something was begun and neither ended nor failed in a way that leaves the chain of use: an
@@ -39,11 +40,13 @@ class CpuChain:
         table: Table,
         threads: int,
         condition: Condition | None = None,
+        mirrors: bool = False,
     ) -> None:
         self.network = network
         self.table = table
         self.threads = threads
         self.condition = condition
+        self.mirrors = mirrors
         self.unfinished = False
         self.stream = None
         # A step overwrites its oldest prediction with its newest, so that there are as many as a row looks back on.
@@ -101,6 +104,8 @@ class CpuChain:
         cpu.start(picture, self.table.start, draw, mu, x, network.packed, threads=self.threads)
         last, depth = len(self.table.rows) - 1, len(predictions)
         for i, row in enumerate(self.table.rows):
+            if self.mirrors:
+                mirror(network.packed, (height, width))
             network.evaluate(i)
             # The latest prediction first. A ring, turned by the step's number alone: nothing is left half turned.
             latest = [predictions[(k - i) % depth] for k in range(depth)]

@@ -23,6 +23,8 @@ LARGEST_NUMBER = float(np.finfo(np.float32).max)
 Size = tuple[int, int, int]
 # An object of JSON: what its values are is known to whoever has looked.
 JsonObject: TypeAlias = dict[str, Any]
+# What a network takes around a picture.
+PADDINGS = ("zero", "reflect")
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def _wrong_fields(manifest: JsonObject) -> Iterator[str]:
     conditioner = manifest.get("conditioner", {"side": 1, "length": 1})
     if not isinstance(conditioner, dict) or not all(_is_count(conditioner.get(name)) for name in ("side", "length")):
         yield "conditioner"
-    if network.get("padding", "zero") != "zero":
+    if network.get("padding", "zero") not in PADDINGS:
         yield "network.padding"
     if not _is_list(manifest.get("shape"), _is_count, 3) or math.prod(manifest["shape"]) >= 1 << 31:
         yield "shape"

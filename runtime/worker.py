@@ -68,7 +68,7 @@ class Worker:
         network = plan.facts.network
         self._channels, self._multiple = network.channels, network.multiple
         self.condition = conditioner_of(plan, networks.threads)
-        self._loop = Loop(plan.table, plan.modulation, self.condition)
+        self._loop = Loop(plan.table, plan.modulation, self.condition, network.padding == "reflect")
         # As many bytes for networks as for activations.
         fitting = pixels * network.bytes_per_pixel // (NETWORK_BYTES + GRAPH_TIMES * len(plan.graph))
         self._most = min(max(FEWEST, fitting), MOST)

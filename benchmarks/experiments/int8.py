@@ -16,7 +16,6 @@ import logging
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,7 @@ from benchmarks import rows
 from benchmarks.networks import REFUSION, random_network
 from mrs import Schedule
 from mrs.building.calibration import calibration_pairs
-from mrs.building.loops import loop_of, reference_table
+from mrs.building.loops import reference_table
 from mrs.building.source import read_source
 from mrs.export.architectures.nafnet.graph import build_graph
 from mrs.export.architectures.nafnet.modulation import modulation_table
@@ -46,6 +45,7 @@ from mrs.numerics.solver import RECOMMENDED
 from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
+from mrs.runtime.chain import Loop
 from mrs.runtime.measure import Spread, ratios
 from mrs.runtime.system import machine
 
@@ -146,7 +146,7 @@ def main() -> None:
 def measure(options: argparse.Namespace, net: ConditionalNAFNet, schedule: Schedule, output: str) -> None:
     engine, target = backends.get("openvino"), Target("openvino")
     loop, reference = (
-        loop_of(partial(modulation_table, net), table)
+        Loop(table, modulation_table(net, table.times[:-1]))
         for table in (tableau(schedule, RECOMMENDED, output), reference_table(schedule, RECOMMENDED, output))
     )
     pairs = calibration_pairs(None, "rain", net.arch.multiple)[: options.calibrations]

@@ -44,6 +44,7 @@ class CudaChain:
         stream: on which other chains use the same network: what they do on its buffers then comes one after another.
             None for a new one. An engine with a stream of its own brings it.
         condition: gives the context of pictures to a network that is told of the whole picture.
+        mirrors: whether the network's padding is the picture's reflection, not zeros.
 
     Attributes:
         stream: on which everything happens.
@@ -68,6 +69,7 @@ class CudaChain:
         bound: tuple[Tensor, Tensor] | None = None,
         stream: Stream | None = None,
         condition: Condition | None = None,
+        mirrors: bool = False,
     ) -> None:
         self.unfinished, self.condition = False, condition
         self.device, self.network, self.shape, self.dtypes = device, network, shape, dtypes
@@ -87,7 +89,7 @@ class CudaChain:
             with device.on(self.stream):
                 self.buffers = Buffers(
                     device, network, shape, dtypes,
-                    steps=self.steps, slots=self.slots, threshold=self.threshold, bound=bound,
+                    steps=self.steps, slots=self.slots, threshold=self.threshold, bound=bound, mirrors=mirrors,
                 )  # fmt: skip
                 self.arrays = self.buffers.arrays
                 self.set_table(table)

@@ -8,16 +8,25 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mrs.kernels.update import reflected
 from mrs.runtime.cpu_chain import CpuChain
 
 TABLES = {"ode-1": 0, "sde-2": 1, "ode-3": 2, "ipndm-4": 3}
 
 
-def by_cpu(fake_network: Any, table: Any, pictures: Any, clamp: str = "none", seed: int = 0, origin=(0, 0)) -> Any:
+def by_cpu(
+    fake_network: Any,
+    table: Any,
+    pictures: Any,
+    clamp: str = "none",
+    seed: int = 0,
+    origin=(0, 0),
+    mirrors: bool = False,
+) -> Any:
     """The same restore on a CPU, of a network that is padded alike."""
     count, height, width, channels = pictures.shape
     padded = (count, 2 * channels, -(-height // 4) * 4, -(-width // 4) * 4)
-    chain = CpuChain(fake_network(padded), replace(table, clamp=clamp), 1)
+    chain = CpuChain(fake_network(padded), replace(table, clamp=clamp), 1, mirrors=mirrors)
     return chain.restore_into(pictures, None, seed, origin)
 
 
@@ -40,6 +49,22 @@ def test_pictures_of_any_size_as_on_a_cpu(
     assert close(out, by_cpu(fake_network, table(), given, seed=7, origin=(3, 5)))
     assert not close(out, by_cpu(fake_network, table(), given, seed=8, origin=(3, 5)))
     assert not close(out, by_cpu(fake_network, table(), given, seed=7, origin=(3, 6)))
+
+
+@pytest.mark.parametrize("shape", [(2, 13, 11), (1, 8, 5), (1, 1, 2)], ids=str)
+@pytest.mark.parametrize("channels_last", [True, False], ids=["channels last", "planes"])
+def test_reflected_padding_as_on_a_cpu(
+    make_chain, fake_network, pictures, table, shape: Any, channels_last: bool
+) -> None:
+    chain = make_chain(table(), shape, dtypes=("float32", "float32"), channels_last=channels_last, mirrors=True)
+    given = pictures(shape, "float32")
+    out = chain.restore_into(given, None, 7)
+    assert close(out, by_cpu(fake_network, table(), given, seed=7, mirrors=True))
+    # As the network saw it at last.
+    packed = chain.network.packed.float().numpy()
+    rows, columns = (reflected(*sides) for sides in zip(shape[1:], packed.shape[2:], strict=True))
+    np.testing.assert_array_equal(packed, packed[:, :, rows][..., columns])
+    assert packed.std(axis=(2, 3)).min() > 0
 
 
 @pytest.mark.parametrize("clamp", ["none", "unit", "threshold"])
