@@ -118,7 +118,9 @@ def make_chain(
             # The calling thread may be on another GPU.
             with device.on(stream):
                 compiled = network()
-        return CudaChain(
+        # A worker takes it for one.
+        made: TensorChain = CudaChain(
             device, compiled, loop.table, shape,
             dtypes=dtypes, graphs=graphs, bound=bound, stream=stream, condition=loop.condition, mirrors=loop.mirrors,
         )  # fmt: skip
+        return made
