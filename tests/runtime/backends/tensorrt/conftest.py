@@ -22,7 +22,8 @@ if not MISSING:
     from tests import interpreter
 
     interpreter.choose()
-    from tests.runtime.backends.tensorrt.double import Gpu, TensorRtDouble
+    from tests.runtime.backends.tensorrt.double import TensorRtDouble
+    from tests.runtime.backends.tensorrt.gpu import Gpu
 
 GPU = "NVIDIA Double 9.0"
 
