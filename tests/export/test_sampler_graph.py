@@ -15,10 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from mrs.export.architectures.nafnet import NAFNet
-from mrs.export.architectures.nafnet.graph import build_graph
 from mrs.export.architectures.nafnet.modulation import modulation_table
 from mrs.export.architectures.nafnet.module import ConditionalNAFNet
-from mrs.export.graph_variant import GraphVariant
 from mrs.export.sampler_graph import build_sampler
 from mrs.kernels.noise import normal
 from mrs.kernels.table import Table
@@ -33,6 +31,7 @@ from mrs.runtime.chain import Loop
 from mrs.runtime.cpu_chain import CpuChain
 from mrs.runtime.errors import InputError
 from tests.export.samplers import on_onnxruntime, picture_of
+from tests.random_nafnet import nafnet_graph, random_nafnet
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow(22)]
 
@@ -57,19 +56,7 @@ SOLVERS = {
 @cache
 def network(arch: NAFNet = SMALL) -> ConditionalNAFNet:
     """Blocks and times matter, and pictures are neither black nor white."""
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(1)
-        net = ConditionalNAFNet(arch).eval()
-        for name, parameter in net.named_parameters():
-            parameter.copy_((1.0 if name.endswith(("beta", "gamma", ".g")) else 0.25) * torch.randn_like(parameter))
-        net.ending.bias.fill_(0.5)
-        net.ending.weight.mul_(0.1)
-    return net
-
-
-def graph_of(net: ConditionalNAFNet) -> onnx.ModelProto:
-    state = {key: value.numpy() for key, value in net.state_dict().items()}
-    return build_graph(state, net.arch, variant=GraphVariant("moments", "weights"))
+    return random_nafnet(arch, seed=1)
 
 
 def table_of(solver: Solver) -> Table:
@@ -78,7 +65,7 @@ def table_of(solver: Solver) -> Table:
 
 def sampler(net: ConditionalNAFNet, table: Table, **options: Any) -> onnx.ModelProto:
     loop = Loop(table, modulation_table(net, table.times[:-1]))
-    return build_sampler(graph_of(net), loop, net.arch.multiple, **options)
+    return build_sampler(nafnet_graph(net), loop, net.arch.multiple, **options)
 
 
 def noise_of(table: Table, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -93,7 +80,7 @@ def by_chain(net: ConditionalNAFNet, table: Table, picture: NDArray[np.uint8], d
     count, height, width, channels = picture.shape
     sides = (-(-side // net.arch.multiple) * net.arch.multiple for side in (height, width))
     compiled = backends.get("onnxruntime").compile(
-        graph_of(net).SerializeToString(), modulation_table(net, table.times[:-1]), (count, 2 * channels, *sides),
+        nafnet_graph(net).SerializeToString(), modulation_table(net, table.times[:-1]), (count, 2 * channels, *sides),
         "fp32", CompileSettings(1),
     )  # fmt: skip
     chain = CpuChain(compiled, table, 1)
@@ -261,12 +248,12 @@ def test_weights_are_there_once() -> None:
         model = sampler(network(), table)
         names = [tensor.name for tensor in model.graph.initializer]
         assert len(set(names)) == len(names)
-        weights = {tensor.name for tensor in graph_of(network()).graph.initializer if len(tensor.dims) > 1}
+        weights = {tensor.name for tensor in nafnet_graph(network()).graph.initializer if len(tensor.dims) > 1}
         assert len(weights) > 20
         assert weights <= set(names)
         sizes[steps] = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     own = modulation_table(network(), [1.0]).nbytes + sum(
-        len(tensor.raw_data) for tensor in graph_of(network()).graph.initializer if len(tensor.dims) == 1
+        len(tensor.raw_data) for tensor in nafnet_graph(network()).graph.initializer if len(tensor.dims) == 1
     )
     # Ten further steps bring their modulation, biases and some twenty numbers each.
     assert sizes[12] - sizes[2] <= 10 * (own + 100)
@@ -326,4 +313,4 @@ def test_pictures_of_one_channel() -> None:
 def test_what_nobody_knows(clamp: str, result: str) -> None:
     loop = Loop(replace(table_of(SOLVERS["ode-2"]), start=1.0, clamp=clamp), np.zeros((4, 8), np.float32))
     with pytest.raises(InputError, match=rf"clamp '{clamp}' or result '{result}' is unknown .*threshold.*float32"):
-        build_sampler(graph_of(network()), loop, 4, result=result)
+        build_sampler(nafnet_graph(network()), loop, 4, result=result)

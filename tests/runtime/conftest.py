@@ -79,28 +79,13 @@ def manifest_of(table: Table, backend: str, fingerprint: dict[str, str], precisi
 
 @pytest.fixture(scope="session")
 def tiny() -> Tiny:
-    import torch
-
     from mrs.export.architectures.nafnet import NAFNet
-    from mrs.export.architectures.nafnet.graph import build_graph
     from mrs.export.architectures.nafnet.modulation import modulation_table
-    from mrs.export.architectures.nafnet.module import ConditionalNAFNet
-    from mrs.export.graph_variant import GraphVariant
+    from tests.random_nafnet import nafnet_bytes, random_nafnet
 
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
-        net = ConditionalNAFNet(NAFNet(4, (1, 1), 1, (1, 1))).eval()
-        for name, parameter in net.named_parameters():
-            # Strong residuals, whose gains are zero in a new network, so that blocks and times matter.
-            scale = 1.0 if name.endswith(("beta", "gamma", ".g")) else 0.25
-            parameter.copy_(scale * torch.randn_like(parameter))
-        # Pictures that are neither black nor white, whatever the network is given.
-        net.ending.bias.fill_(0.5)
-        net.ending.weight.mul_(0.1)
+    net = random_nafnet(NAFNet(4, (1, 1), 1, (1, 1)))
     table = tableau(Schedule(), Solver(steps=3), "data")
-    state = {key: value.numpy() for key, value in net.state_dict().items()}
-    graph = build_graph(state, net.arch, variant=GraphVariant("moments", "weights")).SerializeToString()
-    return Tiny(net, table, graph, modulation_table(net, table.times[:-1]))
+    return Tiny(net, table, nafnet_bytes(net), modulation_table(net, table.times[:-1]))
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,11 @@ import mrs
 from mrs.building.build import build
 from mrs.export.architectures import load_checkpoint
 from mrs.export.architectures.nafnet import NAFNet
-from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime.plan import Plan
+from tests.random_nafnet import random_nafnet
 
 ARCH = NAFNet(4, (1, 1), 1, (1, 1))
 
@@ -32,15 +32,7 @@ METADATA = {"schedule": SCHEDULE.to_dict(), "output": "data", "recipe": {"degrad
 
 def state(arch: NAFNet = ARCH) -> dict[str, torch.Tensor]:
     """Weights that all matter, and give pictures that are neither black nor white."""
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
-        net = ConditionalNAFNet(arch)
-        for name, parameter in net.named_parameters():
-            scale = 1.0 if name.endswith(("beta", "gamma", ".g")) else 0.25
-            parameter.copy_(scale * torch.randn_like(parameter))
-        net.ending.bias.fill_(0.5)
-        net.ending.weight.mul_(0.1)
-    return net.state_dict()
+    return random_nafnet(arch).state_dict()
 
 
 def quickly(weights: Path | str, path: Path, **options: Any) -> Plan:

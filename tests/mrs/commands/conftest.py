@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mrs.runtime.session import Restorer
 
 
-@pytest.fixture
-def refuse_build(refuse, golden, tmp_path):
-    """`build` that must fail, of the tiny checkpoint unless another is named."""
+def of_a_checkpoint(refuse: Any, command: str, weights: Path, made: Path) -> Callable[..., str]:
+    """A command that must fail, of these weights into this place unless others are named."""
 
-    def call(*arguments: object, says: object, checkpoint: object = golden.weights, output: object = None) -> str:
-        return refuse("build", checkpoint, "-o", output or tmp_path / "new.mrsplan", *arguments, says=says)
+    def call(*arguments: object, says: object, checkpoint: object = weights, output: object = None) -> str:
+        return refuse(command, checkpoint, "-o", output or made, *arguments, says=says)
 
     return call
+
+
+@pytest.fixture
+def refuse_build(refuse, golden, tmp_path):
+    return of_a_checkpoint(refuse, "build", golden.weights, tmp_path / "new.mrsplan")
+
+
+@pytest.fixture
+def refuse_export(refuse, golden, tmp_path):
+    return of_a_checkpoint(refuse, "export", golden.weights, tmp_path / "new.onnx")
+
+
+@pytest.fixture
+def refuse_deploy(refuse, golden, tmp_path):
+    return of_a_checkpoint(refuse, "deploy", golden.weights, tmp_path / "models")
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrs.export.architectures import load_checkpoint
-from mrs.numerics.methods import METHODS
 from mrs.numerics.reference import sample
 from mrs.numerics.schedule import CONVENTIONS, Schedule
 from mrs.numerics.solver import OUTPUTS, PREDICTIONS, Solver
@@ -23,17 +22,11 @@ from mrs.tuning import fitting
 from mrs.tuning.fitting import fit, own_weights
 from mrs.tuning.trial import Trial, of_network
 from tests.gaussian import GaussianProblem
+from tests.mrs.numerics.weight_takers import TAKERS
 from tests.mrs.tuning.trials import HIGH, LOW, PICTURE, SCHEDULE, SHAPE, TIMES, Array, FakeTrial, solver_at, two_values
 
 pytestmark = pytest.mark.slow(8)
 
-# Methods without noise and momentum, one evaluation for each time.
-TAKERS = [
-    (method, order)
-    for method, facts in METHODS.items()
-    for order in facts.orders
-    if facts.times == "grid" and not facts.stochastic and facts.option != "momentum"
-]
 each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
 each_output = pytest.mark.parametrize("output", OUTPUTS)
 each_convention = pytest.mark.parametrize("convention", CONVENTIONS)

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrs.export.graph_variant import NORMS
+from mrs.export.graph_variant import NORMS, GraphVariant
 from mrs.runtime import backends
 from mrs.runtime.backends import Torch
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError
+from tests.random_nafnet import nafnet_bytes
 from tests.runtime.evaluations import SHAPE, TORCH, expected, output, outputs, refused
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow(9)]
@@ -105,14 +106,6 @@ ERRORS = {"bf16": 1e-2, "fp16": 2e-3}
 SHAPES = [(norm, gate) for norm in NORMS for gate in ("weights", "split")]
 
 
-def graph_of(net: Any, norm: str, gate: str) -> bytes:
-    from mrs.export.architectures.nafnet.graph import build_graph
-    from mrs.export.graph_variant import GraphVariant
-
-    state = {key: value.numpy() for key, value in net.state_dict().items()}
-    return build_graph(state, net.arch, variant=GraphVariant(norm, gate)).SerializeToString()
-
-
 def scaled(tiny, scale: float) -> Any:
     """The tiny network with all residuals `scale` times as large: but for the norms' epsilon the same function."""
     net = copy.deepcopy(tiny.net)
@@ -132,14 +125,14 @@ def by_torch(graph: bytes, tiny, packed: np.ndarray[Any, Any], precision: str, s
 @pytest.mark.parametrize(("norm", "gate"), SHAPES)
 def test_torch_computes_every_shape_of_the_graph(tiny, packed, norm: str, gate: str) -> None:
     wanted = expected(tiny, packed, 1)
-    found = by_torch(graph_of(tiny.net, norm, gate), tiny, packed, "fp32", 1)
+    found = by_torch(nafnet_bytes(tiny.net, GraphVariant(norm, gate)), tiny, packed, "fp32", 1)
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 
 
 @pytest.mark.parametrize(("norm", "gate"), SHAPES)
 @pytest.mark.parametrize("precision", ERRORS)
 def test_half_precision_is_near_float32(tiny, packed, precision: str, norm: str, gate: str) -> None:
-    graph = graph_of(tiny.net, norm, gate)
+    graph = nafnet_bytes(tiny.net, GraphVariant(norm, gate))
     for step in range(3):
         wanted = by_torch(graph, tiny, packed, "fp32", step)
         error = np.abs(by_torch(graph, tiny, packed, precision, step) - wanted).max() / np.abs(wanted).max()
@@ -168,7 +161,11 @@ def test_half_precision_is_that_of_buffers_and_convolutions(
     for name in seen:
         watch(name)
     network = TORCH.compile(
-        graph_of(tiny.net, "layernorm", "split"), tiny.modulation, SHAPE, precision, CompileSettings(1)
+        nafnet_bytes(tiny.net, GraphVariant("layernorm", "split")),
+        tiny.modulation,
+        SHAPE,
+        precision,
+        CompileSettings(1),
     )
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     assert seen == {"conv2d": {dtype}, "layer_norm": {torch.float32}}
@@ -184,13 +181,13 @@ def test_the_norms_epsilon_is_that_of_float32(
     from mrs.export.architectures.nafnet import graph as module
 
     net = scaled(tiny, 3e-3)
-    wanted = by_torch(graph_of(net, norm, gate), tiny, packed, "fp32")
-    found = by_torch(graph_of(net, norm, gate), tiny, packed, precision)
+    wanted = by_torch(nafnet_bytes(net, GraphVariant(norm, gate)), tiny, packed, "fp32")
+    found = by_torch(nafnet_bytes(net, GraphVariant(norm, gate)), tiny, packed, precision)
     largest = np.abs(wanted).max()
     assert np.abs(found - wanted).max() / largest < 2e-2
     # The published epsilon of other types would be far from that.
     monkeypatch.setattr(module, "NORM_EPS", 1e-3)
-    other = by_torch(graph_of(net, norm, gate), tiny, packed, "fp32")
+    other = by_torch(nafnet_bytes(net, GraphVariant(norm, gate)), tiny, packed, "fp32")
     assert np.abs(other - wanted).max() / largest > 0.1
     # Float32 is what the published network gives.
     assert np.abs(expected(replace(tiny, net=net), packed, 0) - wanted).max() / largest < 1e-4
@@ -200,7 +197,7 @@ def test_the_norms_epsilon_is_that_of_float32(
 def test_the_norms_statistics_are_float32(tiny, packed, norm: str) -> None:
     """The squares of these residuals overflow in float16."""
     net = scaled(tiny, 1000.0)
-    graph = graph_of(net, norm, "split")
+    graph = nafnet_bytes(net, GraphVariant(norm, "split"))
     wanted = expected(replace(tiny, net=net), packed, 0)
     found = by_torch(graph, tiny, packed, "fp16")
     assert np.isfinite(found).all()

@@ -9,7 +9,9 @@ import onnx
 import pytest
 import torch
 
+from mrs.export.graph_variant import GraphVariant
 from mrs.runtime.backends.onnxruntime_gpu import backend, installation
+from tests.random_nafnet import nafnet_bytes
 from tests.runtime.backends.onnxruntime_gpu.outputs import PROVIDERS, SHAPE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -24,17 +26,9 @@ IN_FLOAT32 = {"Add", "Cast", "Conv", "DepthToSpace", "Div", "GlobalAveragePool",
               "ReduceL2", "ReduceMean", "Split", "Sqrt", "Sub", "Transpose"}  # fmt: skip
 
 
-def graph_of(tiny, norm: str, gate: str) -> bytes:
-    from mrs.export.architectures.nafnet.graph import build_graph
-    from mrs.export.graph_variant import GraphVariant
-
-    state = {key: value.numpy() for key, value in tiny.net.state_dict().items()}
-    return build_graph(state, tiny.net.arch, variant=GraphVariant(norm, gate)).SerializeToString()
-
-
 @pytest.mark.parametrize("norm", ["layernorm", "moments", "length"])
 def test_bfloat16_is_of_operations_that_the_provider_has(tiny, norm: str) -> None:
-    graph = graph_of(tiny, norm, "split")
+    graph = nafnet_bytes(tiny.net, GraphVariant(norm, "split"))
     model = onnx.load_from_string(backend._typed(graph, "bf16", SHAPE, installation.CUDA))
     model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     onnx.checker.check_model(model)
@@ -52,7 +46,7 @@ def test_bfloat16_is_of_operations_that_the_provider_has(tiny, norm: str) -> Non
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_no_split_copies_addresses_from_the_host(tiny, precision: str) -> None:
     """A replay would read them where they no longer are; halves are an argument of the kernel."""
-    graph = graph_of(tiny, "layernorm", "split")
+    graph = nafnet_bytes(tiny.net, GraphVariant("layernorm", "split"))
     model = onnx.load_from_string(backend._typed(graph, precision, SHAPE, installation.CUDA))
     sizes = {tensor.name: TO_ARRAY(tensor).tolist() for tensor in model.graph.initializer if tensor.data_type == 7}
     splits = [sizes[node.input[1]] for node in model.graph.node if node.op_type == "Split"]

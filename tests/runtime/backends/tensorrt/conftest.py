@@ -14,6 +14,7 @@ import pytest
 from mrs.kernels import threads
 from mrs.runtime.backends.tensorrt import messages
 from mrs.runtime.system import machine
+from tests.haste import measure_little
 from tests.runtime.backends.tensorrt.facts import VERSIONS
 from tests.runtime.left_out import lacking, left_out
 
@@ -22,7 +23,8 @@ if not MISSING:
     from tests import interpreter
 
     interpreter.choose()
-    from tests.runtime.backends.tensorrt.double import Gpu, TensorRtDouble
+    from tests.runtime.backends.tensorrt.double import TensorRtDouble
+    from tests.runtime.backends.tensorrt.gpu import Gpu
 
 GPU = "NVIDIA Double 9.0"
 
@@ -46,11 +48,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def _no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Choosing measures as little as it can, and the solution to compare with has few steps: the double is slow."""
-    monkeypatch.setattr("mrs.export.autotune.timing.SECONDS", 0.0)
-    monkeypatch.setattr("mrs.export.autotune.timing.ROUNDS", (1, 1))
-    monkeypatch.setattr("mrs.export.autotune.variants.SECONDS", 0.0)
-    monkeypatch.setattr("mrs.export.autotune.variants.ROUNDS", (1, 1))
-    monkeypatch.setattr("mrs.building.loops.REFERENCE_STEPS", 10)
+    measure_little(monkeypatch, reference_steps=10)
 
 
 @pytest.fixture(params=VERSIONS)
