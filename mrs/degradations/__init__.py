@@ -15,10 +15,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mrs.degradations.mixed import TASKS, Degradation, mixed
+from mrs.degradations.mixed import TASKS, Degradation, mixed, pick
 from mrs.runtime.errors import InputError
 
-__all__ = ["DEGRADATIONS", "TASKS", "Degradation", "Picture", "get"]
+__all__ = ["DEGRADATIONS", "TASKS", "Degradation", "Picture", "draw", "get"]
 
 Picture = NDArray[np.float32]
 
@@ -34,3 +34,10 @@ def get(name: str) -> Degradation:
     if name not in DEGRADATIONS:
         raise InputError(f"degradation {name!r} is unknown", hint=f"use one of {', '.join(sorted(DEGRADATIONS))}")
     return DEGRADATIONS[name]
+
+
+def draw(name: str, rng: np.random.Generator) -> str:
+    """What `name` does to the next picture: one of the ten for `mixed`, else itself. `get` of it, called with the same
+    generator, then gives what `get(name)` would have given.
+    """
+    return pick(rng) if name == "mixed" else name

@@ -37,7 +37,7 @@ TASKS: dict[str, Degradation] = {
 _NAMES = tuple(TASKS)
 
 
-def draw(rng: np.random.Generator) -> str:
+def pick(rng: np.random.Generator) -> str:
     """One of the ten names, each as likely as any other."""
     return _NAMES[rng.integers(len(_NAMES))]
 
@@ -56,4 +56,4 @@ def mixed(picture: NDArray[np.float32], rng: np.random.Generator, severity: floa
     Raises:
         InputError: where the severity is outside [0, 1].
     """
-    return TASKS[draw(rng)](picture, rng, severity)
+    return TASKS[pick(rng)](picture, rng, severity)
