@@ -73,8 +73,8 @@ def run(options: argparse.Namespace) -> int:
                 raise
             print_error(error, prefix=f"failed: {source}")
             failed += 1
-    for path, error in found.unreadable:
-        print_error(error, prefix=f"failed: {path}")
+    for path, problem in found.unreadable:
+        print_error(problem, prefix=f"failed: {path}")
     tell = progress(options.quiet)
     if found.skipped:
         tell(found.told())

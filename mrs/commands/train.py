@@ -26,7 +26,9 @@ def add_parser(commands: arguments.SubParsers) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="clean pictures, searched recursively")
     arguments.add_output(parser, "OUT", "the .safetensors file to write")
     parser.add_argument(
-        "--resume", action="store_true", help="go on from OUT.state; --iterations may be another number"
+        "--resume",
+        action="store_true",
+        help="go on from OUT.state; --iterations, --no-bf16 and --compile may be others",
     )
     parser.add_argument(
         "--degradation", metavar="NAME",

@@ -39,6 +39,7 @@ def haze(picture: NDArray[np.float32], rng: np.random.Generator, severity: float
     beta = between(*BETA, resolve(severity, rng))
     airlight = rng.uniform(*AIRLIGHT) + rng.uniform(-TINT, TINT, 3)
     airlight = np.clip(airlight, 0, 1).astype(np.float32)
-    depth = np.clip(MEAN + RELIEF * smooth_field(rng, *picture.shape[:2], WAVELENGTHS), *DEPTH)
+    height, width = picture.shape[:2]
+    depth = np.clip(MEAN + RELIEF * smooth_field(rng, height, width, WAVELENGTHS), *DEPTH)
     clear = np.exp(-np.float32(beta) * depth)[:, :, None]
     return np.clip(airlight + (picture - airlight) * clear, 0, 1).astype(np.float32)

@@ -113,7 +113,7 @@ def train(
         output: the weights' file.
         recipe: what to train, by default the shipped model's network.
         resume: continue from `output` + `.state`; a recipe with another number of iterations then goes on with its own
-            rate from there.
+            rate from there. It may also say otherwise than before about `bf16` and `compile`, for another machine.
         overwrite: whether `output` and its state may be replaced where they exist, or appear meanwhile.
         device: where to train: `cpu`, `cuda`.
         save_every: iterations, at least 1; it changes nothing about the weights.
@@ -182,7 +182,7 @@ def train(
             mean = float(torch.stack(losses).mean())
             if not math.isfinite(mean):
                 raise InputError(f"the loss is {mean} at iteration {done}", hint="lower the learning rate")
-            row = {"iteration": done, "loss": mean, "rate": rate}
+            row: dict[str, Any] = {"iteration": done, "loss": mean, "rate": rate}
             if recipe.degradation == "mixed" and done % TASKS_EVERY == 0:
                 row["tasks"] = by_task.means()
             report(row)
@@ -329,9 +329,9 @@ def _save(
         )
 
 
-def _without_length(recipe: str) -> str:
-    """A recipe's description without its number of iterations, which a resumed run may change."""
-    return re.sub(r"\biterations=\d+", "", recipe)
+def _essence(recipe: str) -> str:
+    """A recipe's description without what a resumed run may change: how long, and how it is computed."""
+    return re.sub(r"\b(iterations|bf16|compile)=\w+", "", recipe)
 
 
 def _restore(
@@ -349,7 +349,7 @@ def _restore(
         state = None
     if not isinstance(state, dict) or state.keys() != {"recipe", "iteration", "net", "average", "optimizer"}:
         raise InputError(f"{path} is not a readable training state", hint="start without --resume")
-    if _without_length(state["recipe"]) != _without_length(repr(recipe)):
+    if _essence(state["recipe"]) != _essence(repr(recipe)):
         raise InputError(
             f"{path} is the state of another recipe: {state['recipe']}", hint="give the same options as before"
         )

@@ -447,12 +447,22 @@ def refusal(*arguments: Any, **options: Any) -> InputError:
     return caught.value
 
 
+def test_a_resumed_run_may_compute_otherwise(folder: Path, tmp_path: Path) -> None:
+    """A run that began on one machine goes on upon another, with bfloat16 or without."""
+    output = tmp_path / "net.safetensors"
+    train.train(folder, output, RECIPE)
+    train.train(folder, output, replace(RECIPE, bf16=True, iterations=RECIPE.iterations + 1), resume=True)
+    assert read_checkpoint(output).metadata["recipe"]["bf16"] is True
+    assert state_of(output)["iteration"] == RECIPE.iterations + 1
+
+
 def test_resuming_another_recipe(folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "net.safetensors"
     train.train(folder, output, RECIPE)
     content = output.read_bytes()
     others: list[dict[str, Any]] = [
         {"seed": 2},
+        {"output": "velocity"},
         {"schedule": Schedule()},
         {"learning_rate": 1e-4},
         {"arch": NAFNet(4, (1,), 2, (1,))},
