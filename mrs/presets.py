@@ -4,8 +4,8 @@ A checkpoint of these projects does not say its process, and what is missing dec
 for 50 restores nothing. Each preset has the numbers of one published configuration file, named in `source`. Sizes of
 networks are never taken from there: they disagree with the weights at times, and the weights say them.
 
-Sources: the configuration files of IR-SDE and Refusion (github.com/Algolzw/image-restoration-sde, `codes/config`, commit
-2598d73), DA-CLIP (github.com/Algolzw/daclip-uir, `universal-image-restoration/config`, c2cc141) and MR Sampler
+Sources: the configuration files of IR-SDE and Refusion (github.com/Algolzw/image-restoration-sde, `codes/config`,
+commit 2598d73), DA-CLIP (github.com/Algolzw/daclip-uir, `universal-image-restoration/config`, c2cc141) and MR Sampler
 (github.com/grrrute/mr-sampler, the same folder, 896764c).
 """
 
