@@ -201,17 +201,6 @@ def is_plan(path: str | Path) -> bool:
         return False
 
 
-def read_manifest(path: str | Path) -> JsonObject:
-    """A plan's manifest alone, without checking the other members.
-
-    Raises:
-        PlanError: as `read_plan`.
-    """
-    path = Path(path)
-    with _opened(path) as archive:
-        return _manifest(archive, path).raw
-
-
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     """The archive, of which every member can be read without claiming more memory than the file has bytes."""

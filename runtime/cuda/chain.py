@@ -19,7 +19,7 @@ from mrs.runtime.cuda.failures import failure_of, out_of_memory, translate_error
 from mrs.runtime.cuda.graphs import graph_of
 from mrs.runtime.cuda.nodes import Node, audits_of, nodes_of
 from mrs.runtime.device import Device, Graph, Stream
-from mrs.runtime.errors import BackendError, InputError, MrsError
+from mrs.runtime.errors import BackendError, MrsError
 from mrs.runtime.system.handlers import let_through
 from mrs.runtime.system.libraries import first_line
 
@@ -92,31 +92,11 @@ class CudaChain:
                     steps=self.steps, slots=self.slots, threshold=self.threshold, bound=bound, mirrors=mirrors,
                 )  # fmt: skip
                 self.arrays = self.buffers.arrays
-                self.set_table(table)
+                device.copy(self.arrays.records, torch.from_numpy(records(table)))
                 self.nodes = nodes_of(device, network, self.arrays)
         self._lists = {"host": [self._copy("upload"), *self.nodes, self._copy("download")],
                        "device": [*self.nodes, self._copy("status")]}  # fmt: skip
         self._prepare("host" if bound is None else "device")
-
-    def set_table(self, table: Table) -> None:
-        """Solve with another table from now on: of as many rows, which remember no more predictions.
-
-        Nothing is captured again. The network's times are its own, see `Network.retime`.
-
-        Raises:
-            InputError: for a table of another form.
-        """
-        same_threshold = (table.clamp == "threshold") == self.threshold
-        if len(table.rows) != self.steps or table.history > self.slots or not same_threshold:
-            raise InputError(
-                f"a table of {len(table.rows)} rows, {table.history} remembered predictions and clamp {table.clamp} "
-                "does not fit",
-                hint=f"this chain has {self.steps} rows, {self.slots} predictions; only the threshold needs its own",
-            )
-        rows = torch.from_numpy(records(table))
-        with translate_errors(self.device, self.shape, "while its table is copied"), self._working():
-            self.device.copy(self.arrays.records, rows)
-            self.device.wait(self.stream)
 
     def restore_into(
         self,
@@ -355,19 +335,23 @@ class CudaChain:
                 self._clear_status()
                 if how == "host":
                     self._carry_out(self._lists[how][:1])
-                for node in self.nodes:
-                    node.work()
-                    if node.name == "network":
-                        self._carry_out([audits_of(self.device, self.network, self.arrays), self._copy("status")])
-                        self.device.wait(self.stream)
-                        if self.buffers.status[0]:
-                            self._clear_status()
-                            return f" at step {node.step} of {self.steps}"
+                step = next((node.step for node in self.nodes if self._gives_bad_numbers(node)), None)
         except self.device.Failure as error:
             let_through(error)
             return f" and then failed: {first_line(error)}"
         self._clear_status()
+        if step is not None:
+            return f" at step {step} of {self.steps}"
         return ", but not again in the same restore" if how == "host" else " in a restore since the last check"
+
+    def _gives_bad_numbers(self, node: Node) -> bool:
+        """Carry it out; whether it is an evaluation whose output is not finite."""
+        node.work()
+        if node.name != "network":
+            return False
+        self._carry_out([audits_of(self.device, self.network, self.arrays), self._copy("status")])
+        self.device.wait(self.stream)
+        return bool(self.buffers.status[0])
 
     def _clear_status(self) -> None:
         self.arrays.status.zero_()

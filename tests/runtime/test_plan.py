@@ -13,7 +13,7 @@ import pytest
 
 from mrs.kernels.table import Row
 from mrs.runtime.errors import BackendError, InputError
-from mrs.runtime.plan import ENGINE, GRAPH, MODULATION, TIMETABLE, Plan, read_manifest, read_plan
+from mrs.runtime.plan import ENGINE, GRAPH, MODULATION, TIMETABLE, Plan, read_plan
 from tests.runtime.networks import smallest
 from tests.runtime.plan_files import MANIFEST, change_manifest, members, refused, rewrite, write
 
@@ -90,13 +90,6 @@ def test_members_are_stored_as_they_are(plan_file: Path) -> None:
         assert archive.namelist() == ["manifest.json", GRAPH, MODULATION, TIMETABLE, ENGINE]
         assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
     assert b"an engine" in plan_file.read_bytes()
-
-
-def test_the_manifest_alone_is_read_beside_a_damaged_engine(plan_file: Path) -> None:
-    content = plan_file.read_bytes()
-    plan_file.write_bytes(content.replace(b"an engine", b"no engine"))
-    assert read_manifest(plan_file)["backend"] == "openvino"
-    refused(plan_file, "engine.bin")
 
 
 # Writing

@@ -116,39 +116,6 @@ def test_the_empty_pictures_of_the_first_run_leave_nothing_behind(make_chain, pi
     assert restored.std() > 1
 
 
-def test_another_table_needs_nothing_new(make_chain, device, pictures, table) -> None:
-    given = pictures((1, 16, 16))
-    chain = make_chain(table("ode", 2, 4), clamp="unit")
-    chain.set_table(replace(table("sde", 1, 4), start=0.1, clamp="none"))
-    assert device.captures == 1
-    other = table("sde", 1, 4)
-    fresh = make_chain(other.__class__(**{**vars(other), "start": 0.1}))
-    np.testing.assert_array_equal(chain.restore_into(given, None, 3), fresh.restore_into(given, None, 3))
-
-
-@pytest.mark.parametrize(
-    ("method", "order", "steps", "clamp"),
-    [("ode", 2, 3, "none"), ("ode", 2, 5, "none"), ("ode", 3, 4, "none"), ("ode", 2, 4, "threshold")],
-)
-def test_a_table_of_another_form_is_refused(make_chain, table, method, order, steps, clamp) -> None:
-    from mrs.runtime.errors import InputError
-
-    chain = make_chain(table("ode", 2, 4))
-    before = chain.arrays.records.numpy().copy()
-    with pytest.raises(InputError, match=f"of {steps} rows, {order - 1} remembered predictions and clamp {clamp}") as e:
-        chain.set_table(replace(table(method, order, steps), start=0.2, clamp=clamp))
-    assert "4 rows, 1 predictions" in e.value.hint
-    np.testing.assert_array_equal(chain.arrays.records.numpy(), before)
-
-
-def test_a_chain_with_a_threshold_takes_no_table_without(make_chain, table) -> None:
-    from mrs.runtime.errors import InputError
-
-    chain = make_chain(table("ode", 2, 4), clamp="threshold")
-    with pytest.raises(InputError, match="clamp unit does not fit"):
-        chain.set_table(replace(table("ode", 2, 4), start=0.2, clamp="unit"))
-
-
 @pytest.mark.parametrize("seed", [-1, 2**32], ids=str)
 def test_seeds_out_of_range_are_refused_before_anything_is_launched(make_chain, device, pictures, seed: int) -> None:
     chain = make_chain()

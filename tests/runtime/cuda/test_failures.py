@@ -141,7 +141,7 @@ def test_a_failure_drops_the_chains_of_its_worker_alone(gpu, pictures) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "when"), [("copy", "while its table is copied"), ("finish_planes", "during its first run")]
+    ("name", "when"), [("copy", "while its buffers are made"), ("finish_planes", "during its first run")]
 )
 def test_a_failure_before_the_first_restore_says_when(gpu, pictures, name: str, when: str) -> None:
     with gpu.load() as restorer:
