@@ -93,6 +93,8 @@ class CudaChain:
                 )  # fmt: skip
                 self.arrays = self.buffers.arrays
                 device.copy(self.arrays.records, torch.from_numpy(records(table)))
+                # What fails here is told here.
+                device.wait(self.stream)
                 self.nodes = nodes_of(device, network, self.arrays)
         self._lists = {"host": [self._copy("upload"), *self.nodes, self._copy("download")],
                        "device": [*self.nodes, self._copy("status")]}  # fmt: skip
