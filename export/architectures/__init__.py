@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from mrs.export.architectures.nafnet import NAFNet
 from mrs.export.architectures.protocol import Architecture, Conditioner
+from mrs.export.architectures.unet import ConditionalUNet
 from mrs.export.checkpoint import Checkpoint, check_fit, read_checkpoint, some
 from mrs.runtime.errors import CheckpointError
 
 # Asked in this order whose weights a checkpoint holds.
-ARCHITECTURES: dict[str, type[Architecture]] = {NAFNet.name: NAFNet}
+ARCHITECTURES: dict[str, type[Architecture]] = {NAFNet.name: NAFNet, ConditionalUNet.name: ConditionalUNet}
 
 
 def detect(state: Mapping[str, Tensor], source: str = "checkpoint") -> Architecture:
@@ -34,7 +35,7 @@ def detect(state: Mapping[str, Tensor], source: str = "checkpoint") -> Architect
             return found
     raise CheckpointError(
         f"{source} is no {', no '.join(ARCHITECTURES)}: it has {some(list(state), 3)}",
-        hint="Refusion checkpoints are supported; IR-SDE's ConditionalUNet is not yet",
+        hint="networks of Refusion, IR-SDE and DA-CLIP are supported",
     )
 
 
