@@ -2,18 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from mrs.export.architectures.clip.config import PICTURE, Encoder, infer_encoder, is_encoder, needed
+from mrs.export.architectures.clip import graph
+from mrs.export.architectures.clip.config import PICTURE, Encoder, infer_encoder, needed
 from mrs.export.architectures.clip.module import DACLIPEncoder
-from mrs.export.checkpoint import Checkpoint, check_fit, read_checkpoint
+from mrs.export.checkpoint import check_fit, read_checkpoint
+from mrs.export.onnx_writer import Emitter
 
 NAME = "DA-CLIP encoder"
 
 
-def read_encoder(path: str | Path, heads: int | None = None) -> tuple[Encoder, Checkpoint]:
+@dataclass(frozen=True)
+class EncoderWeights:
+    """An encoder that was read from a file.
+
+    Attributes:
+        arch: its hyper-parameters.
+        state: the weights of both towers under the published keys, float32.
+        sha256: of the file's bytes, hex.
+    """
+
+    arch: Encoder
+    state: Mapping[str, Tensor]
+    sha256: str
+
+    @property
+    def side(self) -> int:
+        """Of the pictures that it takes."""
+        return self.arch.side
+
+    @property
+    def length(self) -> int:
+        """Of each of its two features."""
+        return self.arch.length
+
+    def module(self) -> DACLIPEncoder:
+        """The encoder in torch, in evaluation mode."""
+        # Without storage first: random numbers are neither spent nor touched.
+        with torch.device("meta"):
+            net = DACLIPEncoder(self.arch)
+        net.to_empty(device="cpu").load_state_dict(self.state)
+        return net.eval()
+
+    def features(self, emit: Emitter, picture: str, *, image: bool = True, degradation: bool = True) -> tuple[str, str]:
+        """Add its nodes from a picture (N, 3, side, side) in [0, 1]: see `graph.features`."""
+        state = {key: value.numpy() for key, value in self.state.items()}
+        return graph.features(emit, state, self.arch, picture, image=image, degradation=degradation)
+
+
+def read_encoder(path: str | Path, heads: int | None = None) -> EncoderWeights:
     """Hyper-parameters and weights of an encoder's file: those of the two towers alone.
 
     Args:
@@ -26,23 +69,16 @@ def read_encoder(path: str | Path, heads: int | None = None) -> tuple[Encoder, C
     """
     read = read_checkpoint(path, needed)
     # Under the keys of the copy that the published loader ends with.
-    state = {
-        key.removeprefix("clip.") if key.startswith(f"clip.{PICTURE}.") else key: value
-        for key, value in read.state.items()
-    }
+    copy = f"clip.{PICTURE}."
+    state = {key.removeprefix("clip.") if key.startswith(copy) else key: value for key, value in read.state.items()}
     encoder = infer_encoder(state, heads, str(path))
     check_fit(encoder.weight_shapes(), state, NAME, str(path))
-    return encoder, Checkpoint(state, read.sha256, read.metadata)
+    return EncoderWeights(encoder, state, read.sha256)
 
 
 def load_encoder(path: str | Path, heads: int | None = None) -> DACLIPEncoder:
     """The encoder in a checkpoint file, in evaluation mode; call it as `encoder(image)`. See `read_encoder`."""
-    encoder, read = read_encoder(path, heads)
-    # Without storage first: random numbers are neither spent nor touched.
-    with torch.device("meta"):
-        net = DACLIPEncoder(encoder)
-    net.to_empty(device="cpu").load_state_dict(read.state)
-    return net.eval()
+    return read_encoder(path, heads).module()
 
 
-__all__ = ["NAME", "DACLIPEncoder", "Encoder", "infer_encoder", "is_encoder", "load_encoder", "read_encoder"]
+__all__ = ["NAME", "DACLIPEncoder", "Encoder", "EncoderWeights", "infer_encoder", "load_encoder", "read_encoder"]

@@ -104,11 +104,6 @@ def needed(keys: Set[str]) -> set[str]:
     return kept if twice else kept | {key for key in keys if key.startswith("clip.visual.")}
 
 
-def is_encoder(state: Mapping[str, Tensor]) -> bool:
-    """Whether a state dict is of DA-CLIP's encoder."""
-    return any(key.startswith(f"{CONTROL}.") for key in state)
-
-
 def infer_encoder(state: Mapping[str, Tensor], heads: int | None = None, name: str = "checkpoint") -> Encoder:
     """Hyper-parameters from the shapes of weights.
 

@@ -6,7 +6,7 @@ normalisation of colours is in the weights of the first convolution, which has n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -24,44 +24,58 @@ def is_halved(encoder: Encoder) -> bool:
     return 4 * sum(int(np.prod(shape)) for shape in encoder.weight_shapes().values()) > LARGEST
 
 
-def features(emit: Emitter, picture: str, encoder: Encoder, *, normalised: bool = False) -> tuple[str, str]:
-    """Write both towers; the names of the image features and of the degradation features, (N, length, 1, 1) each.
+def features(
+    emit: Emitter,
+    state: Mapping[str, F32],
+    encoder: Encoder,
+    picture: str,
+    *,
+    image: bool = True,
+    degradation: bool = True,
+    normalised: bool = False,
+) -> tuple[str, str]:
+    """Write the towers; the names of the image features and of the degradation features, (N, length, 1, 1) each.
 
     Args:
-        emit: with the encoder's weights in its state.
-        picture: a value (N, 3, side, side).
+        emit: to which they are added.
+        state: the encoder's weights.
         encoder: the hyper-parameters.
+        picture: a value (N, 3, side, side).
+        image, degradation: which features are wanted: nothing is written that only others need, and the name of one
+            that is not wanted is "".
         normalised: whether the picture has CLIP's colours already; it is in [0, 1] otherwise.
 
     Raises:
         InputError: for a large encoder with a number that half precision does not have.
     """
-    towers = _Towers(emit, encoder, normalised)
+    towers = _Towers(emit, state, encoder, normalised)
     hiddens: list[str] = []
     x = towers.tokens(picture, CONTROL)
     for index in range(encoder.layers):
         x = towers.block(x, f"{BLOCKS[CONTROL]}.{index}")
         hiddens.append(x)
-    degradation = towers.feature(x, CONTROL)
+    degrades = towers.feature(x, CONTROL) if degradation else ""
+    if not image:
+        return "", degrades
     x = towers.tokens(picture, PICTURE)
     for index in range(encoder.layers):
         # The first block is told what the other tower's last one saw.
         told = encoder.layers - 1 - index
         x = towers.block(x, f"{BLOCKS[PICTURE]}.{index}", hiddens[told], f"{JOINTS}.{told}")
-    return towers.feature(x, PICTURE), degradation
+    return towers.feature(x, PICTURE), degrades
 
 
 class _Towers:
-    def __init__(self, emit: Emitter, encoder: Encoder, normalised: bool) -> None:
-        self.emit, self.encoder, self.normalised = emit, encoder, normalised
+    def __init__(self, emit: Emitter, state: Mapping[str, F32], encoder: Encoder, normalised: bool) -> None:
+        self.emit, self.state, self.encoder, self.normalised = emit, state, encoder, normalised
         self.halved = is_halved(encoder)
 
     def tokens(self, picture: str, tower: str) -> str:
         """The patches of a picture, the class before them."""
         emit, encoder = self.emit, self.encoder
-        weight = emit.state[f"{tower}.conv1.weight"]
-        positions = emit.state[f"{tower}.positional_embedding"].copy()
-        positions[0] += emit.state[f"{tower}.class_embedding"]
+        weight = self.state[f"{tower}.conv1.weight"]
+        positions = self.state[f"{tower}.positional_embedding"].copy()
+        positions[0] += self.state[f"{tower}.class_embedding"]
         if not self.normalised:
             # In double precision, so that only the result is rounded.
             exact = weight / np.array(DEVIATION).reshape(1, 3, 1, 1)
@@ -83,22 +97,17 @@ class _Towers:
         """(N, length, 1, 1), of the first token."""
         emit = self.emit
         first = emit("Slice", x, emit.whole(0), emit.whole(1), emit.whole(2))
-        projected = emit(
-            "MatMul", self.norm(first, f"{tower}.ln_post"), self.matrix(f"{tower}.proj", emit.state[f"{tower}.proj"])
-        )
+        matrix = self.matrix(f"{tower}.proj", self.state[f"{tower}.proj"])
+        projected = emit("MatMul", self.norm(first, f"{tower}.ln_post"), matrix)
         return emit("Transpose", projected, perm=[0, 3, 1, 2])
 
     def block(self, x: str, key: str, told: str = "", joint: str = "") -> str:
         """One transformer block, and what another tower tells it; see module.py for the same in torch."""
-        emit, state = self.emit, self.emit.state
+        emit = self.emit
         y = self.attention(self.norm(x, f"{key}.ln_1"), key)
         x = self.sum(x, [(y, f"{key}.attn.out_proj")])
-        y = self.linear(
-            self.norm(x, f"{key}.ln_2"),
-            f"{key}.mlp.c_fc",
-            state[f"{key}.mlp.c_fc.weight"],
-            state[f"{key}.mlp.c_fc.bias"],
-        )
+        name = f"{key}.mlp.c_fc"
+        y = self.linear(self.norm(x, f"{key}.ln_2"), name, self.state[f"{name}.weight"], self.state[f"{name}.bias"])
         # Exact GELU, in the form that engines know.
         wide = emit("Add", emit("Erf", emit("Div", y, emit.number(np.sqrt(2)))), emit.number(1))
         y = emit("Mul", emit("Mul", y, wide), emit.number(0.5))
@@ -108,7 +117,7 @@ class _Towers:
         """Softmax of queries by keys, times values, heads side by side again."""
         emit, encoder = self.emit, self.encoder
         heads, width = encoder.heads, encoder.width
-        weight, bias = emit.state[f"{key}.attn.in_proj_weight"], emit.state[f"{key}.attn.in_proj_bias"]
+        weight, bias = self.state[f"{key}.attn.in_proj_weight"], self.state[f"{key}.attn.in_proj_bias"]
         parts = []
         for index, name in enumerate("qkv"):
             part = slice(index * width, (index + 1) * width)
@@ -125,8 +134,8 @@ class _Towers:
         """A value, and linear layers of others; their biases are added as one."""
         emit = self.emit
         for y, key in parts:
-            x = emit("Add", x, emit("MatMul", y, self.matrix(f"{key}.weight", emit.state[f"{key}.weight"].T)))
-        bias = np.sum([emit.state[f"{key}.bias"] for _, key in parts], axis=0)
+            x = emit("Add", x, emit("MatMul", y, self.matrix(f"{key}.weight", self.state[f"{key}.weight"].T)))
+        bias = np.sum([self.state[f"{key}.bias"] for _, key in parts], axis=0)
         return emit("Add", x, emit.weight(f"{parts[0][1]}.bias", bias[None, None, None]))
 
     def linear(self, x: str, name: str, weight: F32, bias: F32) -> str:
@@ -145,5 +154,5 @@ class _Towers:
 
     def norm(self, x: str, key: str) -> str:
         emit = self.emit
-        gain, bias = (emit.weight(f"{key}.{part}", emit.state[f"{key}.{part}"]) for part in ("weight", "bias"))
+        gain, bias = (emit.weight(f"{key}.{part}", self.state[f"{key}.{part}"]) for part in ("weight", "bias"))
         return emit("LayerNormalization", x, gain, bias, axis=-1, epsilon=NORM_EPS)

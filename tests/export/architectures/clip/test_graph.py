@@ -10,7 +10,8 @@ import onnx
 import pytest
 import torch
 
-from mrs.export.architectures.clip import graph, load_encoder
+from mrs.export.architectures import load_checkpoint
+from mrs.export.architectures.clip import graph, load_encoder, read_encoder
 from mrs.export.architectures.clip.config import DEVIATION, MEAN, Encoder
 from mrs.export.architectures.clip.graph import features, is_halved
 from mrs.export.architectures.clip.module import DACLIPEncoder
@@ -28,8 +29,8 @@ ENGINES = ["onnxruntime", "openvino"]
 
 def model_of(net: DACLIPEncoder, normalised: bool = False) -> onnx.ModelProto:
     """From pictures to both features, the image's first."""
-    emit, arch = Emitter({key: value.numpy() for key, value in net.state_dict().items()}), net.arch
-    emit("Concat", *features(emit, "packed", arch, normalised=normalised), output="output", axis=1)
+    emit, arch, state = Emitter(), net.arch, {key: value.numpy() for key, value in net.state_dict().items()}
+    emit("Concat", *features(emit, state, arch, "packed", normalised=normalised), output="output", axis=1)
     sides = ["batch", 3, arch.side, arch.side]
     return emit.model("encoder", {"packed": sides}, ["batch", 2 * arch.length, 1, 1])
 
@@ -94,6 +95,41 @@ def test_only_an_encoder_that_needs_it_is_halved(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(graph, "LARGEST", 0)
     with pytest.raises(InputError, match=r"visual\.proj has a number beyond half precision"):
         model_of(net)
+
+
+def test_a_graph_has_nothing_that_only_unwanted_features_need(tmp_path: Path) -> None:
+    """A network is told of the degradation alone, or of the picture, which the other tower has a say in."""
+    encoder, arrays = read_encoder(weights("daclip_encoder_b.pt", tmp_path)), golden("daclip_encoder_b")
+    sides: dict[str, list[int | str]] = {"packed": ["batch", 3, encoder.side, encoder.side]}
+    for wanted, key in (("image", "image_features"), ("degradation", "degra_features")):
+        emit = Emitter()
+        other = {"image": "degradation", "degradation": "image"}[wanted]
+        image, degradation = encoder.features(emit, "packed", **{other: False})
+        assert [bool(image), bool(degradation)] == [wanted == "image", wanted == "degradation"]
+        emit("Mul", image or degradation, emit.number(1), output="output")
+        model = emit.model("encoder", sides, ["batch", encoder.length, 1, 1])
+        read = {name for node in model.graph.node for name in node.input}
+        made = {name for node in model.graph.node for name in node.output}
+        assert made | {tensor.name for tensor in model.graph.initializer} | {"packed"} == read | {"output"}
+        output = run("onnxruntime", model, coloured(arrays["image"]))
+        np.testing.assert_allclose(output, arrays[key], rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", ["daclip_unet_full", "daclip_unet_degra", "daclip_unet_wild"])
+def test_with_a_network_it_gives_all_that_the_features_come_to(name: str, engine: str, tmp_path: Path) -> None:
+    """From the picture in [0, 1] to the network's vector, in one graph."""
+    encoder, arrays = read_encoder(weights("daclip_encoder_b.pt", tmp_path)), golden("daclip_encoder_b")
+    net = load_checkpoint(weights(f"{name}.pth", tmp_path))
+    state = {key: value.numpy() for key, value in net.state_dict().items()}
+    conditioner = net.arch.conditioner(state, encoder)  # type: ignore[union-attr, operator]
+    assert (conditioner.side, conditioner.resize) == (32, "clip")
+    features = (torch.tensor(arrays[key]) for key in ("degra_features", "image_features"))
+    with torch.no_grad():
+        expected = net.context(*features).numpy()  # type: ignore[operator]
+    assert conditioner.length == expected.shape[1]
+    output = run(engine, conditioner.graph, coloured(arrays["image"]))
+    np.testing.assert_allclose(output, expected, rtol=0, atol=TOLERANCE)
 
 
 def test_engines_find_what_they_fuse(tmp_path: Path) -> None:
