@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from mrs.export.architectures import nafnet
+from mrs.export.architectures import clip, latent_unet, nafnet
 from mrs.export.architectures.protocol import Architecture, Conditioner
 from mrs.export.architectures.unet import ConditionalUNet
 from mrs.export.checkpoint import Checkpoint, check_fit, read_checkpoint, some
@@ -17,6 +17,11 @@ from mrs.runtime.errors import CheckpointError, InputError
 # Asked in this order whose weights a checkpoint holds.
 KINDS: tuple[type[Architecture], ...] = (*nafnet.KINDS, ConditionalUNet)
 ARCHITECTURES: dict[str, type[Architecture]] = {kind.name: kind for kind in KINDS}
+# What stands beside a network, and might be taken for it.
+OTHERS = (
+    (clip.NAME, "encoder", clip.is_encoder),
+    (latent_unet.NAME, "autoencoder", latent_unet.is_autoencoder),
+)
 
 
 def detect(state: Mapping[str, Tensor], source: str = "checkpoint", architecture: str | None = None) -> Architecture:
@@ -39,6 +44,11 @@ def detect(state: Mapping[str, Tensor], source: str = "checkpoint", architecture
             found = found if architecture is None else _named(found, architecture, source)
             check_fit(found.weight_shapes(), state, found.name, source)
             return found
+    for name, option, is_other in OTHERS:
+        if is_other(state):
+            raise CheckpointError(
+                f"{source} is the {name}, not the network itself", hint=f"give the network, and this as its {option}"
+            )
     raise CheckpointError(
         f"{source} is no {', no '.join(ARCHITECTURES)}: it has {some(list(state), 3)}",
         hint="networks of Refusion, IR-SDE and DA-CLIP are supported",
@@ -53,6 +63,11 @@ def _named(found: Architecture, architecture: str, source: str) -> Architecture:
     if found.name != architecture:
         raise CheckpointError(f"{source} holds a {found.name}, not a {architecture}")
     return found
+
+
+def network_keys(keys: Set[str]) -> Set[str]:
+    """Of a network's checkpoint all keys; an encoder's, which is told of as such, has numbers under two keys."""
+    return clip.needed(keys) if clip.is_encoder(keys) else keys
 
 
 def network_of(arch: Architecture, checkpoint: Checkpoint) -> nn.Module:
@@ -78,7 +93,7 @@ def load_checkpoint(path: str | Path, architecture: str | None = None) -> nn.Mod
         CheckpointError: for a file that is missing, damaged, holds code, or fits no network that is known here.
         InputError: for an architecture that is unknown.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(path, network_keys)
     return network_of(detect(checkpoint.state, str(path), architecture), checkpoint)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mrs.export.architectures.clip import graph
-from mrs.export.architectures.clip.config import PICTURE, Encoder, infer_encoder, needed
+from mrs.export.architectures.clip.config import PICTURE, Encoder, infer_encoder, is_encoder, needed
 from mrs.export.architectures.clip.module import DACLIPEncoder
 from mrs.export.checkpoint import check_fit, read_checkpoint
 from mrs.export.onnx_writer import Emitter
@@ -81,4 +81,7 @@ def load_encoder(path: str | Path, heads: int | None = None) -> DACLIPEncoder:
     return read_encoder(path, heads).module()
 
 
-__all__ = ["NAME", "DACLIPEncoder", "Encoder", "EncoderWeights", "infer_encoder", "load_encoder", "read_encoder"]
+__all__ = [
+    "NAME", "DACLIPEncoder", "Encoder", "EncoderWeights", "infer_encoder", "is_encoder", "load_encoder", "needed",
+    "read_encoder",
+]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Container, Mapping, Set
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -102,6 +102,11 @@ def needed(keys: Set[str]) -> set[str]:
     twice = any(key.startswith(f"{PICTURE}.") for key in keys)
     kept = {key for key in keys if not key.startswith("clip.") and key != "logit_scale"}
     return kept if twice else kept | {key for key in keys if key.startswith("clip.visual.")}
+
+
+def is_encoder(keys: Container[str]) -> bool:
+    """Whether keys are those of DA-CLIP's encoder."""
+    return f"{CONTROL}.conv1.weight" in keys
 
 
 def infer_encoder(state: Mapping[str, Tensor], heads: int | None = None, name: str = "checkpoint") -> Encoder:
