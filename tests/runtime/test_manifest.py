@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mrs.runtime.errors import PlanError
+from mrs.runtime.manifest import ConditionerFacts, Manifest
 from mrs.runtime.plan import GRAPH, read_plan
 from tests.runtime.plan_files import change_manifest, members, refused, write
 
@@ -115,3 +116,17 @@ def test_a_field_that_is_missing(plan_file: Path, field: str) -> None:
 
     change_manifest(plan_file, change)
     refused(plan_file, rf"is damaged: {field}(\.\w+)? in its manifest is missing or wrong")
+
+
+@pytest.mark.parametrize("resize", [None, "CLIP", "", 1, ["clip"], {}], ids=repr)
+def test_a_way_to_scale_pictures_that_nobody_knows(plan_file: Path, resize: object) -> None:
+    told = {"side": 8, "length": 5, "resize": resize}
+    change_manifest(plan_file, lambda manifest: manifest.update(conditioner=told))
+    refused(plan_file, r"is damaged: conditioner\.resize in its manifest is missing or wrong")
+
+
+@pytest.mark.parametrize(("told", "resize"), [({}, "stretch"), ({"resize": "clip"}, "clip")], ids=str)
+def test_how_a_picture_is_scaled_for_a_conditioner(plan_file: Path, told: dict[str, str], resize: str) -> None:
+    manifest = read_plan(plan_file).manifest
+    facts = Manifest.of({**manifest, "conditioner": {"side": 8, "length": 5, **told}}).conditioner
+    assert facts == ConditionerFacts(side=8, length=5, resize=resize)
