@@ -11,16 +11,14 @@ commit 2598d73), DA-CLIP (github.com/Algolzw/daclip-uir, `universal-image-restor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import Any
 
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import RECOMMENDED
 from mrs.runtime.errors import CheckpointError, InputError
 
-NOTHING: Mapping[str, object] = MappingProxyType({})
+Facts = tuple[tuple[str, object], ...]
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Preset:
     Attributes:
         task: what is restored.
         architecture: name of the kind of network.
-        facts: what its hyper-parameters must be, by attribute.
+        facts: what its hyper-parameters must be, as pairs of attribute and value.
         schedule: the process.
         sampler: the published one: `posterior`, `reverse SDE`, `reverse ODE`, `ODE-2`.
         evaluations: how many it takes as published.
@@ -47,7 +45,7 @@ class Preset:
     sampler: str
     evaluations: int
     source: str
-    facts: Mapping[str, object] = field(default=NOTHING)
+    facts: Facts = ()
     upscale: int = 1
     noise_sigma: float | None = None
     companion: str = ""
@@ -67,7 +65,7 @@ class Preset:
         wrong = [] if arch.name == self.architecture else [f"a {arch.name}, not a {self.architecture}"]
         wrong += [
             f"{key} {getattr(arch, key, None)}, not {value}"
-            for key, value in self.facts.items()
+            for key, value in self.facts
             if not wrong and getattr(arch, key, None) != value
         ]
         if wrong:
@@ -86,12 +84,12 @@ def _denoising(max_sigma: float, T: int) -> Schedule:
     return _of(max_sigma, T, eps=0.04, process="denoising", interpolation="exact")
 
 
-UNET, NAFNET = "ConditionalUNet", "ConditionalNAFNet"
-IRSDE = MappingProxyType({"condition": True, "context": 0})
-UNIVERSAL = MappingProxyType({"prompt": True, "image": True, "half": False})
-WILD = MappingProxyType({"prompt": False, "image": True, "half": True})
-BLIND = MappingProxyType({"condition": False})
-PLAIN = MappingProxyType({"channels": 3, "condition": True})
+UNET, NAFNET, BLIND_NAFNET = "ConditionalUNet", "ConditionalNAFNet", "ConditionalNAFNet-denoising"
+IRSDE = (("condition", True), ("context", 0))
+UNIVERSAL = (("prompt", True), ("image", True), ("half", False))
+WILD = (("prompt", False), ("image", True), ("half", True))
+BLIND = (("condition", False),)
+PLAIN = (("channels", 3), ("condition", True), ("outer_skip", False), ("lensed", False))
 REVERSE_SDE = "reverse SDE"
 
 PRESETS: dict[str, Preset] = {
@@ -116,7 +114,7 @@ PRESETS: dict[str, Preset] = {
         "low resolution", NAFNET, _of(50), REVERSE_SDE, 100, "sisr/test/refusion.yml", PLAIN, upscale=4
     ),
     "refusion-denoise": Preset(
-        "noise", NAFNET, _denoising(70, 1000), "reverse ODE", 158, "denoising-sde/test/refusion.yml", BLIND,
+        "noise", BLIND_NAFNET, _denoising(70, 1000), "reverse ODE", 158, "denoising-sde/test/refusion.yml", BLIND,
         noise_sigma=15,
     ),
     "daclip-universal": Preset(

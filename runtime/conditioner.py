@@ -104,7 +104,7 @@ def scaled(picture: Pixels, side: int, resize: str = STRETCH) -> F32:
 def _levels(planes: Pixels) -> NDArray[np.uint8]:
     """In 256 levels, rounded down as the published code rounds."""
     if planes.dtype == np.uint8:
-        return planes
+        return planes.astype(np.uint8, copy=False)
     return (np.clip(planes, 0, 1) * np.float32(255)).astype(np.uint8)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -14,18 +13,11 @@ from mrs.export.autotune.workload import Pair, Target
 from mrs.export.graph_variant import GraphVariant, variants_of
 from mrs.runtime import backends
 from mrs.runtime.backends import Network
-from mrs.runtime.conditioner import scaled
 from mrs.runtime.errors import BackendError, CheckpointError
 
 # Largest error of a float32 engine beside torch, relative to the largest output: far above round-off, far below
 # what a wrong graph would give.
 TOLERANCE = 1e-3
-
-
-class Conditioned(Protocol):
-    """The module of a network with a conditioner, see `Architecture.module`."""
-
-    def condition(self, pictures: torch.Tensor) -> torch.Tensor: ...
 
 
 def check_graphs(source: Source, graphs: Mapping[GraphVariant, bytes], pair: Pair, target: Target) -> None:
@@ -41,13 +33,12 @@ def check_graphs(source: Source, graphs: Mapping[GraphVariant, bytes], pair: Pai
         CheckpointError: where torch itself gives infinities or NaN.
         BackendError: where an engine gives something else than torch.
     """
-    mu = np.ascontiguousarray(pair.degraded[None].transpose(0, 3, 1, 2)).astype(np.float32) / 255
+    mu = np.ascontiguousarray(pair.degraded[None].transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)
     noise = np.random.default_rng(0).standard_normal(mu.shape, dtype=np.float32)
-    x, time = mu + np.float32(source.schedule.S) * noise, float(source.schedule.T)
+    x = (mu + np.float32(source.schedule.S) * noise).astype(np.float32)
+    time = float(source.schedule.T)
     context = None if source.condition is None else source.condition(pair.degraded[None])
-    with torch.no_grad():
-        told = () if context is None else (_condition(source, pair, context),)
-        expected = source.network(torch.from_numpy(x), torch.from_numpy(mu), time, *told).numpy()
+    expected = source.evaluate(x, mu, time, pair.degraded)
     if not np.isfinite(expected).all():
         raise CheckpointError("the network gives infinities or NaN in float32", hint="check its weights")
     packed = np.concatenate([x - mu, mu], axis=1)
@@ -60,17 +51,6 @@ def check_graphs(source: Source, graphs: Mapping[GraphVariant, bytes], pair: Pai
             error = _difference(_evaluated(network, packed, context), expected)
             if not error <= TOLERANCE:
                 raise BackendError(f"{engine.name} ({variant}) differs from torch by {error:.1e} of the largest output")
-
-
-def _condition(source: Source, pair: Pair, context: NDArray[np.float32]) -> torch.Tensor:
-    """The context by torch, once the engine's is known to be the same."""
-    side = 0 if source.conditioner is None else source.conditioner.side
-    network = cast(Conditioned, source.network)
-    expected = network.condition(torch.from_numpy(scaled(pair.degraded, side)[None]))
-    error = _difference(context, expected.numpy())
-    if not error <= TOLERANCE:
-        raise BackendError(f"the conditioner differs from torch by {error:.1e} of the largest output")
-    return torch.as_tensor(expected)
 
 
 def _difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mrs.export.architectures.clip import graph
-from mrs.export.architectures.clip.config import PICTURE, Encoder, infer_encoder, is_encoder, needed
+from mrs.export.architectures.clip.config import DEVIATION, MEAN, PICTURE, Encoder, infer_encoder, is_encoder, needed
 from mrs.export.architectures.clip.module import DACLIPEncoder
 from mrs.export.checkpoint import check_fit, read_checkpoint
 from mrs.export.onnx_writer import Emitter
@@ -74,6 +74,12 @@ def read_encoder(path: str | Path, heads: int | None = None) -> EncoderWeights:
     encoder = infer_encoder(state, heads, str(path))
     check_fit(encoder.weight_shapes(), state, NAME, str(path))
     return EncoderWeights(encoder, state, read.sha256)
+
+
+def normalised(pictures: Tensor) -> Tensor:
+    """Pictures (N, 3, side, side) in [0, 1] as the encoder takes them."""
+    mean, deviation = (torch.tensor(values).reshape(1, -1, 1, 1) for values in (MEAN, DEVIATION))
+    return (pictures - mean) / deviation
 
 
 def load_encoder(path: str | Path, heads: int | None = None) -> DACLIPEncoder:

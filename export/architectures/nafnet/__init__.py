@@ -49,7 +49,7 @@ class NAFNet(Config):
     def graph(self, state: Mapping[str, F32], variant: GraphVariant) -> ModelProto:
         return build_graph(state, self, variant=variant)
 
-    def conditioner(self, state: Mapping[str, F32]) -> None:
+    def conditioner(self, state: Mapping[str, F32], encoder: object = None) -> None:
         return None
 
     def to_dict(self) -> dict[str, object]:
