@@ -206,6 +206,10 @@ def test_wrong_flags(refuse_degrade, flags, says) -> None:
     refuse_degrade(*flags, says=says)
 
 
+def test_wrong_flags_are_no_failed_pictures(refuse_degrade, pictures, tmp_path) -> None:
+    refuse_degrade("--severity", 2, source=pictures, output=tmp_path / "out", says="severity 2.0 is outside [0, 1]")
+
+
 def test_a_task_must_be_named(refuse, picture, out) -> None:
     refuse("degrade", picture, "-o", out, says="required: --task")
 
