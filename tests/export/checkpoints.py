@@ -15,7 +15,6 @@ from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.runtime.errors import CheckpointError
 
 TINY = NAFNet(width=4, enc_blocks=(1,), mid_blocks=1, dec_blocks=(1,))
-
 UNEVEN = NAFNet(width=6, enc_blocks=(2, 0, 3), mid_blocks=2, dec_blocks=(0, 1, 2))
 
 State = dict[str, Tensor]

@@ -12,9 +12,7 @@ from mrs.runtime.backends import Torch
 from mrs.runtime.errors import BackendError
 
 SHAPE = (2, 6, 8, 12)
-
 TORCH = Torch("torch-eager", compiled=False, place="cpu")
-
 CPU = {name: each for name, each in backends.BACKENDS.items() if each.device == "cpu"}
 
 

@@ -20,13 +20,9 @@ from mrs.runtime.plan import Plan
 from tests.random_nafnet import random_nafnet
 
 ARCH = NAFNet(4, (1, 1), 1, (1, 1))
-
 SCHEDULE = Schedule(max_sigma=30.0, T=50)
-
 SOLVER = Solver(steps=3)
-
 FORMS = ["moments-weights", "length-weights"]
-
 METADATA = {"schedule": SCHEDULE.to_dict(), "output": "data", "recipe": {"degradation": "rain"}}
 
 

@@ -19,7 +19,6 @@ from mrs.runtime.session import Restorer
 from tests.runtime.pictures.picture_files import pixels, tiff
 
 ROOT = Path(__file__).resolve().parents[3]
-
 # Far longer than any of this takes: only a test that fails waits for it.
 LONG = 20.0
 

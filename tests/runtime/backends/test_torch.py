@@ -102,7 +102,6 @@ def test_torch_tells_what_the_gpu_computes(
 
 # Largest error of each precision, relative to the largest output.
 ERRORS = {"bf16": 1e-2, "fp16": 2e-3}
-
 SHAPES = [(norm, gate) for norm in NORMS for gate in ("weights", "split")]
 
 
