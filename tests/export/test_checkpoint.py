@@ -306,7 +306,7 @@ def test_another_network_is_refused_by_name(tmp_path: Path) -> None:
     text = refusal(written(tmp_path / "unet.pth", other.state_dict()))
     assert "no ConditionalNAFNet" in text
     assert "init_conv.weight, init_conv.bias, norm.weight" in text
-    assert "ConditionalUNet is not" in text
+    assert "networks of Refusion, IR-SDE and DA-CLIP are supported" in text
 
 
 def test_a_network_without_time_is_refused_by_its_keys(tmp_path: Path) -> None:
