@@ -11,7 +11,7 @@ import json
 import pickle
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,12 @@ class Checkpoint:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
+def read_checkpoint(path: str | Path, select: Callable[[Set[str]], Set[str]] | None = None) -> Checkpoint:
     """Read a `.pth` or `.safetensors` file without running anything in it.
+
+    Args:
+        path: of the file.
+        select: which of its keys are wanted, where some are nothing to the network; all where it is not given.
 
     Raises:
         CheckpointError: for a file that is missing, damaged, or holds code.
@@ -81,7 +85,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             f"{path} is not a checkpoint: its content is neither PyTorch's nor safetensors'",
             hint="check that the weights themselves were downloaded, not a page or a pointer to them",
         )
-    return Checkpoint(flatten(loaded, str(path)), sha256, metadata)
+    return Checkpoint(flatten(loaded, str(path), select), sha256, metadata)
 
 
 def save(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any], overwrite: bool = True) -> None:
@@ -98,8 +102,12 @@ def save(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, A
         file.write(content)
 
 
-def flatten(loaded: Any, name: str = "checkpoint") -> dict[str, Tensor]:
+def flatten(
+    loaded: Any, name: str = "checkpoint", select: Callable[[Set[str]], Set[str]] | None = None
+) -> dict[str, Tensor]:
     """The flat state dict inside a loaded object: nests opened, `module.` taken off, floating weights as float32.
+
+    See `read_checkpoint` for `select`.
 
     Raises:
         CheckpointError: where there are no weights in it, or other things among them.
@@ -126,6 +134,9 @@ def flatten(loaded: Any, name: str = "checkpoint") -> dict[str, Tensor]:
         if key in state:
             raise CheckpointError(f"{name} holds {_short(key)} twice, with and without module.")
         state[key] = value.detach()
+    if select is not None:
+        wanted = select(state.keys())
+        state = {key: value for key, value in state.items() if key in wanted}
     # Weights that share their numbers would each get their own below.
     storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in state.values()}
     if sum(value.numel() * value.element_size() for value in state.values()) > sum(storages.values()):

@@ -12,10 +12,14 @@ from mrs.runtime import backends
 from mrs.runtime.backends.protocol import F32, Network
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError
+from mrs.runtime.manifest import CLIP, STRETCH
 from mrs.runtime.plan import Plan
 
 # What evaluates it, on any machine: once per picture, and a restore on a GPU has a CPU idle meanwhile.
 ENGINES = ("openvino", "onnxruntime")
+# Of a picture that is this many times as long as it is wide only the middle is seen, and its ends are cut off first:
+# the whole of it, scaled until its short side fits, could be of any size.
+LONGEST = 16
 
 
 class Conditioner:
@@ -26,19 +30,20 @@ class Conditioner:
         channels: C.
         side: to which pictures are scaled.
         threads: most threads to use.
+        resize: how they are scaled; see `scaled`.
 
     Raises:
         BackendError: where no engine for CPUs takes the graph.
     """
 
-    def __init__(self, graph: bytes, channels: int, side: int, threads: int) -> None:
+    def __init__(self, graph: bytes, channels: int, side: int, threads: int, resize: str = STRETCH) -> None:
         engine = next((backends.get(name) for name in ENGINES if backends.get(name).missing() is None), None)
         if engine is None:
             raise BackendError(f"{' and '.join(ENGINES)} are not there", hint="pip install openvino")
         shape, none = (1, channels, side, side), np.zeros((1, 0), np.float32)
         self._compile = partial(engine.compile, graph, none, shape, "fp32", CompileSettings(threads))
         self._network: Network | None = self._compile()
-        self._side = side
+        self._side, self._resize = side, resize
 
     def __call__(self, pictures: NDArray[Any]) -> F32:
         """The context of pictures, (N, length).
@@ -54,7 +59,7 @@ class Conditioner:
         network = network or self._compile()
         contexts = []
         for picture in pictures:
-            network.packed[0] = scaled(picture, self._side)
+            network.packed[0] = scaled(picture, self._side, self._resize)
             network.evaluate(0)
             contexts.append(network.output.reshape(-1).copy())
         self._network = network
@@ -68,21 +73,49 @@ def conditioner_of(plan: Plan, threads: int) -> Conditioner | None:
         BackendError: where no engine for CPUs takes it.
     """
     graph, said = plan.conditioner, plan.facts.conditioner
-    return (
-        None if graph is None or said is None else Conditioner(graph, plan.facts.network.channels, said.side, threads)
-    )
+    if graph is None or said is None:
+        return None
+    return Conditioner(graph, plan.facts.network.channels, said.side, threads, said.resize)
 
 
-def scaled(picture: NDArray[Any], side: int) -> F32:
-    """A picture (H, W, C), uint8, or float32 in [0, 1], as (C, side, side) float32 in [0, 1], by bicubic resampling."""
+def scaled(picture: NDArray[Any], side: int, resize: str = STRETCH) -> F32:
+    """A picture (H, W, C), uint8, or float32 in [0, 1], as (C, side, side) float32 in [0, 1].
+
+    Args:
+        picture: the picture.
+        side: of what is made of it.
+        resize: `stretch` scales both sides to it, by bicubic resampling; `clip` the shorter one, in 256 levels, and
+            cuts out the middle, as CLIP's towers were trained.
+    """
     # Arrays are restored without it.
     from PIL import Image
 
-    planes = np.asarray(picture, np.float32).transpose(2, 0, 1)
-    if picture.dtype == np.uint8:
-        planes = planes / np.float32(255)
+    planes = np.asarray(picture).transpose(2, 0, 1)
+    if resize == CLIP:
+        return np.stack([_middle(plane, side) for plane in _levels(planes)]).astype(np.float32) / np.float32(255)
+    planes = planes.astype(np.float32) / np.float32(255 if picture.dtype == np.uint8 else 1)
     small = [
         Image.fromarray(np.ascontiguousarray(plane), "F").resize((side, side), Image.Resampling.BICUBIC)
         for plane in planes
     ]
     return np.clip(np.stack([np.asarray(plane, np.float32) for plane in small]), 0, 1)
+
+
+def _levels(planes: NDArray[Any]) -> NDArray[np.uint8]:
+    """In 256 levels, rounded down as the published code rounds."""
+    if planes.dtype == np.uint8:
+        return planes
+    return (np.clip(planes, 0, 1) * np.float32(255)).astype(np.uint8)
+
+
+def _middle(plane: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """The square in the middle of a plane whose shorter side is scaled to `side`."""
+    from PIL import Image
+
+    longest = LONGEST * min(plane.shape)
+    plane = plane[tuple(slice(max(0, (size - longest) // 2), (size + longest) // 2) for size in plane.shape)]
+    height, width = (side * size // min(plane.shape) for size in plane.shape)
+    small = Image.fromarray(np.ascontiguousarray(plane), "L").resize((width, height), Image.Resampling.BICUBIC)
+    # Of an odd margin the half goes to the even number, as the published code cuts.
+    top, left = round((height - side) / 2), round((width - side) / 2)
+    return np.asarray(small)[top : top + side, left : left + side]

@@ -19,6 +19,8 @@ FORMAT_VERSION = 3
 # A warning is one line, and a plan of somebody's has not hundreds.
 LONGEST_WARNING, MOST_WARNINGS = 500, 8
 BUILD = "make one with: mrs-trt build CHECKPOINT -o PLAN"
+# How a picture is made to fit a conditioner: see `conditioner.scaled`.
+STRETCH, CLIP = "stretch", "clip"
 LARGEST_NUMBER = float(np.finfo(np.float32).max)
 Size = tuple[int, int, int]
 
@@ -36,10 +38,12 @@ class NetworkFacts:
 
 @dataclass(frozen=True)
 class ConditionerFacts:
-    """Of what tells the network of the whole picture: the side to which pictures are scaled, and numbers it gives."""
+    """Of what tells the network of the whole picture: the side to which pictures are scaled, the numbers that it gives,
+    and how pictures are scaled."""
 
     side: int
     length: int
+    resize: str
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,9 @@ class Manifest:
             network=NetworkFacts(
                 network["channels"], network["multiple"], network["bytes_per_pixel"], network.get("padding", "zero")
             ),
-            conditioner=None if conditioner is None else ConditionerFacts(conditioner["side"], conditioner["length"]),
+            conditioner=None
+            if conditioner is None
+            else ConditionerFacts(conditioner["side"], conditioner["length"], conditioner.get("resize", STRETCH)),
             table=Table(
                 tuple(table["times"]), tuple(Row(*row) for row in table["rows"]), float(table["start"]), table["clamp"]
             ),
@@ -153,6 +159,8 @@ def _wrong_fields(manifest: Mapping[str, Any]) -> Iterator[str]:
     conditioner = manifest.get("conditioner", {"side": 1, "length": 1})
     if not isinstance(conditioner, dict) or not all(_is_count(conditioner.get(name)) for name in ("side", "length")):
         yield "conditioner"
+    elif conditioner.get("resize", STRETCH) not in (STRETCH, CLIP):
+        yield "conditioner.resize"
     if network.get("padding", "zero") != "zero":
         yield "network.padding"
     if not _is_list(manifest.get("shape"), _is_count, 3) or math.prod(manifest["shape"]) >= 1 << 31:

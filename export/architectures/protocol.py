@@ -19,13 +19,15 @@ class Conditioner:
 
     Attributes:
         graph: an ONNX model from `packed`, (N, C, side, side) float32 in [0, 1], to `output`, (N, length, 1, 1).
-        side: to which the degraded picture is scaled, both ways, whatever its own sides are.
+        side: of what the degraded picture is made to fit, whatever its own sides are.
         length: of the vector that it gives, which the network's graph has as its input `context`.
+        resize: how the picture is scaled, as `mrs.runtime.conditioner.scaled` takes it.
     """
 
     graph: ModelProto
     side: int
     length: int
+    resize: Literal["stretch", "clip"] = "stretch"
 
 
 class Architecture(Protocol):

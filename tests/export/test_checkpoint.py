@@ -187,7 +187,7 @@ def test_architecture_is_read_from_the_shapes(arch: NAFNet) -> None:
     width=st.sampled_from([4, 6, 16]),
     levels=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=4),
     mid=st.integers(0, 2),
-    channels=st.integers(1, 4),
+    channels=st.integers(1, 3),
 )
 def test_any_architecture_is_read_from_the_shapes(
     width: int, levels: list[tuple[int, int]], mid: int, channels: int
@@ -313,8 +313,8 @@ def test_a_network_without_time_is_refused_by_its_keys(tmp_path: Path) -> None:
     plain = {key: value for key, value in weights().items() if "mlp" not in key}
     plain["intro.weight"] = torch.zeros(4, 3, 3, 3)
     text = refusal(written(tmp_path / "nafnet.pth", plain))
+    assert "does not fit ConditionalNAFNet-denoising; missing: " in text
     assert "encoders.0.0.mlp.1.weight" in text
-    assert "intro.weight is (4, 3, 3, 3), not (4, 6, 3, 3)" in text
 
 
 @pytest.mark.parametrize(

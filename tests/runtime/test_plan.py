@@ -20,6 +20,7 @@ import pytest
 from mrs.kernels.table import Row
 from mrs.runtime import plan as module
 from mrs.runtime.errors import BackendError, InputError, PlanError
+from mrs.runtime.manifest import ConditionerFacts, Manifest
 from mrs.runtime.plan import ENGINE, GRAPH, MODULATION, TIMETABLE, Plan, read_manifest, read_plan
 from tests.runtime.networks import smallest
 
@@ -406,6 +407,20 @@ def test_a_field_with_a_value_of_another_kind(saved: Path, field: str, value: ob
 
     change_manifest(saved, change)
     refused(saved, rf"is damaged: {field}(\.\w+)? in its manifest is missing or wrong")
+
+
+@pytest.mark.parametrize("resize", [None, "CLIP", "", 1, ["clip"], {}], ids=repr)
+def test_a_way_to_scale_pictures_that_nobody_knows(saved: Path, resize: object) -> None:
+    told = {"side": 8, "length": 5, "resize": resize}
+    change_manifest(saved, lambda manifest: manifest.update(conditioner=told))
+    refused(saved, r"is damaged: conditioner\.resize in its manifest is missing or wrong")
+
+
+@pytest.mark.parametrize(("told", "resize"), [({}, "stretch"), ({"resize": "clip"}, "clip")], ids=str)
+def test_how_a_picture_is_scaled_for_a_conditioner(saved: Path, told: dict[str, str], resize: str) -> None:
+    manifest = read_plan(saved).manifest
+    facts = Manifest.of({**manifest, "conditioner": {"side": 8, "length": 5, **told}}).conditioner
+    assert facts == ConditionerFacts(side=8, length=5, resize=resize)
 
 
 def test_times_that_do_not_fit_the_rows(saved: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mrs.runtime.errors import InputError
 
@@ -26,9 +27,18 @@ class Config:
         dec_blocks: blocks per decoder level, lowest resolution first; as many levels as `enc_blocks`.
         channels: channels of the picture.
 
+    Attributes:
+        condition: whether it is told of the degraded picture; the denoising network is not.
+        outer_skip: whether what the first convolution makes is added before the last one.
+        lensed: whether it is told of two lenses and the disparity.
+
     Raises:
         InputError: for sizes that no network can have.
     """
+
+    condition: ClassVar[bool] = True
+    outer_skip: ClassVar[bool] = False
+    lensed: ClassVar[bool] = False
 
     width: int
     enc_blocks: tuple[int, ...]
@@ -77,7 +87,7 @@ class Config:
     @property
     def bytes_per_pixel(self) -> int:
         """Memory of the activations for one pixel of a picture."""
-        return 4 * LIVE_CHANNELS * self.width
+        return 4 * (LIVE_CHANNELS + self.outer_skip) * self.width
 
 
 def weight_shapes(config: Config) -> dict[str, tuple[int, ...]]:
@@ -92,7 +102,9 @@ def weight_shapes(config: Config) -> dict[str, tuple[int, ...]]:
 
     def blocks(part: str, count: int, c: int) -> None:
         for name in (f"{part}.{index}" for index in range(count)):
-            layer(f"{name}.mlp.1", 4 * c, time // 2)
+            layer(f"{name}.{'time_mlp' if config.lensed else 'mlp'}.1", 4 * c, time // 2)
+            if config.lensed:
+                layer(f"{name}.cam_mlp.1", 2 * c, time // 2)
             layer(f"{name}.conv1", 2 * c, c, 1, 1)
             layer(f"{name}.conv2", 2 * c, 1, 3, 3)
             layer(f"{name}.conv3", c, c, 1, 1)
@@ -102,9 +114,14 @@ def weight_shapes(config: Config) -> dict[str, tuple[int, ...]]:
             shapes.update(dict.fromkeys((f"{name}.norm1.g", f"{name}.norm2.g"), (1, c, 1, 1)))
             shapes.update(dict.fromkeys((f"{name}.beta", f"{name}.gamma"), (1, c, 1, 1)))
 
-    layer("time_mlp.1", 2 * time, config.width)
-    layer("time_mlp.3", time, time)
-    layer("intro", config.width, 2 * config.channels, 3, 3)
+    # Where there are lenses, they and the time share the sinusoidal embedding, which stands for itself.
+    first, second = (0, 2) if config.lensed else (1, 3)
+    layer(f"time_mlp.{first}", 2 * time, config.width)
+    layer(f"time_mlp.{second}", time, time)
+    if config.lensed:
+        layer("cam_mlp.0", 2 * time, 3 * config.width)
+        layer("cam_mlp.2", time, time)
+    layer("intro", config.width, config.channels * (1 + config.condition), 3, 3)
     layer("ending", config.channels, config.width, 3, 3)
     channels = config.width
     for level, count in enumerate(config.enc_blocks):

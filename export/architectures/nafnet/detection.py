@@ -16,18 +16,25 @@ BLOCK = re.compile(
 )
 # Of which a network has one at least.
 PARTS = ("time_mlp.", "encoders.", "middle_blks.", "decoders.")
+# Of a picture; a latent has more.
+COLOURS = 3
 
 
 def infer_config(state: Mapping[str, Tensor], name: str = "checkpoint") -> Config | None:
     """Hyper-parameters; None for weights without the convolutions intro and ending, or without a part of the others.
 
     Raises:
-        CheckpointError: where the others are those of no such network.
+        CheckpointError: where the others are those of no such network, or of one for stereo pairs.
     """
     intro, ending = state.get("intro.weight"), state.get("ending.weight")
     ours = any(key.startswith(PARTS) for key in state)
     if not ours or intro is None or ending is None or intro.ndim != 4 or ending.ndim != 4:
         return None
+    if any(".fusion." in key for key in state):
+        raise CheckpointError(
+            f"{name} is a ConditionalNAFNet for stereo super-resolution, which is not supported",
+            hint="networks for single pictures are",
+        )
     numbers: dict[str, set[int]] = {}
     levels = 0
     for key in state:
@@ -47,6 +54,19 @@ def infer_config(state: Mapping[str, Tensor], name: str = "checkpoint") -> Confi
         )
     except InputError as error:
         raise CheckpointError(f"{name} is no ConditionalNAFNet: {error.message}") from None
+
+
+def infer_traits(state: Mapping[str, Tensor]) -> tuple[bool, bool, bool]:
+    """`condition`, `outer_skip` and `lensed` of the network that `infer_config` found.
+
+    The network that dehazes latents has the very keys and shapes of the plain one: only that a latent has more channels
+    than a picture tells it.
+    """
+    lensed = any(key.startswith("cam_mlp.") for key in state)
+    channels = state["ending.weight"].shape[0]
+    # Whatever else is not twice the picture's channels is told of as misshapen.
+    condition = state["intro.weight"].shape[1] != channels
+    return condition, condition and not lensed and channels > COLOURS, lensed
 
 
 def _count(numbers: Mapping[str, set[int]], part: str) -> int:

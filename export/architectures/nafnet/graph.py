@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from mrs.export.architectures.nafnet.config import NORM_EPS, Config
-from mrs.export.architectures.nafnet.modulation import block_names, modulation_size
+from mrs.export.architectures.nafnet.modulation import block_names, modulation_size, vectors_per_block
 from mrs.export.graph_variant import GraphVariant
 from mrs.export.onnx_writer import F32, Emitter
 from mrs.runtime.backends.protocol import MEANS
@@ -41,6 +41,9 @@ def build_graph(
     """
     if size is not None and any(side <= 0 or side % config.multiple for side in size):
         raise InputError(f"graph size {size[0]}x{size[1]} is not a multiple of {config.multiple}")
+    if not config.condition:
+        # Its input is the state x = (x - mu) + mu, and both parts are packed.
+        state = {**state, "intro.weight": np.concatenate([state["intro.weight"]] * 2, axis=1)}
     emit = _Emitter(state, variant or GraphVariant())
     sides: list[int | str] = list(size) if size else ["height", "width"]
     count: int | str = batch or "batch"
@@ -48,8 +51,8 @@ def build_graph(
     names = dict(block_names(config))
     if not names:
         raise InputError("the network has no blocks", hint="it would not depend on time")
-    vectors = emit.modulations(names)
-    y = emit.conv("packed", "intro", pads=1)
+    vectors = emit.modulations(names, vectors_per_block(config))
+    first = y = emit.conv("packed", "intro", pads=1)
     skips = []
     for level, blocks in enumerate(config.enc_blocks):
         for i in range(blocks):
@@ -64,6 +67,7 @@ def build_graph(
         y = emit("Add", y, skips.pop())
         for i in range(blocks):
             y = emit.block(y, f"decoders.{level}.{i}", vectors)
+    y = emit("Add", y, first) if config.outer_skip else y
     emit.conv(y, "ending", pads=1, output="output")
     channels = config.channels
     return emit.model(
@@ -83,21 +87,24 @@ class _Emitter(Emitter):
         super().__init__(state)
         self.variant = variant
 
-    def modulations(self, blocks: Mapping[str, int]) -> dict[str, list[str]]:
-        """The four vectors of each block, cut from the graph's input."""
-        sizes = self.whole(*(channels for channels in blocks.values() for _ in range(4)))
-        cut = self("Split", "modulation", sizes, output="vectors", outputs=4 * len(blocks), axis=1)
-        return {block: [f"{cut}.{4 * i + j}" for j in range(4)] for i, block in enumerate(blocks)}
+    def modulations(self, blocks: Mapping[str, int], count: int) -> dict[str, list[str]]:
+        """The vectors of each block, as many as `count`, cut from the graph's input."""
+        sizes = self.whole(*(channels for channels in blocks.values() for _ in range(count)))
+        cut = self("Split", "modulation", sizes, output="vectors", outputs=count * len(blocks), axis=1)
+        return {block: [f"{cut}.{count * i + j}" for j in range(count)] for i, block in enumerate(blocks)}
 
     def block(self, x: str, key: str, vectors: Mapping[str, list[str]]) -> str:
         """One NAFBlock; see module.py for the same in torch."""
-        shift_att, gain_att, shift_ffn, gain_ffn = vectors[key]
+        shift_att, gain_att, shift_ffn, gain_ffn, *lenses = vectors[key]
         y = self.norm(x, f"{key}.norm1", gain_att, shift_att)
         y = self.gated(y, f"{key}.conv1", f"{key}.conv2")
         pooled = self.conv(self("GlobalAveragePool", y), f"{key}.sca.1")
         x = self("Add", x, self.scaled(self("Mul", y, pooled), f"{key}.conv3", f"{key}.beta"))
         y = self.norm(x, f"{key}.norm2", gain_ffn, shift_ffn)
         y = self.gated(y, f"{key}.conv4", None)
+        if lenses:
+            shift, gain = lenses
+            y = self("Add", self("Mul", y, gain), shift)
         return self("Add", x, self.scaled(y, f"{key}.conv5", f"{key}.gamma"))
 
     def scaled(self, x: str, key: str, scale: str) -> str:

@@ -26,13 +26,17 @@ class Encoder(Protocol):
         length: of both features.
     """
 
-    side: int
-    length: int
+    @property
+    def side(self) -> int: ...
 
-    def features(self, emit: Emitter, picture: str) -> tuple[str, str]:
-        """Add its nodes from a picture, (N, 3, side, side) float32 in [0, 1].
+    @property
+    def length(self) -> int: ...
 
-        Returns the names of the features of the picture and of its degradation, (N, length, 1, 1) each.
+    def features(self, emit: Emitter, picture: str, *, image: bool = True, degradation: bool = True) -> tuple[str, str]:
+        """Add its nodes from a picture, (N, 3, side, side) float32 in [0, 1], made to fit as CLIP's are.
+
+        Returns the names of the features of the picture and of its degradation, (N, length, 1, 1) each; "" for those
+        that are not wanted, of which there are no nodes.
         """
 
 
@@ -53,9 +57,11 @@ def conditioner_of(state: Mapping[str, F32], config: Config, encoder: Encoder) -
             hint="use the encoder that it was trained with",
         )
     emit = Emitter()
-    context_graph(emit, state, config, *encoder.features(emit, "packed"))
+    features = encoder.features(emit, "packed", image=config.image, degradation=config.prompt)
+    context_graph(emit, state, config, *features)
     sides, length = ["batch", config.channels, encoder.side, encoder.side], context_size(config)
-    return Conditioner(emit.model("conditioner", {"packed": sides}, ["batch", length, 1, 1]), encoder.side, length)
+    model = emit.model("conditioner", {"packed": sides}, ["batch", length, 1, 1])
+    return Conditioner(model, encoder.side, length, resize="clip")
 
 
 def context_graph(

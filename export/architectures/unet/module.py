@@ -65,13 +65,13 @@ class UNet(nn.Module):
             self.text_mlp = nn.Sequential(nn.Linear(context, time), nn.SiLU(), nn.Linear(time, time))
             self.prompt_mlp = nn.Linear(time, time)
         if config.half:
-            self.downsample, self.upsample = nn.Conv2d(nf, nf, 4, 2, 1), _upsample(nf, nf)
+            self.downsample, self.upsample = nn.Conv2d(nf, nf, 4, 2, 1), upsample(nf, nf)
         self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
         for level in range(config.levels):
             kind = "transformer" if level >= config.first_transformer else "linear"
             outer, inner = config.widths[level : level + 2]
             down = nn.Conv2d(outer, inner, 3, 1, 1, bias=False) if level == last else nn.Conv2d(outer, inner, 4, 2, 1)
-            up = _upsample(inner, outer) if level else nn.Conv2d(inner, outer, 3, 1, 1, bias=False)
+            up = upsample(inner, outer) if level else nn.Conv2d(inner, outer, 3, 1, 1, bias=False)
             blocks = (ResBlock(outer, outer, time) for _ in range(2))
             self.downs.append(nn.ModuleList([*blocks, attention(outer, kind, context), down]))
             blocks = (ResBlock(outer + inner, inner, time) for _ in range(2))
@@ -112,7 +112,7 @@ class UNet(nn.Module):
         """
         height, width = packed.shape[-2:]
         attended = iter(told)
-        full = y = self.init_conv(_mirrored(packed, self.arch.multiple))
+        full = y = self.init_conv(mirrored(packed, self.arch.multiple))
         if self.arch.half:
             y = self.downsample(y)
         skips = []
@@ -212,11 +212,12 @@ def module_of(config: Config) -> UNet:
     return (ConditionalUNet if config.condition else DenoisingUNet)(config)
 
 
-def _upsample(channels: int, made: int) -> nn.Sequential:
+def upsample(channels: int, made: int) -> nn.Sequential:
+    """A convolution of a picture twice as large, each pixel four times."""
     return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(channels, made, 3, padding=1))
 
 
-def _mirrored(x: Tensor, multiple: int) -> Tensor:
+def mirrored(x: Tensor, multiple: int) -> Tensor:
     """Rows and columns up to a multiple, mirrored without the edge itself: where they run out, to and fro."""
     for axis in (2, 3):
         side = x.shape[axis]
