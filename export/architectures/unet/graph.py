@@ -30,7 +30,7 @@ def build_graph(state: Mapping[str, F32], config: Config, variant: GraphVariant 
         config: their hyper-parameters.
         variant: how to write it down; there are no gates.
     """
-    emit = _Emitter(state, variant or GraphVariant())
+    emit = UNetEmitter(state, variant or GraphVariant())
     vectors, told = emit.inputs(config)
     full = y = emit.first(config)
     if config.half:
@@ -66,7 +66,7 @@ def build_graph(state: Mapping[str, F32], config: Config, variant: GraphVariant 
     return emit.model("ConditionalUNet", inputs, ["batch", config.channels, *sides])
 
 
-class _Emitter(AttentionEmitter):
+class UNetEmitter(AttentionEmitter):
     """The blocks of this network in one variant."""
 
     def inputs(self, config: Config) -> tuple[dict[str, tuple[str, str]], Iterator[str]]:
