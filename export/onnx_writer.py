@@ -115,12 +115,11 @@ class Emitter:
             raise InputError(
                 f"the network has {len(self.nodes)} operations, more than {NODES}", hint="use fewer blocks"
             )
-        made = outputs if isinstance(outputs, Mapping) else {"output": outputs}
-        ports = [
+        given, made = (
             [helper.make_tensor_value_info(key, TensorProto.FLOAT, list(sides)) for key, sides in each.items()]
-            for each in (inputs, made)
-        ]
-        graph = helper.make_graph(self.nodes, name, *ports, self.initializers)
+            for each in (inputs, outputs if isinstance(outputs, Mapping) else {"output": outputs})
+        )
+        graph = helper.make_graph(self.nodes, name, given, made, self.initializers)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="mrs-trt")
         model.ir_version = IR_VERSION
         onnx.checker.check_model(model)

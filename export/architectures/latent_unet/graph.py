@@ -13,7 +13,6 @@ import onnx
 
 from mrs.export.architectures.latent_unet.config import Autoencoder
 from mrs.export.architectures.unet.graph import UNetEmitter
-from mrs.export.graph_variant import GraphVariant
 from mrs.export.onnx_writer import F32
 
 Sides = Sequence[int | str]
@@ -74,9 +73,6 @@ def _sides(channels: int, by: int) -> Sides:
 
 class _Emitter(UNetEmitter):
     """The blocks of this network, which time has no say in."""
-
-    def __init__(self, state: Mapping[str, F32]) -> None:
-        super().__init__(state, GraphVariant())
 
     def plain(self, parts: list[str], key: str, output: str = "") -> str:
         """One residual block of what is concatenated of these parts; see module.py for the same in torch."""

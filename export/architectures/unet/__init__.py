@@ -44,7 +44,8 @@ class ConditionalUNet(Config):
         return modulation_table(net, times)
 
     def graph(self, state: Mapping[str, F32], variant: GraphVariant) -> ModelProto:
-        return build_graph(state, self, variant)
+        # In every variant alike: what else engines were measured to run fastest is one form for all here.
+        return build_graph(state, self)
 
     def conditioner(self, state: Mapping[str, F32], encoder: Encoder | None = None) -> Conditioner | None:
         """See `protocol.Architecture`.

@@ -1,4 +1,8 @@
-"""Attention of a ConditionalUNet in ONNX: see attention.py for the same in torch."""
+"""Attention of a ConditionalUNet in ONNX: see attention.py for the same in torch.
+
+Everything here is of tokens, (N, 1, pixels, channels). Engines keep pictures with channels last, so that a picture is
+its tokens without a copy, and what works on a pixel's channels works on numbers that lie together.
+"""
 
 from __future__ import annotations
 
@@ -7,136 +11,130 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from onnx import TensorProto
 
-from mrs.export.architectures.channel_norm import NORM_EPS, NormEmitter
-from mrs.export.architectures.unet.config import GROUP_EPS, GROUPS, HEAD, HEADS
-from mrs.export.graph_variant import GraphVariant
-from mrs.export.onnx_writer import F32
+from mrs.export.architectures.unet.config import GROUP_EPS, GROUPS, HEAD, HEADS, NORM_EPS
+from mrs.export.onnx_writer import F32, Emitter
 
+# Rows and columns of matrices.
 SWAP = [0, 1, 3, 2]
+HIDDEN = HEADS * HEAD
 
 
-class AttentionEmitter(NormEmitter):
-    """Attentions with their norms; tokens are (N, 1, pixels, channels)."""
+class AttentionEmitter(Emitter):
+    """Attentions with their norms."""
 
-    def __init__(self, state: Mapping[str, F32], variant: GraphVariant) -> None:
-        super().__init__(state, variant)
+    def __init__(self, state: Mapping[str, F32]) -> None:
+        super().__init__(state)
         self.state: dict[str, F32] = dict(state)
-
-    def derived(self, key: str, weight: F32, bias: F32 | None = None) -> str:
-        """Keep weights that were made of others, as of a convolution; their key."""
-        self.state[f"{key}.weight"] = weight.reshape(*weight.shape[:2], *(weight.shape[2:] or (1, 1)))
-        if bias is not None:
-            self.state[f"{key}.bias"] = bias
-        return key
-
-    def silu(self, x: str) -> str:
-        """x times its sigmoid."""
-        return self("Mul", x, self("Sigmoid", x))
 
     def attention(self, x: str, key: str, kind: str, told: Iterator[str]) -> str:
         """x and an attention of its norm; a transformer takes the next of the vectors that it is told."""
-        if kind == "transformer":
-            return self._transformer(x, key, next(told))
         channels = self.state[f"{key}.norm.g"].size
-        normal = self.normalised(x, channels)
-        return self._linear(x, normal, key) if kind == "linear" else self._softmax(x, normal, key)
+        picture = self("Transpose", x, perm=[0, 2, 3, 1])
+        tokens = self("Reshape", picture, self.whole(0, 1, -1, channels))
+        normal = self._norm(tokens, channels)
+        if kind == "linear":
+            y = self._linear(normal, key)
+        elif kind == "softmax":
+            y = self._softmax(normal, key)
+        else:
+            y = self._transformer(self("Mul", normal, self._gain(f"{key}.norm.g")), f"{key}.fn", next(told))
+        y = self("Reshape", y, self("Shape", picture))
+        return self("Add", x, self("Transpose", y, perm=[0, 3, 1, 2]))
 
-    def _queries(self, normal: str, key: str, scale: float) -> list[str]:
-        """Queries times a number, keys and values, (N, heads, channels of a head, pixels).
+    def _gain(self, key: str) -> str:
+        return self.weight(key, self.state[key].reshape(-1))
 
-        By a convolution each: what is cut by channels is copied, slowly. They take the norm's gain.
-        """
-        hidden, weight = HEADS * HEAD, self.state[f"{key}.fn.to_qkv.weight"] * self.state[f"{key}.norm.g"]
-        made = []
-        for i, factor in enumerate((scale, 1, 1)):
-            part = weight[i * hidden : (i + 1) * hidden] * np.float32(factor)
-            made.append(self.conv(normal, self.derived(f"{key}.fn.{'qkv'[i]}", part)))
-        return made
-
-    def _by_head(self, x: str) -> str:
-        return self("Reshape", x, self.whole(0, HEADS, HEAD, -1))
-
-    def _linear(self, x: str, normal: str, key: str) -> str:
-        query, keys, value = (self._by_head(y) for y in self._queries(normal, key, 1))
-        query, keys = self("Softmax", query, axis=2), self("Softmax", keys, axis=3)
-        mixed = self("MatMul", value, self("Transpose", keys, perm=SWAP))
-        sides = self("Cast", self("Shape", x, start=2), to=TensorProto.FLOAT)
-        mixed = self("Div", mixed, self("ReduceProd", sides, keepdims=0))
-        # What the heads make is projected by a matrix for each: both are one, which is small.
-        weight = self.state[f"{key}.fn.to_out.0.weight"] * np.float32(HEAD**-0.5)
-        channels = len(weight)
-        by_head = np.ascontiguousarray(weight.reshape(1, channels, HEADS, HEAD).transpose(0, 2, 1, 3))
-        mixed = self("MatMul", self.weight(f"{key}.fn.to_out.0.weight", by_head), mixed)
-        mixed = self("Reshape", self("Transpose", mixed, perm=[0, 2, 1, 3]), self.whole(0, 1, channels, HEADS * HEAD))
-        y = self("MatMul", mixed, self("Reshape", query, self.whole(0, 1, HEADS * HEAD, -1)))
-        bias = self.weight(f"{key}.fn.to_out.0.bias", self.state[f"{key}.fn.to_out.0.bias"].reshape(1, -1, 1, 1))
-        y = self("Add", self("Reshape", y, self("Shape", x)), bias)
-        gain = self.weight(f"{key}.fn.to_out.1.g", self.state[f"{key}.fn.to_out.1.g"])
-        return self("Add", x, self("Mul", self.normalised(y, channels), gain))
-
-    def _softmax(self, x: str, normal: str, key: str) -> str:
-        made = self._queries(normal, key, HEAD**-0.5)
-        query, keys, value = (self._by_head(y) for y in made)
-        scores = self("Softmax", self("MatMul", self("Transpose", query, perm=SWAP), keys), axis=-1)
-        y = self("MatMul", scores, self("Transpose", value, perm=SWAP))
-        y = self("Reshape", self("Transpose", y, perm=SWAP), self("Shape", made[0]))
-        return self("Add", x, self.conv(y, f"{key}.fn.to_out"))
-
-    def _transformer(self, x: str, key: str, told: str) -> str:
-        """x, its norm, and what the transformer makes of that."""
-        fn, block = f"{key}.fn", f"{key}.fn.transformer_blocks.0"
-        channels = self.state[f"{key}.norm.g"].size
-        gain = self.weight(f"{key}.norm.g", self.state[f"{key}.norm.g"])
-        normal = self("Mul", self.normalised(x, channels), gain)
-        groups = self("Reshape", normal, self.whole(0, GROUPS, channels // GROUPS, -1))
-        ones, zeros = np.ones(GROUPS, np.float32), np.zeros(GROUPS, np.float32)
-        groups = self(
-            "InstanceNormalization", groups, self.constant(ones), self.constant(zeros), epsilon=GROUP_EPS
-        )  # fmt: skip
-        tokens = self("Transpose", self("Reshape", groups, self.whole(0, 1, channels, -1)), perm=SWAP)
-        tokens = self._matrix(tokens, f"{fn}.proj_in", norm=f"{fn}.norm")
-        tokens = self("Add", tokens, self._self_attention(tokens, block, channels))
-        tokens = self("Add", tokens, self("Reshape", told, self.whole(0, 1, 1, channels)))
-        tokens = self("Add", tokens, self._feed_forward(tokens, f"{block}.ff.net", f"{block}.norm3"))
-        y = self("Transpose", self._matrix(tokens, f"{fn}.proj_out"), perm=SWAP)
-        return self("Add", x, self("Add", normal, self("Reshape", y, self("Shape", x))))
-
-    def _self_attention(self, tokens: str, block: str, channels: int) -> str:
-        y = self._token_norm(tokens, channels)
-        heads = self.whole(0, -1, channels // HEAD, HEAD)
-        made = []
-        for name, scale, perm in (("q", HEAD**-0.5, (0, 2, 1, 3)), ("k", 1.0, (0, 2, 3, 1)), ("v", 1.0, (0, 2, 1, 3))):
-            part = self._matrix(y, f"{block}.attn1.to_{name}", norm=f"{block}.norm1", scale=scale)
-            made.append(self("Transpose", self("Reshape", part, heads), perm=list(perm)))
-        scores = self("Softmax", self("MatMul", made[0], made[1]), axis=-1)
-        y = self("Transpose", self("MatMul", scores, made[2]), perm=[0, 2, 1, 3])
-        return self._matrix(self("Reshape", y, self.whole(0, 1, -1, channels)), f"{block}.attn1.to_out.0")
-
-    def _feed_forward(self, tokens: str, key: str, norm: str) -> str:
-        y = self._token_norm(tokens, self.state[f"{norm}.weight"].size)
-        half = self.state[f"{key}.0.proj.bias"].size // 2
-        value = self._matrix(y, f"{key}.0.proj", norm=norm, part=slice(0, half))
-        gate = self._matrix(y, f"{key}.0.proj", norm=norm, part=slice(half, 2 * half))
-        # As engines know GELU.
-        error = self("Erf", self("Div", gate, self.number(2**0.5)))
-        gate = self("Mul", self("Mul", gate, self("Add", error, self.number(1))), self.number(0.5))
-        return self._matrix(self("Mul", value, gate), f"{key}.2")
-
-    def _token_norm(self, tokens: str, channels: int) -> str:
+    def _norm(self, tokens: str, channels: int) -> str:
+        """Each token less its mean, by its deviation; what follows takes gain and bias into its weights."""
         ones = self.constant(np.ones(channels, np.float32))
         return self("LayerNormalization", tokens, ones, axis=-1, epsilon=NORM_EPS)
 
-    def _matrix(
-        self, tokens: str, key: str, *, norm: str = "", scale: float = 1.0, part: slice = slice(None)
-    ) -> str:  # fmt: skip
-        """A layer for each token, which takes gain and bias of the norm before it."""
-        weight = self.state[f"{key}.weight"]
-        weight, bias = weight.reshape(weight.shape[:2])[part], self.state.get(f"{key}.bias")
-        bias = bias if bias is None else bias[part]
+    def _matrix(self, tokens: str, name: str, weight: F32, bias: F32 | None = None) -> str:
+        """A layer for each token."""
+        y = self("MatMul", tokens, self.weight(f"{name}.weight", np.ascontiguousarray(weight.T)))
+        return y if bias is None else self("Add", y, self.weight(f"{name}.bias", bias))
+
+    def _layer(self, tokens: str, key: str, *, norm: str = "", scale: float = 1.0, part: slice | None = None) -> str:
+        """The published layer under a key, or part of its outputs, with gain and bias of the norm before it."""
+        weight, bias = self.state[f"{key}.weight"], self.state.get(f"{key}.bias")
+        weight = weight.reshape(weight.shape[:2])[part or slice(None)]
+        bias = bias if bias is None else bias[part or slice(None)]
         if norm:
             shift = weight @ self.state[f"{norm}.bias"]
             weight, bias = weight * self.state[f"{norm}.weight"], shift if bias is None else bias + shift
-        suffix = f".{part.start}" if part.start is not None else ""
-        factor = np.float32(scale)
-        y = self("MatMul", tokens, self.weight(f"{key}.weight{suffix}", np.ascontiguousarray(weight.T) * factor))
-        return y if bias is None else self("Add", y, self.weight(f"{key}.bias{suffix}", bias * factor))
+        name = key if part is None else f"{key}.{part.start}"
+        return self._matrix(
+            tokens, name, weight * np.float32(scale), bias if bias is None else bias * np.float32(scale)
+        )
+
+    def _linear(self, normal: str, key: str) -> str:
+        """Keys, a distribution over the pixels each, mean the tokens; the values are made of these means.
+
+        So there is no value of any pixel, and with what the heads' outputs are projected by only one small matrix for
+        the queries.
+        """
+        channels = self.state[f"{key}.norm.g"].size
+        weight = self.state[f"{key}.fn.to_qkv.weight"][:, :, 0, 0] * self.state[f"{key}.norm.g"].reshape(1, -1)
+        query = self._matrix(normal, f"{key}.fn.q", weight[:HIDDEN])
+        query = self("Softmax", self("Reshape", query, self.whole(0, -1, HEADS, HEAD)), axis=-1)
+        keys = self.weight(f"{key}.fn.k.weight", weight[None, None, HIDDEN : 2 * HIDDEN])
+        keys = self("MatMul", keys, self("Transpose", normal, perm=SWAP))
+        # Along another axis than the last, which is all the same: OpenVINO takes both products with a softmax along the
+        # last for an attention, whose rows it has as a whole, however long.
+        keys = self("Softmax", self("Reshape", keys, self.whole(0, HIDDEN, -1, 1)), axis=2)
+        keys = self("Reshape", keys, self.whole(0, 1, HIDDEN, -1))
+        means = self("Reshape", self("MatMul", keys, normal), self.whole(0, HEADS, HEAD, channels))
+        values = np.ascontiguousarray(weight[2 * HIDDEN :].reshape(1, HEADS, HEAD, channels).transpose(0, 1, 3, 2))
+        mixed = self("MatMul", means, self.weight(f"{key}.fn.v.weight", values))
+        pixels = self("Cast", self("Shape", normal, start=2, end=3), to=TensorProto.FLOAT)
+        out = self.state[f"{key}.fn.to_out.0.weight"].reshape(channels, HEADS, HEAD) * np.float32(HEAD**-0.5)
+        project = self.weight(f"{key}.fn.to_out.0.weight", np.ascontiguousarray(out.transpose(1, 2, 0)[None]))
+        mixed = self("Reshape", self("MatMul", self("Div", mixed, pixels), project), self.whole(0, 1, HIDDEN, channels))
+        y = self("MatMul", self("Reshape", query, self.whole(0, 1, -1, HIDDEN)), mixed)
+        y = self("Add", y, self._gain(f"{key}.fn.to_out.0.bias"))
+        return self("Mul", self._norm(y, channels), self._gain(f"{key}.fn.to_out.1.g"))
+
+    def _softmax(self, normal: str, key: str) -> str:
+        weight = self.state[f"{key}.fn.to_qkv.weight"][:, :, 0, 0] * self.state[f"{key}.norm.g"].reshape(1, -1)
+        scales = (np.float32(HEAD**-0.5), 1, 1)
+        made = [self._matrix(normal, f"{key}.fn.{name}", scale * part)
+                for name, scale, part in zip("qkv", scales, np.split(weight, 3), strict=True)]  # fmt: skip
+        return self._layer(self._attended(made, HIDDEN), f"{key}.fn.to_out")
+
+    def _attended(self, made: list[str], channels: int) -> str:
+        """Values by queries, which are scaled, and keys, in the pattern that engines run as one attention."""
+        heads = self.whole(0, -1, channels // HEAD, HEAD)
+        query, keys, value = (
+            self("Transpose", self("Reshape", each, heads), perm=perm)
+            for each, perm in zip(made, ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]), strict=True)
+        )
+        y = self("MatMul", self("Softmax", self("MatMul", query, keys), axis=-1), value)
+        return self("Reshape", self("Transpose", y, perm=[0, 2, 1, 3]), self.whole(0, 1, -1, channels))
+
+    def _transformer(self, normal: str, key: str, told: str) -> str:
+        """The tokens and what a transformer makes of them."""
+        block, channels = f"{key}.transformer_blocks.0", self.state[f"{key}.norm.weight"].size
+        tokens = self._layer(self._group_norm(normal, channels), f"{key}.proj_in", norm=f"{key}.norm")
+        y, norm = self._norm(tokens, channels), f"{block}.norm1"
+        made = [self._layer(y, f"{block}.attn1.to_{name}", norm=norm, scale=HEAD**-0.5 if name == "q" else 1)
+                for name in "qkv"]  # fmt: skip
+        tokens = self("Add", tokens, self._layer(self._attended(made, channels), f"{block}.attn1.to_out.0"))
+        tokens = self("Add", tokens, self("Reshape", told, self.whole(0, 1, 1, channels)))
+        y, norm, first = self._norm(tokens, channels), f"{block}.norm3", f"{block}.ff.net.0.proj"
+        half = self.state[f"{first}.bias"].size // 2
+        value = self._layer(y, first, norm=norm, part=slice(0, half))
+        gate = self._gelu(self._layer(y, first, norm=norm, part=slice(half, 2 * half)))
+        tokens = self("Add", tokens, self._layer(self("Mul", value, gate), f"{block}.ff.net.2"))
+        return self("Add", normal, self._layer(tokens, f"{key}.proj_out"))
+
+    def _group_norm(self, tokens: str, channels: int) -> str:
+        """Each group of channels over all pixels less its mean, by its deviation."""
+        groups = self("Reshape", self("Transpose", tokens, perm=SWAP), self.whole(0, GROUPS, channels // GROUPS, -1))
+        vectors = self.constant(np.ones(GROUPS, np.float32)), self.constant(np.zeros(GROUPS, np.float32))
+        groups = self("InstanceNormalization", groups, *vectors, epsilon=GROUP_EPS)
+        return self("Transpose", self("Reshape", groups, self.whole(0, 1, channels, -1)), perm=SWAP)
+
+    def _gelu(self, x: str) -> str:
+        """The exact one, as engines know it."""
+        error = self("Erf", self("Div", x, self.number(2**0.5)))
+        return self("Mul", self("Mul", x, self("Add", error, self.number(1))), self.number(0.5))

@@ -16,21 +16,17 @@ from mrs.export.architectures.unet.attention_graph import AttentionEmitter
 from mrs.export.architectures.unet.config import Config, block_names, transformer_names
 from mrs.export.architectures.unet.context import context_size
 from mrs.export.architectures.unet.modulation import modulation_size
-from mrs.export.graph_variant import GraphVariant
 from mrs.export.onnx_writer import F32
 
-UPSAMPLE = "phases"
 
-
-def build_graph(state: Mapping[str, F32], config: Config, variant: GraphVariant | None = None) -> onnx.ModelProto:
+def build_graph(state: Mapping[str, F32], config: Config) -> onnx.ModelProto:
     """The network as a checked ONNX model, for any size and batch.
 
     Args:
         state: float32 weights under the published keys.
         config: their hyper-parameters.
-        variant: how to write it down; there are no gates.
     """
-    emit = UNetEmitter(state, variant or GraphVariant())
+    emit = UNetEmitter(state)
     vectors, told = emit.inputs(config)
     full = y = emit.first(config)
     if config.half:
@@ -67,7 +63,7 @@ def build_graph(state: Mapping[str, F32], config: Config, variant: GraphVariant 
 
 
 class UNetEmitter(AttentionEmitter):
-    """The blocks of this network in one variant."""
+    """The blocks of this network."""
 
     def inputs(self, config: Config) -> tuple[dict[str, tuple[str, str]], Iterator[str]]:
         """The two vectors of each block, and those of the transformers in the order of execution."""
@@ -99,6 +95,17 @@ class UNetEmitter(AttentionEmitter):
         weight = weight if config.condition else np.concatenate([weight, weight], axis=1)
         return self.conv("packed", self.derived("init_conv", weight), pads=3)
 
+    def derived(self, key: str, weight: F32, bias: F32 | None = None) -> str:
+        """Keep weights that were made of others, as of a convolution; their key."""
+        self.state[f"{key}.weight"] = weight.reshape(*weight.shape[:2], *(weight.shape[2:] or (1, 1)))
+        if bias is not None:
+            self.state[f"{key}.bias"] = bias
+        return key
+
+    def silu(self, x: str) -> str:
+        """x times its sigmoid."""
+        return self("Mul", x, self("Sigmoid", x))
+
     def block(self, parts: list[str], key: str, vectors: Mapping[str, tuple[str, str]]) -> str:
         """One residual block of what is concatenated of these parts; see module.py for the same in torch."""
         gain, shift = vectors[key]
@@ -113,33 +120,21 @@ class UNetEmitter(AttentionEmitter):
         if len(parts) == 1:
             return self.conv(parts[0], key, pads=pads)
         weight = self.state[f"{key}.weight"]
-        cut = self.skip_channels(key, weight)
+        # Of a decoder's two values the first has as many channels as are made.
+        cut = weight.shape[0]
         left, right = self.derived(f"{key}.x", weight[:, :cut]), self.derived(f"{key}.skip", weight[:, cut:])
         return self("Add", self.conv(parts[0], left, pads=pads), self.conv(parts[1], right, pads=pads))
 
-    def skip_channels(self, key: str, weight: F32) -> int:
-        """How many of a convolution's inputs are of the decoder: as many as its block makes, but in the last one."""
-        made: int = self.state[f"{key.split('.block1')[0].split('.res_conv')[0]}.block2.proj.weight"].shape[0]
-        return made if made < weight.shape[1] else weight.shape[1] // 2
-
     def enlarged(self, x: str, key: str) -> str:
-        """A 3x3 convolution of x twice as large, each pixel four times.
+        """A 3x3 convolution of x twice as large, each pixel four times, as one that spreads x itself.
 
-        Of its nine factors those that meet the same pixel are added up: a convolution of 2x2 for each of the four
-        places that a pixel goes to, of x as it is.
+        Of its three factors in each direction two meet the same pixel, above or below: a pixel goes to four places by
+        sixteen factors instead of thirty-six.
         """
-        if UPSAMPLE == "resize":
-            y = self("Resize", x, "", self.constant(np.array([1, 1, 2, 2], np.float32)), mode="nearest",
-                     coordinate_transformation_mode="asymmetric", nearest_mode="floor")  # fmt: skip
-            return self.conv(y, key, pads=1)
-        weight = self.state[f"{key}.weight"].astype(np.float64)
-        bias = self.weight(f"{key}.bias", self.state[f"{key}.bias"])
-        phases = []
-        for i in range(2):
-            rows = np.stack([weight[:, :, : 1 + i].sum(2), weight[:, :, 1 + i :].sum(2)], axis=2)
-            for j in range(2):
-                kernel = np.stack([rows[..., : 1 + j].sum(3), rows[..., 1 + j :].sum(3)], axis=3)
-                name = self.weight(f"{key}.weight.{i}{j}", kernel.astype(np.float32))
-                pads = [1 - i, 1 - j, i, j]
-                phases.append(self("Conv", x, name, bias, kernel_shape=[2, 2], pads=pads, strides=[1, 1], group=1))
-        return self("DepthToSpace", self("Concat", *phases, axis=1), blocksize=2, mode="DCR")
+        weight = self.state[f"{key}.weight"].transpose(1, 0, 2, 3).astype(np.float64)
+        for _ in range(2):
+            # Of one direction, the last; then of the other.
+            first, middle, last = np.moveaxis(weight, 3, 0)
+            weight = np.stack([last, middle + last, first + middle, first], axis=2)
+        inputs = self.weight(f"{key}.weight", weight.astype(np.float32)), self.weight(key, self.state[f"{key}.bias"])
+        return self("ConvTranspose", x, *inputs, kernel_shape=[4, 4], pads=[1] * 4, strides=[2, 2], group=1)

@@ -10,16 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrs.export.architectures import load_checkpoint
 from mrs.export.architectures.unet.module import UNet, module_of
 from mrs.export.architectures.unet.weights import weight_shapes
 from mrs.runtime.errors import InputError
-from tests.golden.networks import TOLERANCE, golden, weights
+from tests.export.architectures.unet.examples import NAMES, contexts, pictures, tensor
+from tests.golden.networks import TOLERANCE, golden
 
-CONDITIONED = [
-    "irsde_unet_d2", "irsde_unet_d4", "daclip_unet_full", "daclip_unet_degra", "daclip_unet_none", "daclip_unet_wild",
-]  # fmt: skip
-NAMES = [*CONDITIONED, "unet_denoising"]
 OUTPUT = re.compile(r"out_(?P<input>\w+?)_(t(?P<time>[\d.]+)|tvec)(?P<without>_(text|image|both)_none)?")
 # Where what an array holds is made.
 PARTS = {
@@ -34,34 +30,6 @@ PARTS = {
 def without_gradients(one_thread):
     with torch.no_grad():
         yield
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory) -> Any:
-    folder, loaded = tmp_path_factory.mktemp("networks"), {}
-
-    def load(name: str) -> UNet:
-        if name not in loaded:
-            loaded[name] = load_checkpoint(weights(f"{name}.pth", folder))
-        return loaded[name]
-
-    return load
-
-
-def tensor(name: str, key: str) -> Tensor:
-    return torch.tensor(golden(name)[key])
-
-
-def pictures(name: str, which: str) -> list[Tensor]:
-    """The state, and the degraded picture where there is one."""
-    return [tensor(name, f"{key}_{which}") for key in ("xt", "cond") if f"{key}_{which}" in golden(name)]
-
-
-def contexts(name: str, which: str, without: str = "") -> dict[str, Tensor]:
-    """The features that the published code was given; a network that has no use for them leaves them alone."""
-    kinds = [kind for kind in ("text", "image") if without not in (f"_{kind}_none", "_both_none")]
-    found = golden(name).keys() & {f"{kind}_context_{which}" for kind in kinds}
-    return {key.removesuffix(f"_{which}"): tensor(name, key) for key in sorted(found)}
 
 
 def arrays(prefix: str) -> list[tuple[str, str]]:
