@@ -99,14 +99,14 @@ class Emitter:
         self,
         name: str,
         inputs: Mapping[str, Sequence[int | str]],
-        output: Sequence[int | str],
+        outputs: Sequence[int | str] | Mapping[str, Sequence[int | str]],
     ) -> onnx.ModelProto:
         """What was collected as a checked model of float32.
 
         Args:
             name: of the graph.
             inputs: their sides; a name for a side that is open.
-            output: sides of the value `output`.
+            outputs: sides of the value `output`, or of several by their names.
 
         Raises:
             InputError: for more nodes than a plan's reader takes.
@@ -115,13 +115,11 @@ class Emitter:
             raise InputError(
                 f"the network has {len(self.nodes)} operations, more than {NODES}", hint="use fewer blocks"
             )
-        graph = helper.make_graph(
-            self.nodes,
-            name,
-            [helper.make_tensor_value_info(key, TensorProto.FLOAT, list(sides)) for key, sides in inputs.items()],
-            [helper.make_tensor_value_info("output", TensorProto.FLOAT, list(output))],
-            self.initializers,
+        given, made = (
+            [helper.make_tensor_value_info(key, TensorProto.FLOAT, list(sides)) for key, sides in each.items()]
+            for each in (inputs, outputs if isinstance(outputs, Mapping) else {"output": outputs})
         )
+        graph = helper.make_graph(self.nodes, name, given, made, self.initializers)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="mrs-trt")
         model.ir_version = IR_VERSION
         onnx.checker.check_model(model)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from mrs.numerics.schedule import Schedule
+from mrs.numerics.solver import Solver
+from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
-from mrs.runtime.conditioner import Conditioner, scaled
+from mrs.runtime.conditioner import Conditioner, conditioner_of, scaled
 from mrs.runtime.errors import BackendError
 from tests.golden.networks import golden
-from tests.tone_network import CHANNELS, LENGTH, SIDE, Net, ToneNet
+from tests.tone_network import CHANNELS, LENGTH, SIDE, Net, ToneNet, plan_of
 
 
 @pytest.fixture(scope="module")
@@ -79,26 +84,43 @@ def test_clips_levels_are_rounded_down() -> None:
     assert all(level.std() < 1e-4 for level in levels)
 
 
+@pytest.mark.parametrize(("height", "top"), [(6, 0), (7, 0), (8, 1), (9, 2), (11, 2), (13, 4)])
+def test_of_an_odd_margin_the_half_goes_to_the_even_number(height: int, top: int) -> None:
+    picture = np.random.default_rng(5).integers(0, 256, (height, 6, 3), np.uint8)
+    wanted = picture[top : top + 6].transpose(2, 0, 1)
+    for given, expected in ((picture, wanted), (picture.transpose(1, 0, 2), wanted.transpose(0, 2, 1))):
+        np.testing.assert_array_equal((scaled(given, 6, "clip") * 255).round(), expected)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 3), (3, 999_999), (70_000, 2)], ids=str)
-def test_of_any_picture_clip_sees_the_middle(size: tuple[int, int]) -> None:
+def test_of_any_picture_clip_sees_the_middle(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     picture = np.zeros((*size, 3), np.uint8)
     middle = tuple(slice(max(0, (side - min(size)) // 2 - 2), (side + min(size)) // 2 + 2) for side in size)
     picture[middle] = (255, 102, 0)
+    made, resize = [], Image.Image.resize
+    monkeypatch.setattr(Image.Image, "resize", lambda self, size, *rest: made.append(size) or resize(self, size, *rest))
     small = scaled(picture, 8, "clip")
     assert small.shape == (3, 8, 8)
     np.testing.assert_allclose(small.mean(axis=(1, 2)), [1, 0.4, 0], atol=1e-6)
+    # However long it is, what is made of it on the way is not.
+    assert max(side for each in made for side in each) <= 16 * 8
 
 
-def test_a_conditioner_scales_as_it_is_told(net: Net) -> None:
-    state = {key: value.numpy() for key, value in net.state_dict().items()}
-    graph = ToneNet(4).conditioner(state).graph.SerializeToString()
-    picture = np.random.default_rng(4).integers(0, 256, (1, 9, 31, 3), np.uint8)
-    stretched, clipped = (Conditioner(graph, CHANNELS, SIDE, 1, resize)(picture) for resize in ("stretch", "clip"))
-    assert np.abs(stretched - clipped).max() > 1e-4
+def test_a_conditioner_scales_as_its_plan_tells(net: Net) -> None:
     import torch
 
-    wanted = net.condition(torch.from_numpy(scaled(picture[0], SIDE, "clip")[None])).numpy()
-    np.testing.assert_allclose(clipped, wanted, rtol=0, atol=1e-5)
+    table = tableau(Schedule(), Solver(steps=2), "noise")
+    plan = plan_of(net, table, "onnxruntime", (1, 8, 8))
+    picture = np.random.default_rng(4).integers(0, 256, (9, 31, 3), np.uint8)
+    made = []
+    for told, resize in (({}, "stretch"), ({"resize": "stretch"}, "stretch"), ({"resize": "clip"}, "clip")):
+        manifest = {**plan.manifest, "conditioner": {**plan.manifest["conditioner"], **told}}
+        conditioner = conditioner_of(replace(plan, manifest=manifest), 1)
+        assert conditioner is not None
+        wanted = net.condition(torch.from_numpy(scaled(picture, SIDE, resize)[None])).numpy()
+        made.append(conditioner(picture[None]))
+        np.testing.assert_allclose(made[-1], wanted, rtol=0, atol=1e-5)
+    assert np.abs(made[1] - made[2]).max() > 1e-4
 
 
 def test_after_an_interrupt_another_network_is_used(

@@ -59,7 +59,8 @@ def conditioner_of(state: Mapping[str, F32], config: Config, encoder: Encoder) -
     emit = Emitter()
     features = encoder.features(emit, "packed", image=config.image, degradation=config.prompt)
     context_graph(emit, state, config, *features)
-    sides, length = ["batch", config.channels, encoder.side, encoder.side], context_size(config)
+    sides: list[int | str] = ["batch", config.channels, encoder.side, encoder.side]
+    length = context_size(config)
     model = emit.model("conditioner", {"packed": sides}, ["batch", length, 1, 1])
     return Conditioner(model, encoder.side, length, resize="clip")
 
