@@ -26,7 +26,7 @@ def build_graph(state: Mapping[str, F32], config: Config) -> onnx.ModelProto:
         state: float32 weights under the published keys.
         config: their hyper-parameters.
     """
-    emit = _Emitter(state)
+    emit = UNetEmitter(state)
     vectors, told = emit.inputs(config)
     full = y = emit.first(config)
     if config.half:
@@ -62,7 +62,7 @@ def build_graph(state: Mapping[str, F32], config: Config) -> onnx.ModelProto:
     return emit.model("ConditionalUNet", inputs, ["batch", config.channels, *sides])
 
 
-class _Emitter(AttentionEmitter):
+class UNetEmitter(AttentionEmitter):
     """The blocks of this network."""
 
     def inputs(self, config: Config) -> tuple[dict[str, tuple[str, str]], Iterator[str]]:
