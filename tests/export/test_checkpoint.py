@@ -309,6 +309,17 @@ def test_another_network_is_refused_by_name(tmp_path: Path) -> None:
     assert "networks of Refusion, IR-SDE and DA-CLIP are supported" in text
 
 
+def test_a_transformer_is_refused_by_name(tmp_path: Path) -> None:
+    keys = (
+        "patch_embed.proj.weight",
+        "t_embedder.mlp.0.weight",
+        "blocks.0.mlp.fc1.weight",
+        "final_layer.linear.weight",
+    )
+    text = refusal(written(tmp_path / "dit.pth", {key: torch.zeros(1) for key in keys}))
+    assert "is Refusion's DiT, which is not supported" in text
+
+
 def test_a_network_without_time_is_refused_by_its_keys(tmp_path: Path) -> None:
     plain = {key: value for key, value in weights().items() if "mlp" not in key}
     plain["intro.weight"] = torch.zeros(4, 3, 3, 3)
