@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_kernel(benchmark: BenchmarkFixture, record: Callable[..., None], kind: 
     x, mu, output, q = (rng.random(SHAPE, dtype=np.float32) for _ in range(4))
     packed = np.zeros((1, 6, *SHAPE[2:]), np.float32)
     picture = rng.integers(0, 256, (1, *SHAPE[2:], 3), dtype=np.uint8)
-    functions: Any = cpu if code == "compiled" else update
+    functions: ModuleType = cpu if code == "compiled" else update
     extra = {"threads": machine.threads()} if code == "compiled" else {}
     row = SDE if kind == "sde step" else ODE
     call: Callable[[], None] = {

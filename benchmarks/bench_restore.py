@@ -79,7 +79,7 @@ def test_against_eager(
         with restorer.chain((1, *SIZE)) as chain:
             inside = _timed(chain.network)
 
-        def eager_turn() -> tuple[tuple[()], dict[str, Any]]:
+        def eager_turn() -> tuple[tuple[()], dict[str, object]]:
             begin = time.perf_counter()
             eager_restore(net, picture, table)
             eager.append(1e3 * (time.perf_counter() - begin))
@@ -136,7 +136,7 @@ def test_against_bare_evaluations(
 
     with mrs.load(tmp_path / "refusion.mrsplan") as restorer:
 
-        def bare_turn() -> tuple[tuple[()], dict[str, Any]]:
+        def bare_turn() -> tuple[tuple[()], dict[str, object]]:
             begin = time.perf_counter()
             for row in rows:
                 request.infer({"packed": packed, "modulation": row}, share_inputs=True)

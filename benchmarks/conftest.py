@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,11 +20,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 @pytest.fixture
-def record(request: pytest.FixtureRequest) -> Callable[[str, dict[str, Any], dict[str, Any]], None]:
+def record(request: pytest.FixtureRequest) -> Callable[[str, Mapping[str, object], Mapping[str, object]], None]:
     """Prints a case's figures and, with --rows, keeps them."""
     path: Path | None = request.config.getoption("--rows")
 
-    def keep(case: str, settings: dict[str, Any], figures: dict[str, Any]) -> None:
+    def keep(case: str, settings: Mapping[str, object], figures: Mapping[str, object]) -> None:
         shown = ", ".join(
             f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in figures.items()
         )

@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import mrs
 from benchmarks import rows
@@ -30,7 +29,7 @@ from mrs.runtime.session import Restorer
 
 PRECISIONS = ("bf16", "fp32")
 Job = tuple[Path, Path]
-Mode = Callable[[], Any]
+Mode = Callable[[], object]
 
 
 def main() -> None:
@@ -84,7 +83,7 @@ def measure(
                 share, taken = timed(modes[name])
                 seconds[name].append(taken)
                 others.append(share)
-    figures: dict[str, Any] = {}
+    figures: dict[str, float] = {}
     for name, times in seconds.items():
         base = seconds["restores alone, one at a time" if name.startswith("restores") else "one at a time"]
         ratios = [first / second for first, second in zip(base, times, strict=True)]

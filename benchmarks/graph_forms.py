@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +19,9 @@ from mrs.export.architectures.nafnet import NAFNet
 from mrs.export.architectures.nafnet.graph import build_graph
 from mrs.export.architectures.nafnet.modulation import modulation_table
 from mrs.export.graph_variant import GATES, NORMS, GraphVariant
-from mrs.export.onnx_writer import OPSET
+from mrs.export.onnx_writer import F32, OPSET
 from mrs.runtime import backends
-from mrs.runtime.backends import openvino
+from mrs.runtime.backends import Network, openvino
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.measure import Spread, interleaved, ratios
 from mrs.runtime.system import machine
@@ -32,7 +31,7 @@ SHAPES = tuple(GraphVariant(norm, gate) for norm, gate in product(NORMS, GATES))
 NETWORKS = {"width 16": NAFNet(16, (1, 1, 1, 4), 1, (1, 1, 1, 1)), "width 64": REFUSION}
 
 
-def plain_export(net: torch.nn.Module, inputs: dict[str, Any]) -> bytes:
+def plain_export(net: torch.nn.Module, inputs: dict[str, F32]) -> bytes:
     """What torch.onnx makes of a network for inputs of these shapes."""
     file = io.BytesIO()
     with warnings.catch_warnings():
@@ -54,7 +53,7 @@ class PlainExport:
         inputs: x and mu, (N, C, H, W) each; the time is 37.
     """
 
-    def __init__(self, net: torch.nn.Module, backend: str, precision: str, inputs: tuple[Any, Any]) -> None:
+    def __init__(self, net: torch.nn.Module, backend: str, precision: str, inputs: tuple[F32, F32]) -> None:
         self.inputs = {"x": inputs[0], "mu": inputs[1], "t": np.array([37.0], np.float32)}
         self._run = RUNNERS[backend](plain_export(net, self.inputs), precision, self.inputs)
 
@@ -63,7 +62,7 @@ class PlainExport:
         self.output = self._run()
 
 
-def _on_openvino(model: bytes, precision: str, inputs: dict[str, Any]) -> Callable[[], Any]:
+def _on_openvino(model: bytes, precision: str, inputs: dict[str, F32]) -> Callable[[], F32]:
     core = openvino._core()
     settings = openvino._settings(precision, machine.threads())
     compiled = core.compile_model(core.read_model(model), "CPU", settings)
@@ -71,7 +70,7 @@ def _on_openvino(model: bytes, precision: str, inputs: dict[str, Any]) -> Callab
     return lambda: request.infer(inputs)[0]
 
 
-def _on_onnxruntime(model: bytes, precision: str, inputs: dict[str, Any]) -> Callable[[], Any]:
+def _on_onnxruntime(model: bytes, precision: str, inputs: dict[str, F32]) -> Callable[[], F32]:
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = machine.threads()
@@ -103,7 +102,7 @@ def measure(name: str, arch: NAFNet, size: int, rounds: int, engine: str, row_fi
     x = mu + np.float32(0.2) * np.random.default_rng(1).standard_normal(mu.shape, dtype=np.float32)
     with torch.inference_mode():
         expected = net(torch.from_numpy(x), torch.from_numpy(mu), 37.0).numpy()
-    networks: dict[str, Any] = {}
+    networks: dict[str, tuple[Network | PlainExport, float]] = {}
     engines = [
         (backend, precision)
         for backend in backends.available()

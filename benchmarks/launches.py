@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mrs.runtime.backends import torch_graph
@@ -85,7 +86,7 @@ def vectors_of(graph: bytes) -> int:
     return int(found.type.tensor_type.shape.dim[1].dim_value)
 
 
-def calls_of(work: Callable[[], Any]) -> list[Call]:
+def calls_of(work: Callable[[], object]) -> list[Call]:
     """What `work` launches; its tensors are on the device `meta`."""
     with torch.no_grad(), _Recorder() as recorder:
         work()
@@ -158,7 +159,9 @@ class _Recorder(TorchDispatchMode):
         # Kept, so that no other gets the same number.
         self._tensors: list[Tensor] = []
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: OpOverload, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         made = function(*args, **(kwargs or {}))
         name = str(function.overloadpacket.__name__)
         if name == "convolution":
@@ -168,7 +171,7 @@ class _Recorder(TorchDispatchMode):
             self._note(name, args, made)
         return made
 
-    def _note(self, name: str, args: tuple[Any, ...], made: Any) -> None:
+    def _note(self, name: str, args: tuple[Any, ...], made: object) -> None:
         given = list(_tensors(args))
         results = list(_tensors((made,)))
         if name == "copy_":
@@ -200,7 +203,7 @@ class _Recorder(TorchDispatchMode):
         return self._numbers.setdefault(tensor.untyped_storage()._cdata, len(self._numbers))
 
 
-def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:
+def _tensors(values: Iterable[object]) -> Iterable[Tensor]:
     for value in values:
         if isinstance(value, Tensor):
             yield value

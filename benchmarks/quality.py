@@ -24,7 +24,7 @@ from mrs.numerics.solver import RECOMMENDED, Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.cpu_chain import Chain
+from mrs.runtime.cpu_chain import CpuChain
 from mrs.runtime.padding import padded_size
 from mrs.runtime.pictures.writing import find_pictures, read_picture
 from mrs.runtime.psnr import psnr
@@ -77,14 +77,14 @@ def measure(
         begin = time.perf_counter()
         table = tableau(schedule, solver)
         modulation = modulation_table(net, table.times[:-1])
-        chains: dict[tuple[int, int], Chain] = {}
+        chains: dict[tuple[int, int], CpuChain] = {}
         found = []
         for clean, degraded in pairs:
             size = clean.shape[0], clean.shape[1]
             if size not in chains:
                 shape = 1, 6, *padded_size(*size, net.arch.multiple)
                 network = engine.compile(graph, modulation, shape, "fp32", CompileSettings(machine.threads()))
-                chains[size] = Chain(network, table, machine.threads())
+                chains[size] = CpuChain(network, table, machine.threads())
             out = np.empty_like(degraded)
             chains[size].restore_into(degraded[None], out[None], seed=0)
             found.append(psnr(out, clean))

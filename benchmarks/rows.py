@@ -5,22 +5,37 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from mrs._version import __version__
 from mrs.kernels import cpu
+from mrs.runtime.manifest import JsonObject
 from mrs.runtime.system import machine
 
 RESULTS = Path(__file__).parent / "results"
+
+
+class Row(TypedDict):
+    """A row as it is read; `where` it was measured lies beside these, see `about`."""
+
+    case: str
+    settings: JsonObject
+    figures: JsonObject
+
+
 LIBRARIES = ("numpy", "openvino", "onnxruntime", "torch", "triton")
 
 
 def append(
-    path: Path, case: str, settings: dict[str, Any], figures: dict[str, Any], where: dict[str, Any] | None = None
+    path: Path,
+    case: str,
+    settings: Mapping[str, object],
+    figures: Mapping[str, object],
+    where: Mapping[str, object] | None = None,
 ) -> None:
     """Add one row: what was measured, under which settings, when, and `where` or `about()`: where, with what."""
     row = {
@@ -39,20 +54,20 @@ def append(
         file.write(between + json.dumps(row).encode() + b"\n")
 
 
-def read(path: Path) -> list[dict[str, Any]]:
+def read(path: Path) -> list[Row]:
     """All rows of a file, oldest first; none where there is no file. Lines that are no rows do not count."""
-    found = []
+    found: list[Row] = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
             continue
         if isinstance(row, dict) and {"case", "settings", "figures"} <= set(row):
-            found.append(row)
+            found.append(cast(Row, row))
     return found
 
 
-def about() -> dict[str, Any]:
+def about() -> JsonObject:
     """What a row says of the checkout, the machine and the libraries."""
     return {
         "commit": commit(),

@@ -10,10 +10,10 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import openvino
+from numpy.typing import NDArray
 
 from benchmarks import rows
 from benchmarks.graph_forms import NETWORKS
@@ -24,15 +24,16 @@ from mrs.export.architectures.nafnet.modulation import modulation_table
 from mrs.export.graph_variant import first_variant
 from mrs.export.sampler_graph import build_sampler
 from mrs.kernels.noise import normal
+from mrs.kernels.update import Pixels
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.chain import Loop
-from mrs.runtime.cpu_chain import Chain
+from mrs.runtime.cpu_chain import CpuChain
 from mrs.runtime.measure import interleaved, ratios
 from mrs.runtime.system import machine
 from mrs.runtime.system.libraries import import_onnxruntime
 
-Restore = Callable[[], Any]
+Restore = Callable[[], Pixels]
 
 
 def main() -> None:
@@ -68,7 +69,7 @@ def measure(engine: str, options: argparse.Namespace) -> None:
     network = backend.compile(own.SerializeToString(), loop.modulation, (1, 6, *sides), options.precision,
                               CompileSettings(machine.threads()))  # fmt: skip
     compiled = time.perf_counter()
-    chain = Chain(network, table, machine.threads())
+    chain = CpuChain(network, table, machine.threads())
     turns: dict[str, Restore] = {"loop": lambda: chain.restore_into(picture, None, 0), "file": restore_file}
     results = {key: turn().astype(int) for key, turn in turns.items()}
     times = interleaved(turns, least=options.rounds)
@@ -87,7 +88,7 @@ def measure(engine: str, options: argparse.Namespace) -> None:
         rows.append(options.rows, f"sampler file {options.network} {engine} {options.precision}", settings, figures)
 
 
-def load_file(engine: str, model: bytes, feeds: dict[str, Any], precision: str) -> Restore:
+def load_file(engine: str, model: bytes, feeds: dict[str, NDArray[np.generic]], precision: str) -> Restore:
     """The file as docs/export.md loads it."""
     if engine == "onnxruntime":
         onnxruntime = import_onnxruntime()

@@ -9,7 +9,6 @@ import argparse
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 
@@ -25,7 +24,7 @@ SHOWN = (
     "ode-2 published", "ode-3 published", "sde-2 published", "posterior", "heun", "dpm++-3", "deis-3", "unipc-b2-2",
     "ipndm-4", "tuned",
 )  # fmt: skip
-Figures = dict[str, dict[int, dict[str, Any]]]
+Figures = dict[str, dict[int, dict[str, float]]]
 
 
 def main() -> None:
@@ -39,7 +38,7 @@ def main() -> None:
         print(table(figures, key, title), end="\n\n")
 
 
-def by_solver(found: list[dict[str, Any]]) -> Figures:
+def by_solver(found: list[rows.Row]) -> Figures:
     """Figures by name and number of evaluations; of several measurements the last."""
     figures: Figures = defaultdict(dict)
     for row in found:

@@ -15,17 +15,19 @@ import json
 import math
 import sys
 import time
+from collections.abc import Hashable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
 from benchmarks import rows
 from mrs import degradations
 from mrs.building.source import WEIGHTS, Source, read_source
 from mrs.kernels.table import Table
+from mrs.kernels.update import F32
 from mrs.numerics.solver import Solver
 from mrs.numerics.solver_file import read_solver
 from mrs.numerics.tableau import tableau
@@ -35,6 +37,7 @@ from mrs.runtime.psnr import psnr
 from mrs.runtime.system import machine
 from mrs.tuning.trial import Trial, of_network
 
+Levels = NDArray[np.uint8]
 CASE = "solvers"
 EVALUATIONS = (3, 4, 5, 6, 8, 10, 15, 20, 50, 100)
 REFERENCE = Solver("ode", 2, steps=100)
@@ -82,7 +85,7 @@ def main() -> None:
     trial = Trial(of_network(source.arch, source.network), degraded, "fp32", machine.threads())
     done = {json.dumps(row["settings"], sort_keys=True): row["figures"] for row in read(options.rows)}
     reference = None
-    known: dict[Any, dict[str, float]] = {}
+    known: dict[Hashable, dict[str, float]] = {}
     print(f"degraded {np.mean([psnr(*pair) for pair in zip(degraded, clean, strict=True)]):.2f} dB", flush=True)
     # Few evaluations first: an interrupted run has measured what matters most.
     for steps in options.evaluations:
@@ -124,7 +127,7 @@ def picture_parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def prepared(options: argparse.Namespace) -> tuple[Source, Any, Any, dict[str, Any]]:
+def prepared(options: argparse.Namespace) -> tuple[Source, Levels, Levels, dict[str, object]]:
     """What these options name: weights, clean and degraded crops, and the settings that a row says of them."""
     source = read_source(options.weights)
     paths = [path for path, _ in find_pictures([options.folder]).pictures][: options.most]
@@ -147,13 +150,13 @@ def choose(name: str, steps: int, weights: str) -> Solver | None:
     return None
 
 
-def same(table: Table) -> tuple[Any, ...]:
+def same(table: Table) -> Hashable:
     """What tables that differ by rounding alone have in common; float32 has 7 digits."""
     rounded = tuple(tuple(round(weight, 9) + 0.0 for weight in row) for row in table.rows)
     return table.times, rounded, round(table.start, 9), table.clamp
 
 
-def crops(paths: list[Path], side: int, degradation: str) -> tuple[Any, Any]:
+def crops(paths: list[Path], side: int, degradation: str) -> tuple[Levels, Levels]:
     """Clean and degraded crops, (N, side, side, 3) uint8 each."""
     degrade = degradations.get(degradation)
     clean, degraded = [], []
@@ -166,7 +169,7 @@ def crops(paths: list[Path], side: int, degradation: str) -> tuple[Any, Any]:
     return np.stack(clean), np.stack(degraded)
 
 
-def judge(restored: Any, clean: Any, reference: Any) -> dict[str, float]:
+def judge(restored: F32, clean: Levels, reference: F32) -> dict[str, float]:
     """Mean figures of pictures, (N, H, W, 3) float32 in [0, 1], but clean ones uint8."""
     rounded = np.rint(restored * 255).astype(np.uint8)
     pairs = list(zip(rounded, clean, strict=True))
@@ -177,13 +180,13 @@ def judge(restored: Any, clean: Any, reference: Any) -> dict[str, float]:
     }
 
 
-def distance(one: Any, other: Any) -> float:
+def distance(one: F32, other: F32) -> float:
     """PSNR of the mean squared error over all pictures: one bad picture counts; 200 dB where they are equal."""
     error = float(np.mean(np.square(one.astype(np.float64) - other)))
     return -10 * math.log10(error) if error > 1e-20 else 200.0
 
 
-def read(path: Path) -> list[dict[str, Any]]:
+def read(path: Path) -> list[rows.Row]:
     """The rows of this benchmark in a file."""
     if not path.exists():
         return []

@@ -75,6 +75,7 @@ def read_checkpoint(path: str | Path, select: Callable[[Set[str]], Set[str]] | N
         raise CheckpointError(f"checkpoint {path} is a folder", hint="give a .pth or .safetensors file") from None
     except OSError as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from None
+    loaded: object
     # Told by content: a safetensors file starts with the length of its JSON header, in 8 bytes.
     if path.suffix.lower() == ".safetensors" or head[4:] == b"\0\0\0\0{":
         loaded, metadata = _read_safetensors(path)
@@ -88,7 +89,7 @@ def read_checkpoint(path: str | Path, select: Callable[[Set[str]], Set[str]] | N
     return Checkpoint(flatten(loaded, str(path), select), sha256, metadata)
 
 
-def save(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any], overwrite: bool = True) -> None:
+def save(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, object], overwrite: bool = True) -> None:
     """Write weights and metadata as safetensors; the file appears whole or not at all.
 
     Raises:
@@ -103,7 +104,7 @@ def save(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, A
 
 
 def flatten(
-    loaded: Any, name: str = "checkpoint", select: Callable[[Set[str]], Set[str]] | None = None
+    loaded: object, name: str = "checkpoint", select: Callable[[Set[str]], Set[str]] | None = None
 ) -> dict[str, Tensor]:
     """The flat state dict inside a loaded object: nests opened, `module.` taken off, floating weights as float32.
 
@@ -199,7 +200,7 @@ def _short(name: object) -> str:
     return text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}..."
 
 
-def _read_pickle(path: Path) -> Any:
+def _read_pickle(path: Path) -> object:
     try:
         check_claims(path)
         with warnings.catch_warnings():

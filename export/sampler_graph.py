@@ -39,7 +39,8 @@ def build_sampler(
     Args:
         network: from `mrs.export.architectures.nafnet.graph.build_graph`, for any size and batch.
         loop: what to run.
-        multiple: the network takes sides that are multiples of it; other pictures are padded with zeros inside.
+        multiple: the network takes sides that are multiples of it; other pictures are padded inside, with zeros or
+            by reflection; reflection needs a margin that is smaller than the picture.
         metadata: kept in the model, for whoever wants to know where it comes from.
         result: `uint8`, or `float32` for pictures in [0, 1] that are not rounded.
 
@@ -123,11 +124,12 @@ def _steps(
     sides = emit("Shape", mu, start=2)
     missing = emit("Mod", emit("Neg", sides), emit.whole(multiple))
     pads = emit("Concat", emit.whole(0, 0, 0, 0, 0, 0), missing, axis=0)
+    mode = "reflect" if loop.mirrors else "constant"
     channels = network.output[0].type.tensor_type.shape.dim[1].dim_value
-    padded = emit.shaped(emit("Pad", mu, pads), "batch", channels, *PADDED)
+    padded = emit.shaped(emit("Pad", mu, pads, mode=mode), "batch", channels, *PADDED)
     older: list[str] = []
     for step, row in enumerate(loop.table.rows):
-        difference = emit.shaped(emit("Pad", emit("Sub", x, mu), pads), "batch", channels, *PADDED)
+        difference = emit.shaped(emit("Pad", emit("Sub", x, mu), pads, mode=mode), "batch", channels, *PADDED)
         packed = emit("Concat", difference, padded, axis=1)
         modulation = emit.constant(loop.modulation[step][None, :, None, None])
         output = emit.copy(network, f"step_{step}", {"packed": packed, "modulation": modulation})

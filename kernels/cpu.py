@@ -12,16 +12,14 @@ import importlib.util
 from collections.abc import Callable
 from functools import cache, partial
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mrs.kernels import update
 from mrs.kernels.noise import Draw
 from mrs.kernels.table import CLAMPS, Row
-from mrs.kernels.threads import Hands, Task, end
-from mrs.kernels.update import F32, History
+from mrs.kernels.threads import Task, Threads, end
+from mrs.kernels.update import F32, History, Pixels
 
 STATES = (np.dtype(np.float32),)
 # In the order of the C code's numbers.
@@ -64,12 +62,12 @@ def compiled() -> bool:
 
 
 @cache
-def _hands() -> Hands:
-    return Hands(MOST_THREADS)
+def _shared_threads() -> Threads:
+    return Threads(MOST_THREADS)
 
 
 def start(
-    picture: NDArray[np.uint8] | F32,
+    picture: Pixels,
     sigma: float,
     draw: Draw,
     mu: F32,
@@ -139,7 +137,7 @@ def step(
     _split(partial(library.mrs_step, ctypes.byref(job)), count * channels * height, arrays, x.size, threads)
 
 
-def finish(x: F32, picture: NDArray[np.uint8] | F32, *, threads: int = 1) -> None:
+def finish(x: F32, picture: Pixels, *, threads: int = 1) -> None:
     """`update.finish` on up to `threads` threads; both arrays dense, not overlapping.
 
     Raises:
@@ -174,7 +172,7 @@ def _job(x: F32, padded: F32, halves: int, draw: Draw) -> _Job:
 
 
 def _check(
-    name: str, array: NDArray[Any], shape: tuple[int, ...], dtypes: tuple[Any, ...] = STATES, written: bool = False
+    name: str, array: Pixels, shape: tuple[int, ...], dtypes: tuple[np.dtype, ...] = STATES, written: bool = False
 ) -> None:
     # The C code trusts its pointers: a wrong array here would be a wrong write there.
     flags = array.flags
@@ -185,21 +183,21 @@ def _check(
         raise ValueError(f"{name} is read-only")
 
 
-def _check_apart(*arrays: NDArray[Any] | None) -> None:
+def _check_apart(*arrays: Pixels | None) -> None:
     spans = sorted((array.ctypes.data, array.nbytes) for array in arrays if array is not None)
     for (address, size), (following, _) in pairwise(spans):
         if address + size > following:
             raise ValueError("two of the arrays overlap")
 
 
-def _bytes_or_floats(picture: NDArray[Any]) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+def _bytes_or_floats(picture: Pixels) -> tuple[Pixels | None, Pixels | None]:
     return (picture, None) if picture.dtype == np.uint8 else (None, picture)
 
 
 def _split(
     function: Callable[..., None],
     lines: int,
-    arrays: tuple[NDArray[Any] | None, ...],
+    arrays: tuple[Pixels | None, ...],
     elements: int,
     threads: int,
 ) -> None:
@@ -216,7 +214,7 @@ def _split(
     # ctypes releases the interpreter lock.
     try:
         for other in others:
-            _hands().give(other)
+            _shared_threads().submit(other)
         run(bounds[0], bounds[1])
         for other in others:
             other.result()

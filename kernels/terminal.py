@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import TextIO
 
 # What a terminal, or a reader's eye, would take for a command: control characters but line feed and tab, marks that
 # turn the direction of writing, separators of lines; and halves of characters, as names that are no text have them.
@@ -72,7 +72,7 @@ def shown(text: str) -> str:
     return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def write(stream: Any, text: str) -> None:
+def write(stream: TextIO | None, text: str) -> None:
     """Write to a stream that may be None, and flush it.
 
     Raises:
@@ -129,7 +129,7 @@ class Notes(io.TextIOBase):
         return sys.stderr.fileno()
 
 
-def _drop(stream: Any) -> None:
+def _drop(stream: TextIO) -> None:
     """Let what a stream still holds go nowhere, and all that follows."""
     with suppress(OSError, ValueError, AttributeError):  # not a file, or closed
         nowhere = os.open(os.devnull, os.O_WRONLY)

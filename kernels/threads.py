@@ -12,10 +12,12 @@ import _thread
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar, TypeVarTuple
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+Arguments = TypeVarTuple("Arguments")
 Bell = SimpleQueue[None]
 
 # Seconds until an interrupt is noticed at the latest.
@@ -28,7 +30,7 @@ def wait(bell: Bell, seconds: float | None = None) -> None:
         bell.get(timeout=NOTICE if seconds is None else min(NOTICE, seconds))
 
 
-class Task(Generic[T]):
+class Task(Generic[T_co]):
     """A call of a function, made here or on another thread, once at most.
 
     Args:
@@ -36,10 +38,12 @@ class Task(Generic[T]):
         bell: rung when it has ended; by default one of its own.
     """
 
-    def __init__(self, function: Callable[..., T], *arguments: Any, bell: Bell | None = None) -> None:
-        self._call = [(function, arguments)]
+    def __init__(
+        self, function: Callable[[*Arguments], T_co], *arguments: *Arguments, bell: Bell | None = None
+    ) -> None:
+        self._call: list[Callable[[], T_co]] = [partial(function, *arguments)]
         self._bell: Bell = SimpleQueue() if bell is None else bell
-        self._ended: tuple[T | None, BaseException | None] | None = None
+        self._ended: tuple[T_co | None, BaseException | None] | None = None
 
     @property
     def done(self) -> bool:
@@ -49,18 +53,18 @@ class Task(Generic[T]):
     def run(self) -> None:
         """Make the call, unless it was made or cancelled."""
         try:
-            function, arguments = self._call.pop()
+            call = self._call.pop()
         except IndexError:
             return
-        ended: tuple[T | None, BaseException | None]
+        ended: tuple[T_co | None, BaseException | None]
         try:
-            ended = function(*arguments), None
+            ended = call(), None
         except BaseException as error:  # noqa: BLE001 (it is raised where the result is asked for)
             ended = None, error
         self._ended = ended
         self._bell.put(None)
         # The error's traceback holds this frame: nothing here may hold the error.
-        del self, function, arguments, ended
+        del self, call, ended
 
     def cancel(self) -> bool:
         """Let it never begin; whether it has not begun."""
@@ -71,7 +75,7 @@ class Task(Generic[T]):
         self._ended = None, RuntimeError("the task was cancelled")
         return True
 
-    def result(self) -> T:
+    def result(self) -> T_co:
         """Wait until it has ended: what the function returned, or raised."""
         self.wait()
         assert self._ended is not None
@@ -90,7 +94,7 @@ class Task(Generic[T]):
             wait(self._bell)
 
 
-def end(tasks: Sequence[Task[Any]]) -> None:
+def end(tasks: Sequence[Task[object]]) -> None:
     """Let none of these begin any more, and wait for those that have begun."""
     for task in tasks:
         task.cancel()
@@ -98,10 +102,10 @@ def end(tasks: Sequence[Task[Any]]) -> None:
         task.wait()
 
 
-class Hands:
-    """Threads that carry out tasks in the order in which they are given; begun when needed, in each process anew.
+class Threads:
+    """Threads that carry out tasks in the order in which they are submitted; begun when needed, in each process anew.
 
-    Nobody waits for them at the end of the process. They end with this object, when all that was given is done.
+    Nobody waits for them at the end of the process. They end with this object, when all that was submitted is done.
 
     Args:
         count: of threads at most.
@@ -111,7 +115,7 @@ class Hands:
         self._count = count
         self._begin()
 
-    def give(self, task: Task[Any]) -> None:
+    def submit(self, task: Task[object]) -> None:
         """Let a thread carry out a task."""
         if self._process != os.getpid():
             # After a fork none of the threads is there.
@@ -129,14 +133,14 @@ class Hands:
             self._work.put(None)
 
     def _begin(self) -> None:
-        self._work: SimpleQueue[Task[Any] | None] = SimpleQueue()
+        self._work: SimpleQueue[Task[object] | None] = SimpleQueue()
         # One entry for each thread that has nothing to do; a lost one costs a thread too many.
         self._idle: list[None] = []
         self._threads: list[int] = []
         self._process = os.getpid()
 
 
-def _work(work: SimpleQueue[Task[Any] | None], idle: list[None]) -> None:
+def _work(work: SimpleQueue[Task[object] | None], idle: list[None]) -> None:
     while (task := work.get()) is not None:
         task.run()
         # Held while waiting for the next one, it would keep what it returned.

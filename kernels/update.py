@@ -7,7 +7,7 @@ and mu in the others, zero outside H x W; its output is (N, C, H', W'). H' >= H 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,10 @@ from mrs.kernels.noise import Draw
 from mrs.kernels.table import Row
 
 F32 = NDArray[np.float32]
+# Pictures: bytes, or floats in [0, 1].
+Pixels = NDArray[np.uint8 | np.float32]
 History = tuple[F32, F32, F32]
+Float = TypeVar("Float", np.float32, np.float64)
 
 # Of the published dynamic threshold.
 QUANTILE = 0.995
@@ -27,7 +30,7 @@ silent = np.errstate(over="ignore", invalid="ignore")
 
 
 def start(
-    picture: NDArray[np.uint8] | F32,
+    picture: Pixels,
     sigma: float,
     draw: Draw,
     mu: F32,
@@ -99,7 +102,30 @@ def step(
         _pack(x, mu, packed)
 
 
-def threshold(q: NDArray[Any]) -> NDArray[Any]:
+def mirror(packed: F32, size: tuple[int, int]) -> None:
+    """Reflect a picture into the network's padding below and to the right of it, for networks trained with that.
+
+    Args:
+        packed: (N, 2C, H', W'), written outside H x W.
+        size: (H, W) of the picture.
+
+    The published code (`F.pad(mode="reflect")` of IR-SDE's ConditionalUNet) refuses a margin that is not smaller than
+    the picture. Here the reflection goes on to and fro, as light between two mirrors does; one line is repeated.
+    """
+    height, width = size
+    rows, columns = (reflected(*sides) for sides in zip(size, packed.shape[2:], strict=True))
+    packed[:, :, :height, width:] = packed[:, :, :height, columns[width:]]
+    packed[:, :, height:] = packed[:, :, rows[height:]]
+
+
+def reflected(side: int, padded: int) -> NDArray[np.int64]:
+    """Which line of `side` stands at each of `padded` places: 0 1 2 1 0 1 ..."""
+    period = max(1, 2 * (side - 1))
+    place = np.arange(padded) % period
+    return np.minimum(place, period - place) if side > 1 else np.zeros(padded, np.int64)
+
+
+def threshold(q: NDArray[Float]) -> NDArray[Float]:
     """MR Sampler's dynamic threshold of each picture: the 0.995 quantile of |q|, kept within [1, 1.5].
 
     Args:
@@ -127,7 +153,7 @@ def prediction(x: F32, mu: F32, output: F32, row: Row) -> F32:
     return _convert(x, mu, output, Row._make(map(np.float32, row)))
 
 
-def finish(x: F32, picture: NDArray[np.uint8] | F32) -> None:
+def finish(x: F32, picture: Pixels) -> None:
     """From the last state to a picture: clamped to [0, 1]; for uint8, 255 x rounded to nearest, halves to even.
 
     Args:

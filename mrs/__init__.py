@@ -7,7 +7,7 @@ No module bears the name of a public function: importing the module would hide t
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mrs._version import __version__
 
@@ -47,7 +47,7 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'mrs' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

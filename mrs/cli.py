@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from mrs._version import __version__
-from mrs.commands import bench, build, deploy, doctor, export, inspect, restore, train, tune
+from mrs.commands import bench, build, degrade, deploy, doctor, export, inspect, presets, restore, train, tune
 from mrs.commands.terminal import print_error
 from mrs.kernels import terminal
 from mrs.kernels.terminal import OutputError
 from mrs.runtime.errors import InputError, MrsError
 
-COMMANDS = (build, export, deploy, restore, bench, inspect, tune, doctor, train)
+COMMANDS = (build, export, deploy, restore, bench, inspect, presets, tune, doctor, train, degrade)
 # What the system refuses is no bug of ours, wherever it happens: full disks, permissions, impossible names.
 REFUSALS = frozenset(
     getattr(errno, name)
@@ -100,7 +100,7 @@ class Parser(argparse.ArgumentParser):
         print_error(InputError(message, hint=f"{self.prog} --help"))
         sys.exit(2)
 
-    def _print_message(self, message: str, file: Any = None) -> None:
+    def _print_message(self, message: str, file: object = None) -> None:
         # Of argparse: --help and --version. It would pass over a stream that is closed.
         terminal.emit(message.removesuffix("\n"))
 

@@ -37,4 +37,4 @@ def read_bytes(path: Path) -> NDArray[np.uint8]:
         PictureError: where it cannot be read.
     """
     rgb = read_picture(path).rgb
-    return rgb if rgb.dtype == np.uint8 else np.rint(rgb * 255).astype(np.uint8)
+    return (rgb if rgb.dtype == np.uint8 else np.rint(rgb * 255)).astype(np.uint8, copy=False)

@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from mrs.kernels.table import Table
+from mrs.kernels.update import Pixels
 from mrs.runtime.backends.protocol import F32, Backend, Network
-from mrs.runtime.cpu_chain import Chain, Condition
-from mrs.runtime.device import Device
+from mrs.runtime.cpu_chain import Condition, CpuChain
+from mrs.runtime.device import Device, Stream
 
 if TYPE_CHECKING:
-    from mrs.runtime.cuda.chain import CudaChain
+    from torch import Tensor
+
+
+class Chain(Protocol):
+    """What one restore runs on: a network with the sampler's buffers; `CpuChain` and `CudaChain` say what each does.
+
+    Attributes:
+        unfinished: whether something was begun that neither ended nor failed in a way that leaves the chain of use.
+        network: compiled.
+        stream: of a GPU, on which everything happens; None on a CPU.
+    """
+
+    unfinished: bool
+
+    @property
+    def network(self) -> Network: ...
+    @property
+    def stream(self) -> Stream | None: ...
+    def warm_up(self, tensors: bool) -> None: ...
+    def evaluate_all(self) -> None: ...
+    def restore_into(
+        self,
+        picture: Pixels,
+        out: Pixels | None,
+        seed: int,
+        origin: tuple[int, int] = (0, 0),
+        context: F32 | None = None,
+    ) -> Pixels: ...
+    def check(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class TensorChain(Chain, Protocol):
+    """A chain on a GPU, which restores tensors too."""
+
+    def restore_tensor(self, picture: Tensor, out: Tensor | None, seed: int, caller: Stream) -> Tensor: ...
+    def returned(self, caller: Stream) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -23,11 +61,13 @@ class Loop:
         modulation: (steps, M) float32.
         condition: gives the context of pictures (N, H, W, C), (N, K) float32, to a network that is told of the whole
             picture; None for all others.
+        mirrors: whether the network's padding is the picture's reflection, not zeros.
     """
 
     table: Table
     modulation: F32
     condition: Condition | None = None
+    mirrors: bool = False
 
 
 def device_of(backend: Backend) -> Device | None:
@@ -41,16 +81,16 @@ def device_of(backend: Backend) -> Device | None:
 
 def make_chain(
     device: Device | None,
-    network: Any,
+    network: Callable[[], Network],
     loop: Loop,
     shape: tuple[int, int, int, int],
     threads: int,
     *,
     dtypes: tuple[str, str] = ("uint8", "uint8"),
     graphs: bool = True,
-    bound: Any = None,
-    stream: Any = None,
-) -> Chain | CudaChain:
+    bound: tuple[Tensor, Tensor] | None = None,
+    stream: Stream | None = None,
+) -> Chain:
     """A chain.
 
     Args:
@@ -66,7 +106,7 @@ def make_chain(
         BackendError: where it cannot be made.
     """
     if device is None:
-        return Chain(network(), loop.table, threads, loop.condition)
+        return CpuChain(network(), loop.table, threads, loop.condition, loop.mirrors)
     from mrs.runtime.cuda.alone import alone
     from mrs.runtime.cuda.chain import CudaChain
     from mrs.runtime.cuda.failures import translate_errors
@@ -77,8 +117,10 @@ def make_chain(
                 stream = device.stream()
             # The calling thread may be on another GPU.
             with device.on(stream):
-                compiled: Network = network()
-        return CudaChain(
+                compiled = network()
+        # A worker takes it for one.
+        made: TensorChain = CudaChain(
             device, compiled, loop.table, shape,
-            dtypes=dtypes, graphs=graphs, bound=bound, stream=stream, condition=loop.condition,
+            dtypes=dtypes, graphs=graphs, bound=bound, stream=stream, condition=loop.condition, mirrors=loop.mirrors,
         )  # fmt: skip
+        return made

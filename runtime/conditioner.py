@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mrs.kernels.update import Pixels
 from mrs.runtime import backends
 from mrs.runtime.backends.protocol import F32, Network
 from mrs.runtime.backends.settings import CompileSettings
@@ -45,7 +45,7 @@ class Conditioner:
         self._network: Network | None = self._compile()
         self._side, self._resize = side, resize
 
-    def __call__(self, pictures: NDArray[Any]) -> F32:
+    def __call__(self, pictures: Pixels) -> F32:
         """The context of pictures, (N, length).
 
         Args:
@@ -78,7 +78,7 @@ def conditioner_of(plan: Plan, threads: int) -> Conditioner | None:
     return Conditioner(graph, plan.facts.network.channels, said.side, threads, said.resize)
 
 
-def scaled(picture: NDArray[Any], side: int, resize: str = STRETCH) -> F32:
+def scaled(picture: Pixels, side: int, resize: str = STRETCH) -> F32:
     """A picture (H, W, C), uint8, or float32 in [0, 1], as (C, side, side) float32 in [0, 1].
 
     Args:
@@ -101,10 +101,10 @@ def scaled(picture: NDArray[Any], side: int, resize: str = STRETCH) -> F32:
     return np.clip(np.stack([np.asarray(plane, np.float32) for plane in small]), 0, 1)
 
 
-def _levels(planes: NDArray[Any]) -> NDArray[np.uint8]:
+def _levels(planes: Pixels) -> NDArray[np.uint8]:
     """In 256 levels, rounded down as the published code rounds."""
     if planes.dtype == np.uint8:
-        return planes
+        return planes.astype(np.uint8, copy=False)
     return (np.clip(planes, 0, 1) * np.float32(255)).astype(np.uint8)
 
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mrs.kernels import cpu
 from mrs.kernels.noise import Draw
 from mrs.kernels.table import Table
+from mrs.kernels.update import Pixels, mirror
 from mrs.runtime.backends.protocol import F32, Network
 from mrs.runtime.errors import BackendError
 
 # Pictures (N, H, W, C), uint8 or float32 in [0, 1], to their context (N, K).
-Condition = Callable[[NDArray[Any]], F32]
+Condition = Callable[[Pixels], F32]
 
 
-class Chain:
+class CpuChain:
     """A network and the sampler's buffers for all pictures that fit it.
 
     Args:
@@ -27,10 +26,12 @@ class Chain:
         table: the solver.
         threads: most threads of an update.
         condition: gives the context of pictures to a network that is told of the whole picture.
+        mirrors: whether the network's padding is the picture's reflection, not zeros.
 
     Attributes:
         unfinished: whether something was begun and neither ended nor failed in a way that leaves the chain of use: an
             interrupt came in between. Threads of the engine may still be at work then; who finds it makes a new chain.
+        stream: None, for there is none.
     """
 
     def __init__(
@@ -39,12 +40,15 @@ class Chain:
         table: Table,
         threads: int,
         condition: Condition | None = None,
+        mirrors: bool = False,
     ) -> None:
         self.network = network
         self.table = table
         self.threads = threads
         self.condition = condition
+        self.mirrors = mirrors
         self.unfinished = False
+        self.stream = None
         # A step overwrites its oldest prediction with its newest, so that there are as many as a row looks back on.
         depth = max(1, table.history)
         # x, mu and the predictions, for the largest picture; smaller ones take the beginnings.
@@ -66,12 +70,12 @@ class Chain:
 
     def restore_into(
         self,
-        picture: NDArray[Any],
-        out: NDArray[Any] | None,
+        picture: Pixels,
+        out: Pixels | None,
         seed: int,
         origin: tuple[int, int] = (0, 0),
         context: F32 | None = None,
-    ) -> NDArray[Any]:
+    ) -> Pixels:
         """Restore dense pictures (N, H, W, C), uint8 or float32 in [0, 1], into `out` of the same shape.
 
         Args:
@@ -100,6 +104,8 @@ class Chain:
         cpu.start(picture, self.table.start, draw, mu, x, network.packed, threads=self.threads)
         last, depth = len(self.table.rows) - 1, len(predictions)
         for i, row in enumerate(self.table.rows):
+            if self.mirrors:
+                mirror(network.packed, (height, width))
             network.evaluate(i)
             # The latest prediction first. A ring, turned by the step's number alone: nothing is left half turned.
             latest = [predictions[(k - i) % depth] for k in range(depth)]
@@ -123,6 +129,12 @@ class Chain:
         cpu.finish(x, result, threads=self.threads)
         self.unfinished = False
         return result
+
+    def check(self) -> None:
+        """Nothing: whatever went wrong was raised by the restore."""
+
+    def close(self) -> None:
+        """Nothing: buffers and engine go with this object."""
 
     def _clear_padding(self, height: int, width: int) -> None:
         """Zeros where a picture of another size was: its margin is not seen, but averaged over."""

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mrs.kernels.update import Pixels
 from mrs.runtime import pictures_in
 from mrs.runtime.device import Device
 from mrs.runtime.errors import DeviceMemoryError, InputError
+from mrs.runtime.pictures_in import AnyArray
 from mrs.runtime.pool import Pool
 from mrs.runtime.request import Request
 from mrs.runtime.tiling import Budget, restore_within
-from mrs.runtime.worker import Worker
+from mrs.runtime.worker import Size, Worker
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Dispatch:
@@ -31,7 +35,7 @@ class Dispatch:
     def __init__(self, pool: Pool[Worker], budget: Budget, channels: int, device: Device | None) -> None:
         self._pool, self.budget, self._channels, self._device = pool, budget, channels, device
 
-    def with_result(self, image: Any) -> tuple[Any, Any]:
+    def with_result(self, image: object) -> tuple[object, Pixels | Tensor]:
         """A picture as array or tensor, and a new one of its kind and shape for its result.
 
         Raises:
@@ -48,53 +52,58 @@ class Dispatch:
                 tensor.shape, "uint8" if pictures_in.dtype_of(tensor) == "uint8" else "float32"
             )
 
-    def restore_into(self, image: Any, out: Any, request: Request, bound: bool) -> None:
+    def restore_into(self, image: object, out: object, request: Request, bound: bool) -> None:
         """See `Restorer.restore_into`."""
         tensor, target = pictures_in.tensor_of(image, self._device), pictures_in.tensor_of(out, self._device)
         if (tensor is None) != (target is None):
             raise InputError(
                 "image and out lie on different devices", hint="give two arrays, or two tensors of the GPU"
             )
-        if self._device is not None and tensor is not None:
+        if self._device is not None and tensor is not None and target is not None:
             self._restore_tensor(self._device, tensor, target, request, bound)
         elif bound:
             raise InputError("arrays of the host cannot be bound", hint="give tensors of the GPU, or bound=False")
         else:
             self._restore_array(pictures_in.array_of(image), out, request)
 
-    def lent(self, image: Any, request: Request) -> AbstractContextManager[Any]:
+    def lent(self, image: object, request: Request) -> AbstractContextManager[Pixels | Tensor]:
         """See `Restorer.lend`."""
-        device = self._device
-        tensor = pictures_in.tensor_of(image, device)
-        if tensor is None:
-            image = pictures_in.array_of(image)
-            pictures = pictures_in.dense_array(image, self._channels)
-        else:
-            image = tensor
-            pictures = pictures_in.dense_tensor(image, self._channels)
-        batch = len(image.shape) == 4
+        tensor = pictures_in.tensor_of(image, self._device)
+        if self._device is not None and tensor is not None:
+            return self._lent_tensor(self._device, tensor, request)
+        array = pictures_in.array_of(image)
+        pictures = pictures_in.dense_array(array, self._channels)
 
         @contextmanager
-        def lent(worker: Worker) -> Iterator[Any]:
+        def lent(worker: Worker) -> Iterator[Pixels]:
             with worker.at_work():
                 dtype = pictures_in.dtype_of(pictures)
-                chain = worker.chain(tuple(pictures.shape[:3]), (dtype, dtype))
-                if device is None or tensor is None:
-                    result = chain.restore_into(pictures, None, request.seed)
-                else:
-                    caller = device.current()
-                    result = chain.restore_tensor(pictures, None, request.seed, caller)
-                try:
-                    yield result if batch else result[0]
-                finally:
-                    if tensor is not None:
-                        chain.returned(caller)
+                result = worker.chain(_size(pictures), (dtype, dtype)).restore_into(pictures, None, request.seed)
+                yield result if array.ndim == 4 else result[0]
 
         return self._pool.worker(request, lent)
 
-    def _restore_array(self, image: NDArray[Any], out: NDArray[Any], request: Request) -> None:
+    def _lent_tensor(self, device: Device, tensor: Tensor, request: Request) -> AbstractContextManager[Tensor]:
+        pictures = pictures_in.dense_tensor(tensor, self._channels)
+        batch = len(tensor.shape) == 4
+
+        @contextmanager
+        def lent(worker: Worker) -> Iterator[Tensor]:
+            with worker.at_work():
+                dtype = pictures_in.dtype_of(pictures)
+                chain = worker.tensor_chain(_size(pictures), (dtype, dtype))
+                caller = device.current()
+                result = chain.restore_tensor(pictures, None, request.seed, caller)
+                try:
+                    yield result if batch else result[0]
+                finally:
+                    chain.returned(caller)
+
+        return self._pool.worker(request, lent)
+
+    def _restore_array(self, image: AnyArray, out: object, request: Request) -> None:
         pictures = pictures_in.dense_array(image, self._channels)
-        pictures_in.check_out(image, out)
+        out = pictures_in.writeable(image, out)
         # Dense arrays are written; a strided one is filled from a dense copy.
         dense = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
         with self._pool.worker(request, Worker.at_work) as worker:
@@ -102,7 +111,7 @@ class Dispatch:
         if dense is not out:
             out[...] = dense
 
-    def _restore_tensor(self, device: Device, image: Any, out: Any, request: Request, bound: bool) -> None:
+    def _restore_tensor(self, device: Device, image: Tensor, out: Tensor, request: Request, bound: bool) -> None:
         pictures = pictures_in.dense_tensor(image, self._channels)
         pictures_in.check_tensor_out(image, out)
         target = (out if len(out.shape) == 4 else out[None]).detach()
@@ -112,7 +121,7 @@ class Dispatch:
             try:
                 with self._pool.worker(request, Worker.at_work) as worker:
                     dtypes = pictures_in.dtype_of(pictures), pictures_in.dtype_of(target)
-                    chain = worker.chain(tuple(pictures.shape[:3]), dtypes, (pictures, target) if bound else None)
+                    chain = worker.tensor_chain(_size(pictures), dtypes, (pictures, target) if bound else None)
                     chain.restore_tensor(pictures, target, request.seed, device.current())
                 return
             except DeviceMemoryError:
@@ -121,7 +130,13 @@ class Dispatch:
         # Tiles are cut and blended on the host.
         array = np.empty(tuple(target.shape), pictures_in.dtype_of(target))
         with pictures_in.copying(pictures.shape, device):
-            pictures = device.to_host(pictures)
-        self._restore_array(pictures, array, request)
+            given = device.to_host(pictures)
+        self._restore_array(given, array, request)
         with pictures_in.copying(array.shape, device):
             device.from_host(target, array)
+
+
+def _size(pictures: Pixels | Tensor) -> Size:
+    """(N, H, W) of (N, H, W, C)."""
+    count, height, width, _ = pictures.shape
+    return count, height, width

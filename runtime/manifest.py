@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -23,6 +23,10 @@ BUILD = "make one with: mrs-trt build CHECKPOINT -o PLAN"
 STRETCH, CLIP = "stretch", "clip"
 LARGEST_NUMBER = float(np.finfo(np.float32).max)
 Size = tuple[int, int, int]
+# An object of JSON: what its values are is known to whoever has looked.
+JsonObject: TypeAlias = dict[str, Any]
+# What a network takes around a picture.
+PADDINGS = ("zero", "reflect")
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Manifest:
         members: SHA-256 of the plan's other files by name; empty for a plan that was not saved yet.
     """
 
-    raw: dict[str, Any]
+    raw: JsonObject
     network: NetworkFacts
     conditioner: ConditionerFacts | None
     table: Table
@@ -85,7 +89,7 @@ class Manifest:
         return EngineOptions.from_dict(self.raw.get("engine_options", {}))
 
     @staticmethod
-    def of(values: dict[str, Any]) -> Manifest:
+    def of(values: JsonObject) -> Manifest:
         """From JSON values that are known to be sound."""
         network, table, conditioner = values["network"], values["table"], values.get("conditioner")
         return Manifest(
@@ -138,7 +142,7 @@ def _size(shape: list[int]) -> Size:
     return count, height, width
 
 
-def _wrong_fields(manifest: Mapping[str, Any]) -> Iterator[str]:
+def _wrong_fields(manifest: JsonObject) -> Iterator[str]:
     """Names of the fields that a restore would trip over later."""
     table, network, fingerprint, members = (
         value if isinstance(value := manifest.get(name), dict) else {}
@@ -149,7 +153,7 @@ def _wrong_fields(manifest: Mapping[str, Any]) -> Iterator[str]:
         yield "table.rows"
     elif not _is_list(table.get("times"), _is_number, len(rows) + 1):
         yield "table.times"
-    if not _is_number(table.get("start")) or table["start"] <= 0:
+    if not _is_number(table.get("start")) or table["start"] < 0:
         yield "table.start"
     if table.get("clamp") not in CLAMPS:
         yield "table.clamp"
@@ -161,7 +165,7 @@ def _wrong_fields(manifest: Mapping[str, Any]) -> Iterator[str]:
         yield "conditioner"
     elif conditioner.get("resize", STRETCH) not in (STRETCH, CLIP):
         yield "conditioner.resize"
-    if network.get("padding", "zero") != "zero":
+    if network.get("padding", "zero") not in PADDINGS:
         yield "network.padding"
     if not _is_list(manifest.get("shape"), _is_count, 3) or math.prod(manifest["shape"]) >= 1 << 31:
         yield "shape"
@@ -178,7 +182,7 @@ def _wrong_fields(manifest: Mapping[str, Any]) -> Iterator[str]:
             yield name
 
 
-def _are_further_shapes(manifest: Mapping[str, Any]) -> bool:
+def _are_further_shapes(manifest: JsonObject) -> bool:
     """None of them twice, and none that is the plan's own."""
     shapes = manifest.get("further_shapes", [])
     if not _is_list(shapes, lambda shape: _is_list(shape, _is_count, 3)):
@@ -187,7 +191,7 @@ def _are_further_shapes(manifest: Mapping[str, Any]) -> bool:
     return len(distinct) == len(shapes) and manifest.get("shape") not in shapes
 
 
-def _is_list(value: object, fits: Callable[[Any], bool], length: int | None = None) -> bool:
+def _is_list(value: object, fits: Callable[[object], bool], length: int | None = None) -> bool:
     return isinstance(value, list) and length in (None, len(value)) and all(map(fits, value))
 
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mrs.kernels.update import Pixels
 from mrs.runtime.device import Device
 from mrs.runtime.errors import InputError
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def array_of(image: Any) -> NDArray[Any]:
+# Of whatever type a caller has.
+AnyArray = NDArray[np.generic]
+
+
+def array_of(image: object) -> AnyArray:
     """What a caller gave as an array of the host.
 
     Raises:
@@ -27,29 +34,32 @@ def array_of(image: Any) -> NDArray[Any]:
         raise InputError(f"picture of type {type(image).__name__} is no array here: {reason}") from None
 
 
-def tensor_of(image: Any, device: Device | None) -> Any:
+def tensor_of(image: object, device: Device | None) -> Tensor | None:
     """A picture as a tensor on the GPU that restores; None for all others."""
     return None if device is None or isinstance(image, np.ndarray) else device.tensor(image)
 
 
-def dense_array(image: NDArray[Any], channels: int) -> NDArray[Any]:
+def dense_array(image: AnyArray, channels: int) -> Pixels:
     """A picture as dense (N, H, W, C) uint8 or float32; a view where it is that already.
 
     Raises:
         InputError: for another shape or type, or values outside [0, 1].
     """
     check_shape(image.shape, channels)
-    if image.dtype != np.uint8:
+    pixels: Pixels
+    if image.dtype == np.uint8:
+        pixels = image.astype(np.uint8, copy=False)
+    else:
         if image.dtype.kind != "f":
             raise InputError(f"picture of dtype {image.dtype} is neither uint8 nor float in [0, 1]")
         # Comparisons are false for NaN, so that it is refused too.
         if not (image.min() >= 0 and image.max() <= 1):
             raise InputError("picture of floats is not within [0, 1]", hint="divide by the largest value, or clip")
-        image = image.astype(np.float32, copy=False)
-    return np.ascontiguousarray(image if image.ndim == 4 else image[None])
+        pixels = image.astype(np.float32, copy=False)
+    return np.ascontiguousarray(pixels if pixels.ndim == 4 else pixels[None])
 
 
-def dense_tensor(image: Any, channels: int) -> Any:
+def dense_tensor(image: Tensor, channels: int) -> Tensor:
     """The same of a tensor, whose values nobody looks at: that would wait for the GPU.
 
     Raises:
@@ -74,8 +84,8 @@ def check_shape(shape: tuple[int, ...], channels: int) -> None:
         raise InputError(f"picture of shape {shape} is not (H, W, {channels}) or (N, H, W, {channels})")
 
 
-def check_out(image: NDArray[Any], out: object) -> None:
-    """Refuse an array that cannot be written for a picture.
+def writeable(image: AnyArray, out: object) -> Pixels:
+    """An array that is written for a picture.
 
     Raises:
         InputError: saying what is needed.
@@ -84,9 +94,10 @@ def check_out(image: NDArray[Any], out: object) -> None:
         raise InputError(f"out is a {type(out).__name__}", hint="give an array of NumPy")
     if out.shape != image.shape or out.dtype not in (np.uint8, np.float32) or not out.flags.writeable:
         raise InputError(f"out is {out.dtype}{out.shape}", hint=f"give writeable uint8 or float32 {image.shape}")
+    return out
 
 
-def check_tensor_out(image: Any, out: Any) -> None:
+def check_tensor_out(image: Tensor, out: Tensor) -> None:
     """Refuse a tensor that cannot be written for a picture.
 
     Raises:
@@ -124,6 +135,6 @@ def copying(shape: tuple[int, ...], device: Device) -> Iterator[None]:
         yield
 
 
-def dtype_of(image: Any) -> str:
+def dtype_of(image: Pixels | Tensor) -> str:
     """Name of an element's type, as NumPy has it."""
     return str(image.dtype).removeprefix("torch.")

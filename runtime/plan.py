@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,7 @@ from numpy.typing import NDArray
 from mrs.kernels.table import Table
 from mrs.runtime.backends.protocol import QUANTISED
 from mrs.runtime.errors import BackendError, PlanError
-from mrs.runtime.manifest import BUILD, FORMAT, FORMAT_VERSION, Manifest, Size, damaged
+from mrs.runtime.manifest import BUILD, FORMAT, FORMAT_VERSION, JsonObject, Manifest, Size, damaged
 from mrs.runtime.onnx_guard import check_conditioner, check_network
 from mrs.runtime.system.atomic import replacing
 from mrs.runtime.system.regular_files import open_regular
@@ -60,7 +59,7 @@ class Plan:
         conditioner: the ONNX model that gives the network its input `context`; None for a network without one.
     """
 
-    manifest: dict[str, Any]
+    manifest: JsonObject
     graph: bytes
     modulation: NDArray[np.float32]
     engine: bytes | None = None
@@ -201,17 +200,6 @@ def is_plan(path: str | Path) -> bool:
             return "manifest.json" in archive.namelist()
     except DAMAGE:
         return False
-
-
-def read_manifest(path: str | Path) -> dict[str, Any]:
-    """A plan's manifest alone, without checking the other members.
-
-    Raises:
-        PlanError: as `read_plan`.
-    """
-    path = Path(path)
-    with _opened(path) as archive:
-        return _manifest(archive, path).raw
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Generic, TypeVar, overload
+from typing import Generic, TypeVar, overload
 
 from mrs.kernels.threads import Bell, wait
 from mrs.runtime.errors import BusyError, InputError
@@ -25,7 +25,7 @@ from mrs.runtime.request import Request
 from mrs.runtime.system.forks import Origin
 
 W = TypeVar("W")
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 # Seconds between two looks at what still runs, while closing.
 SOON = 0.02
@@ -39,7 +39,11 @@ class _Exit:
     runs, not to the `partial` that called it.
     """
 
-    def __get__(self, lease: Lease[Any] | None, kind: object = None) -> Any:
+    @overload
+    def __get__(self, lease: None, kind: object = None) -> _Exit: ...
+    @overload
+    def __get__(self, lease: Lease[object], kind: object = None) -> partial[bool | None]: ...
+    def __get__(self, lease: Lease[object] | None, kind: object = None) -> _Exit | partial[bool | None]:
         if lease is None:
             return self
         leave = partial(Lease._leave, lease)
@@ -47,12 +51,18 @@ class _Exit:
             lease._block = weakref.ref(leave)
         return leave
 
-    def __call__(self, lease: Lease[Any], *error: Any) -> bool | None:
+    def __call__(
+        self,
+        lease: Lease[object],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
         # As `contextlib.ExitStack` does it.
-        return lease._leave(*error)
+        return lease._leave(kind, error, trace)
 
 
-class Lease(Generic[T]):
+class Lease(Generic[T_co]):
     """Workers for the length of one `with` block, which gets what `using` makes of them; see `Pool`.
 
     Attributes:
@@ -63,16 +73,18 @@ class Lease(Generic[T]):
 
     def __init__(
         self,
-        pool: Pool[Any],
+        pool: Pool[W],
         request: Request,
         need: int,
-        using: Callable[[Sequence[Any]], AbstractContextManager[T]],
+        using: Callable[[Sequence[W]], AbstractContextManager[T_co]],
     ) -> None:
-        self._pool, self._using = pool, using
+        # Not through self: what refers to itself is not freed before the next garbage collection.
+        self._using: Callable[[Lease[object]], AbstractContextManager[T_co]] = lambda lease: using(pool.take(lease))
+        self._wake = pool.wake
         self.request, self.need = request, need
         self.bell: Bell = SimpleQueue()
         self._origin: Origin | None = None
-        self._block: weakref.ref[Any] | None = None
+        self._block: weakref.ref[partial[bool | None]] | None = None
         self._over = False
 
     @property
@@ -91,7 +103,7 @@ class Lease(Generic[T]):
         """Whether it lives, and this thread began it."""
         return self._origin is not None and self._origin.thread == threading.get_ident() and self.lives
 
-    def __enter__(self) -> T:
+    def __enter__(self) -> T_co:
         if self._origin is not None:
             raise RuntimeError("a lease is for one block")
         if self._block is not None and self._block() is None:
@@ -99,7 +111,7 @@ class Lease(Generic[T]):
             self._block = None
         self._origin = Origin()
         try:
-            self._inside = self._using(self._pool.take(self))
+            self._inside = self._using(self)
             return self._inside.__enter__()
         except BaseException:
             self._end()
@@ -117,7 +129,7 @@ class Lease(Generic[T]):
 
     def _end(self) -> None:
         self._over = True
-        self._pool.wake()
+        self._wake()
 
 
 class _Slot(Generic[W]):
@@ -125,7 +137,7 @@ class _Slot(Generic[W]):
 
     def __init__(self, worker: W) -> None:
         self.worker = worker
-        self.lease: Lease[Any] | None = None
+        self.lease: Lease[object] | None = None
 
     @property
     def free(self) -> bool:
@@ -144,7 +156,7 @@ class Pool(Generic[W]):
     def __init__(self, workers: Sequence[W], queue: int, renew: Callable[[W], object] = lambda worker: None) -> None:
         self._slots = [_Slot(worker) for worker in workers]
         # Whoever comes appends itself; who no longer waits is removed by whoever looks.
-        self._line: list[Lease[Any]] = []
+        self._line: list[Lease[object]] = []
         self._queue, self._renew = queue, renew
         self._closed = False
         self._unreleased = [tuple(workers)]
@@ -152,8 +164,10 @@ class Pool(Generic[W]):
     @overload
     def worker(self, request: Request) -> Lease[W]: ...
     @overload
-    def worker(self, request: Request, using: Callable[[W], AbstractContextManager[T]]) -> Lease[T]: ...
-    def worker(self, request: Request, using: Callable[[W], AbstractContextManager[Any]] = nullcontext) -> Lease[Any]:
+    def worker(self, request: Request, using: Callable[[W], AbstractContextManager[T_co]]) -> Lease[T_co]: ...
+    def worker(
+        self, request: Request, using: Callable[[W], AbstractContextManager[object]] = nullcontext
+    ) -> Lease[object]:
         """A context: a worker for this thread alone; the next in line gets it afterwards.
 
         Args:
@@ -202,7 +216,7 @@ class Pool(Generic[W]):
         except IndexError:
             return ()
 
-    def take(self, lease: Lease[Any]) -> tuple[W, ...]:
+    def take(self, lease: Lease[object]) -> tuple[W, ...]:
         """Wait until a lease has its workers."""
         request = lease.request
         self._check_alone()
@@ -228,7 +242,7 @@ class Pool(Generic[W]):
         for lease in self._waiting()[:1]:
             lease.bell.put(None)
 
-    def _taken(self, lease: Lease[Any]) -> bool:
+    def _taken(self, lease: Lease[object]) -> bool:
         """Take what is free, if it is this lease's turn; whether it has all that it needs."""
         if self._waiting()[0] is not lease:
             return False
@@ -241,11 +255,11 @@ class Pool(Generic[W]):
                 missing -= 1
         return not missing
 
-    def _missing(self, lease: Lease[Any]) -> int:
+    def _missing(self, lease: Lease[object]) -> int:
         """How many workers a lease still waits for."""
         return lease.need - sum(slot.lease is lease for slot in self._slots)
 
-    def _waiting(self) -> list[Lease[Any]]:
+    def _waiting(self) -> list[Lease[object]]:
         """The leases in line, the first one first; those that have died are removed."""
         line = self._line.copy()
         living = [lease for lease in line if lease.lives]
@@ -255,7 +269,7 @@ class Pool(Generic[W]):
                 self._line.remove(lease)
         return living
 
-    def _check_room(self, lease: Lease[Any]) -> None:
+    def _check_room(self, lease: Lease[object]) -> None:
         # The line first: who took a worker since then is counted with it, not as one who waits.
         line = self._waiting()
         free, waiting = sum(slot.free for slot in self._slots), 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mrs.runtime.chain import device_of
+from mrs.runtime.chain import Chain, device_of
 from mrs.runtime.device import Device
 from mrs.runtime.dispatch import Dispatch
 from mrs.runtime.errors import BackendError, InputError
@@ -21,9 +21,9 @@ from mrs.runtime.plan import Plan, read_plan
 from mrs.runtime.pool import Pool
 from mrs.runtime.request import Cancellation, Request
 from mrs.runtime.system import machine
-from mrs.runtime.tiling import Budget
+from mrs.runtime.tiling import Budget, capture_ahead
 from mrs.runtime.whole_numbers import check_whole, is_whole
-from mrs.runtime.worker import Worker, capture_ahead
+from mrs.runtime.worker import Worker
 
 log = logging.getLogger("mrs")
 
@@ -141,7 +141,7 @@ class Restorer:
 
     def restore(
         self,
-        image: Any,
+        image: object,
         seed: int = 0,
         *,
         tile: int | None = None,
@@ -178,8 +178,8 @@ class Restorer:
 
     def restore_into(
         self,
-        image: Any,
-        out: Any,
+        image: object,
+        out: object,
         seed: int = 0,
         *,
         tile: int | None = None,
@@ -205,7 +205,7 @@ class Restorer:
 
     def lend(
         self,
-        image: Any,
+        image: object,
         seed: int = 0,
         *,
         timeout: float | None = None,
@@ -221,11 +221,11 @@ class Restorer:
 
     def chain(
         self, size: tuple[int, int, int], dtypes: tuple[str, str] = ("uint8", "uint8")
-    ) -> AbstractContextManager[Any]:
+    ) -> AbstractContextManager[Chain]:
         """What restores pictures of a size (N, H, W), for measurements; kept from other calls inside the `with`."""
 
         @contextmanager
-        def kept(worker: Worker) -> Iterator[Any]:
+        def kept(worker: Worker) -> Iterator[Chain]:
             with worker.at_work():
                 yield worker.chain(size, dtypes)
 

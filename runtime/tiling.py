@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from mrs.runtime.padding import padded_size
 from mrs.runtime.pictures_in import dtype_of
 
 if TYPE_CHECKING:
+    from mrs.kernels.update import Pixels
     from mrs.runtime.request import Request
     from mrs.runtime.worker import Worker
 
@@ -64,7 +65,19 @@ class Budget:
         return side
 
 
-def restore_within(budget: Budget, worker: Worker, pictures: NDArray[Any], out: NDArray[Any], request: Request) -> None:
+def capture_ahead(workers: Sequence[Worker], shape: Sequence[int], budget: Budget) -> None:
+    """What cannot be captured is told now, not at the first picture."""
+    count, height, width = shape
+    while True:
+        try:
+            for worker in workers:
+                worker.chain((count, height, width), ("uint8", "uint8"))
+            return
+        except DeviceMemoryError as error:
+            height = width = budget.smaller((count, height, width), error)
+
+
+def restore_within(budget: Budget, worker: Worker, pictures: Pixels, out: Pixels, request: Request) -> None:
     """Restore pictures at once or in tiles, smaller ones where memory ends, unless the caller has said which.
 
     Args:
@@ -95,9 +108,7 @@ def restore_within(budget: Budget, worker: Worker, pictures: NDArray[Any], out: 
             tile = budget.smaller(size if tile is None else (count, tile, tile), error)
 
 
-def _restore_tiles(
-    worker: Worker, pictures: NDArray[Any], out: NDArray[Any], tile: int, request: Request, multiple: int
-) -> None:
+def _restore_tiles(worker: Worker, pictures: Pixels, out: Pixels, tile: int, request: Request, multiple: int) -> None:
     overlap = _overlap(tile, request)
     check_tiles(tile, overlap, multiple)
     count, height, width, channels = pictures.shape

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple, cast
 
-from mrs.runtime.chain import Loop, make_chain
+from mrs.runtime.chain import Chain, Loop, TensorChain, make_chain
 from mrs.runtime.conditioner import conditioner_of
-from mrs.runtime.cpu_chain import Chain
-from mrs.runtime.device import Device
+from mrs.runtime.device import Device, Stream
 from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError
 from mrs.runtime.networks import Networks
 from mrs.runtime.padding import padded_size
 
 if TYPE_CHECKING:
-    from mrs.runtime.backends.protocol import Shape
-    from mrs.runtime.cuda.chain import CudaChain
-    from mrs.runtime.tiling import Budget
+    from torch import Tensor
+
+    from mrs.runtime.backends.protocol import Network, Shape
 
 log = logging.getLogger("mrs")
 
@@ -28,8 +27,23 @@ FEWEST, MOST = 4, 16
 # Bytes of a compiled network, without activations: for its code, and times its graph. Measured: docs/runtime.md.
 NETWORK_BYTES, GRAPH_TIMES = 32 << 20, 2
 Size = tuple[int, int, int]
+Dtypes = tuple[str, str]
 # Chains of a process that this one was forked from, see `Worker.forget`.
 _FORGOTTEN: list[object] = []
+
+
+class Key(NamedTuple):
+    """What tells the chains of a worker apart.
+
+    Attributes:
+        shape: of the network's input.
+        captured: size of the pictures, and types of pictures and results, on a GPU.
+        addresses: of bound tensors.
+    """
+
+    shape: Shape
+    captured: tuple[Size, Dtypes] | None
+    addresses: tuple[int, ...]
 
 
 class Worker:
@@ -54,17 +68,17 @@ class Worker:
         network = plan.facts.network
         self._channels, self._multiple = network.channels, network.multiple
         self.condition = conditioner_of(plan, networks.threads)
-        self._loop = Loop(plan.table, plan.modulation, self.condition)
+        self._loop = Loop(plan.table, plan.modulation, self.condition, network.padding == "reflect")
         # As many bytes for networks as for activations.
         fitting = pixels * network.bytes_per_pixel // (NETWORK_BYTES + GRAPH_TIMES * len(plan.graph))
         self._most = min(max(FEWEST, fitting), MOST)
         # What went wrong in a chain that is gone.
         self._late: BackendError | None = None
-        # By the shape of the network's input and what else tells them apart; the latest used last. All that this worker
-        # has is in here: wherever an interrupt comes, nothing else is out of step with it.
-        self._chains: OrderedDict[tuple[Any, ...], Chain | CudaChain] = OrderedDict()
+        # The latest used last. All that this worker has is in here: wherever an interrupt comes, nothing else is out of
+        # step with it.
+        self._chains: OrderedDict[Key, Chain] = OrderedDict()
 
-    def chain(self, size: Size, dtypes: tuple[str, str], bound: Any = None) -> Any:
+    def chain(self, size: Size, dtypes: Dtypes, bound: tuple[Tensor, Tensor] | None = None) -> Chain:
         """The chain for pictures of a size, made now or earlier.
 
         Args:
@@ -78,8 +92,8 @@ class Worker:
         count, height, width = size
         shape = (count, 2 * self._channels, *padded_size(height, width, self._multiple))
         # The tensors are kept with their chain, so that no other has their addresses.
-        addresses = (tensor.data_ptr() for tensor in bound or ())
-        key = (shape, *((size, dtypes) if self.device is not None else ()), *addresses)
+        addresses = tuple(tensor.data_ptr() for tensor in bound or ())
+        key = Key(shape, (size, dtypes) if self.device is not None else None, addresses)
         self._drop_unfinished()
         if key in self._chains:
             self._chains.move_to_end(key)
@@ -105,6 +119,10 @@ class Worker:
         self._chains[key] = chain
         return chain
 
+    def tensor_chain(self, size: Size, dtypes: Dtypes, bound: tuple[Tensor, Tensor] | None = None) -> TensorChain:
+        """`chain`, of a worker on a GPU, which has no others."""
+        return cast(TensorChain, self.chain(size, dtypes, bound))
+
     @contextmanager
     def at_work(self) -> Iterator[Worker]:
         """A context for restores: lets go of what an error inside it may have spoilt."""
@@ -120,9 +138,9 @@ class Worker:
         Raises:
             BackendError: where the device failed, or a result was not finite.
         """
-        for chain in self._chains.values() if self.device is not None else ():
+        for chain in self._chains.values():
             try:
-                chain.check()  # type: ignore[union-attr]
+                chain.check()
             except BackendError as error:
                 # The others are waited for all the same; one error is enough.
                 self._late = self._late or error
@@ -157,32 +175,38 @@ class Worker:
 
     def _drop_unfinished(self) -> None:
         """Let go of what an interrupt has left as it was, and of all that shares its network."""
-        spoilt = {key[0] for key, chain in self._chains.items() if chain.unfinished}
-        for key in [key for key in self._chains if key[0] in spoilt]:
+        spoilt = {key.shape for key, chain in self._chains.items() if chain.unfinished}
+        for key in [key for key in self._chains if key.shape in spoilt]:
             self._drop(key)
 
-    def _drop(self, key: tuple[Any, ...]) -> None:
+    def _drop(self, key: Key) -> None:
         chain = self._chains[key]
         # Where an interrupt comes in between, it is found and dropped again.
         chain.unfinished = True
-        if self.device is not None:
-            try:
-                chain.check()  # type: ignore[union-attr]
-            except BackendError as error:
-                # Of a restore of tensors, which nobody waited for.
-                log.warning("%s", error)
-                self._late = self._late or error
-            chain.close()  # type: ignore[union-attr]
+        try:
+            chain.check()
+        except BackendError as error:
+            # Of a restore of tensors, which nobody waited for.
+            log.warning("%s", error)
+            self._late = self._late or error
+        chain.close()
         del self._chains[key]
 
     def _kept_pixels(self) -> int:
-        return sum(_pixels(key[0]) for key in self._chains)
+        return sum(_pixels(key.shape) for key in self._chains)
 
-    def _sibling(self, shape: Shape) -> Any:
+    def _sibling(self, shape: Shape) -> Chain | None:
         """A chain of this shape, whose network and stream are those of all of them; None where there is none."""
-        return next((chain for key, chain in self._chains.items() if key[0] == shape), None)
+        return next((chain for key, chain in self._chains.items() if key.shape == shape), None)
 
-    def _make(self, shape: Shape, size: Size, dtypes: tuple[str, str], bound: Any, shared: Any = None) -> Any:
+    def _make(
+        self,
+        shape: Shape,
+        size: Size,
+        dtypes: Dtypes,
+        bound: tuple[Tensor, Tensor] | None,
+        shared: tuple[Network, Stream | None] | None = None,
+    ) -> Chain:
         """A new chain, on a network and its stream where there are such."""
         network, stream = shared or (None, None)
         sibling = self._sibling(shape)
@@ -204,18 +228,6 @@ class Worker:
         if sibling is not None:
             sibling.unfinished = False
         return chain
-
-
-def capture_ahead(workers: Sequence[Worker], shape: Sequence[int], budget: Budget) -> None:
-    """What cannot be captured is told now, not at the first picture."""
-    count, height, width = shape
-    while True:
-        try:
-            for worker in workers:
-                worker.chain((count, height, width), ("uint8", "uint8"))
-            return
-        except DeviceMemoryError as error:
-            height = width = budget.smaller((count, height, width), error)
 
 
 def _pixels(shape: Shape) -> int:

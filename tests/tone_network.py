@@ -37,6 +37,7 @@ class ToneNet:
         width: channels at full resolution.
     """
 
+    condition: ClassVar[bool] = True
     name: ClassVar[str] = "ToneNet"
     padding: ClassVar[Literal["zero", "reflect"]] = "zero"
     channels: ClassVar[int] = CHANNELS
@@ -87,7 +88,7 @@ class ToneNet:
         }
         return emit.model(self.name, inputs, ["batch", CHANNELS, "height", "width"])
 
-    def conditioner(self, state: Mapping[str, F32]) -> Conditioner:
+    def conditioner(self, state: Mapping[str, F32], encoder: object = None) -> Conditioner:
         emit = Emitter(state)
         emit("GlobalAveragePool", emit.conv("packed", "look", pads=1), output="output")
         model = emit.model("look", {"packed": ["batch", CHANNELS, SIDE, SIDE]}, ["batch", LENGTH, 1, 1])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from benchmarks.networks import REFUSION, random_network
 from mrs.export.architectures.nafnet.graph import build_graph
 from mrs.export.architectures.nafnet.modulation import modulation_table
 from mrs.export.graph_variant import GraphVariant
+from mrs.export.onnx_writer import F32
 from mrs.runtime.backends import openvino
 from mrs.runtime.system import machine
 
@@ -38,7 +38,7 @@ def main() -> None:
     print(f"{'all':<42}" + "".join(f"{each.total():>14.2f}" for each in columns.values()))
 
 
-def models(size: int) -> Iterator[tuple[str, tuple[bytes, dict[str, Any]]]]:
+def models(size: int) -> Iterator[tuple[str, tuple[bytes, dict[str, F32]]]]:
     """Name, and ONNX model with its inputs."""
     random = np.random.default_rng(0)
     mu = random.random((1, 3, size, size), np.float32)
@@ -52,7 +52,7 @@ def models(size: int) -> Iterator[tuple[str, tuple[bytes, dict[str, Any]]]]:
     yield "ours", (graph, {"packed": np.concatenate([x - mu, mu], axis=1), "modulation": modulation})
 
 
-def profile(model: bytes, inputs: dict[str, Any], precision: str) -> Counter[str]:
+def profile(model: bytes, inputs: dict[str, F32], precision: str) -> Counter[str]:
     """Milliseconds by kind of node and its kernel: each kind's median of some rounds."""
     core = openvino._core()
     settings = {**openvino._settings(precision, machine.threads()), "PERF_COUNT": True}

@@ -16,9 +16,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -31,7 +29,7 @@ from benchmarks import rows
 from benchmarks.networks import REFUSION, random_network
 from mrs import Schedule
 from mrs.building.calibration import calibration_pairs
-from mrs.building.loops import loop_of, reference_table
+from mrs.building.loops import reference_table
 from mrs.building.source import read_source
 from mrs.export.architectures.nafnet.graph import build_graph
 from mrs.export.architectures.nafnet.modulation import modulation_table
@@ -47,6 +45,7 @@ from mrs.numerics.solver import RECOMMENDED
 from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
+from mrs.runtime.chain import Loop
 from mrs.runtime.measure import Spread, ratios
 from mrs.runtime.system import machine
 
@@ -107,7 +106,7 @@ def sensitivities(quantiser: Quantiser, feeds: Sequence[Feed], whole_blocks: boo
 
 def _outputs(graph: bytes, feeds: Sequence[Feed]) -> Iterator[NDArray[np.float32]]:
     modulation = np.concatenate([feed["modulation"].reshape(1, -1) for feed in feeds])
-    shape: Any = feeds[0]["packed"].shape
+    shape = feeds[0]["packed"].shape
     network = backends.get("openvino").compile(graph, modulation, shape, "fp32", CompileSettings(machine.threads()))
     for index, feed in enumerate(feeds):
         network.packed[...] = feed["packed"]
@@ -147,7 +146,7 @@ def main() -> None:
 def measure(options: argparse.Namespace, net: ConditionalNAFNet, schedule: Schedule, output: str) -> None:
     engine, target = backends.get("openvino"), Target("openvino")
     loop, reference = (
-        loop_of(partial(modulation_table, net), table)
+        Loop(table, modulation_table(net, table.times[:-1]))
         for table in (tableau(schedule, RECOMMENDED, output), reference_table(schedule, RECOMMENDED, output))
     )
     pairs = calibration_pairs(None, "rain", net.arch.multiple)[: options.calibrations]
@@ -172,7 +171,7 @@ def measure(options: argparse.Namespace, net: ConditionalNAFNet, schedule: Sched
         chain.restore_into(picture, np.empty_like(picture), seed=0)
         chains[name] = chain, picture
     times = time_interleaved(chains, rounds=(options.rounds, options.rounds))
-    figures: dict[str, Any] = {}
+    figures: dict[str, object] = {}
     for name, spent in times.items():
         median, ratio = Spread.of(spent).median, Spread.of(ratios(times["bf16"], spent))
         figures |= {f"{name} ms": median, f"{name} against bf16": ratio.median}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import onnx
@@ -52,7 +51,7 @@ def main() -> None:
     state = {key: value.numpy() for key, value in net.state_dict().items()}
     graph = build_graph(state, net.arch, variant=first_variant(TensorRt)).SerializeToString()
     graphs = dict.fromkeys(("fp32", "fp16", "bf16"), graph)
-    loop = loop_of(source.modulation, table)
+    loop = loop_of(source, table)
     for precision in ("int8", "fp8"):
         reason = quantise.missing(precision)
         if reason is not None:
@@ -69,7 +68,7 @@ def main() -> None:
         evaluate = _evaluation(each, precision, loop.modulation)
         single[precision] = evaluate(packed, len(table.rows) // 2)
         outputs[precision] = _restored(evaluate, table, pairs)
-    in_many = _restored(_evaluation(graph, "fp32", loop_of(source.modulation, many).modulation), many, pairs)
+    in_many = _restored(_evaluation(graph, "fp32", loop_of(source, many).modulation), many, pairs)
     clean = [np.asarray(pair.clean) / np.float32(255) for pair in pairs]
     verdict = verdict_of([pair.degraded / np.float32(255) for pair in pairs], clean, outputs["fp32"], in_many)
     exact = Float32(pairs, outputs["fp32"], mean_psnr(outputs["fp32"], in_many), verdict)
@@ -83,7 +82,7 @@ def main() -> None:
 
 def _evaluation(graph: bytes, precision: str, modulation: F32) -> Evaluate:
     """A typed graph as a function of `packed` and the step."""
-    models: dict[tuple[int, ...], Any] = {}
+    models: dict[tuple[int, ...], onnx.ModelProto] = {}
     dtype = TYPES.get(precision, torch.float16)
 
     def evaluate(packed: F32, step: int) -> F32:

@@ -10,7 +10,6 @@ import argparse
 import statistics
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from mrs.export.architectures.nafnet import NAFNet, graph
 from mrs.export.architectures.nafnet.graph import build_graph
 from mrs.export.architectures.nafnet.modulation import modulation_table
 from mrs.export.graph_variant import GraphVariant
+from mrs.export.onnx_writer import F32
 from mrs.runtime.measure import interleaved, ratios
 
 TAKEN = GraphVariant("raw", "weights")
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def _written(
-    emitter: Callable[..., graph._Emitter], state: dict[str, Any], arch: NAFNet, size: int, channels: int
+    emitter: Callable[..., graph._Emitter], state: dict[str, F32], arch: NAFNet, size: int, channels: int
 ) -> bytes:
     """The network as an emitter writes it, with this many channels of its input."""
     kept = graph._Emitter

@@ -12,9 +12,9 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from benchmarks.gpu import device
 from benchmarks.gpu.parts import PARTS, SECONDS, Machine, planned, run_parts
@@ -22,6 +22,9 @@ from benchmarks.gpu.processes import Clock, Job, Process, Running, SystemClock, 
 from mrs.cli import Parser, guarded
 from mrs.runtime.errors import InputError
 from mrs.runtime.system import machine
+
+if TYPE_CHECKING:
+    from mrs.runtime.manifest import JsonObject
 
 ROWS = Path(__file__).resolve().parents[1] / "results" / "gpu.jsonl"
 # Seconds until a machine has told what it has, and what a job keeps of its own for its end.
@@ -85,7 +88,7 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def starting(given: dict[str, Any]) -> Callable[[Job, float], Running]:
+def starting(given: Mapping[str, object]) -> Callable[[Job, float], Running]:
     """Starts workers, which are told their job and what is `given` to all."""
 
     def start(job: Job, limit: float) -> Running:
@@ -96,7 +99,7 @@ def starting(given: dict[str, Any]) -> Callable[[Job, float], Running]:
     return start
 
 
-def probed(end: float, start: Callable[[Job, float], Running], clock: Clock) -> dict[str, Any]:
+def probed(end: float, start: Callable[[Job, float], Running], clock: Clock) -> JsonObject:
     """What the machine has: `about`, words of a row, and `engines`, each with the reason why it cannot run, or None.
 
     Found out by another process, so that this one holds nothing of the device.
@@ -113,7 +116,7 @@ def probed(end: float, start: Callable[[Job, float], Running], clock: Clock) -> 
             f"torch could not be asked for a GPU: {why}",
             hint="run nvidia-smi, and python -c 'import torch; torch.cuda.init()'",
         )
-    found: dict[str, Any] = json.loads(answers[-1])
+    found: JsonObject = json.loads(answers[-1])
     if "error" in found:
         raise InputError(found["error"], hint=found["hint"])
     return found

@@ -76,7 +76,7 @@ class Case:
         return f"{self.side}x{self.batch}"
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """For a row of results."""
         return {**asdict(self), "channels": CHANNELS}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
 
 # Cycles that the device waits before a sample: some 0.1 ms, and some 10 ms.
 HOLD, LONGEST_HOLD = 1 << 18, 1 << 25
@@ -43,7 +43,9 @@ class Clock:
         late: samples that were kept although the host was too slow even for the longest spin.
     """
 
-    def __init__(self, cuda: Any, flush: Callable[[], object], now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, cuda: ModuleType, flush: Callable[[], object], now: Callable[[], float] = time.monotonic
+    ) -> None:
         self.late = 0
         self._cuda, self._flush, self._now = cuda, flush, now
         self._hold = HOLD

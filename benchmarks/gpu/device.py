@@ -9,9 +9,12 @@ import sys
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mrs.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from mrs.runtime.manifest import JsonObject
 
 PACKAGES = ("numpy", "torch", "triton", "onnx", "PIL", "pytest")
 ANOTHER = "name a Python that has it: make gpu GPU_PYTHON=/path/to/python3"
@@ -51,7 +54,7 @@ def need() -> None:
         )
 
 
-def about(commit: str = "") -> dict[str, Any]:
+def about(commit: str = "") -> JsonObject:
     """What a row says of the GPU, the machine and the libraries; `commit` where the checkout cannot tell."""
     import torch
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.gpu.cases import Arrays, Case, arguments, launches, small
 from mrs.kernels.gpu import reference
@@ -21,6 +20,7 @@ WRITTEN = {
 # Noise within 1e-6, in terms of the largest weights here; half precision rounds once, and an interpreter may cut off.
 ABSOLUTE = 5e-6
 RELATIVE = {torch.float32: 2e-6, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7, torch.int32: 0.0}
+Numbers = NDArray[np.float32 | np.int32 | np.uint8]
 
 
 class GateError(Exception):
@@ -57,7 +57,7 @@ def _compare_all(case: Case, arrays: Arrays) -> None:
         compare(f"{case.name}: {name}", given[place], expected[place])
 
 
-def compare(name: str, given: torch.Tensor, expected: Any) -> None:
+def compare(name: str, given: torch.Tensor, expected: Numbers) -> None:
     """Compare an array with what the reference wrote.
 
     Raises:
@@ -79,6 +79,6 @@ def compare(name: str, given: torch.Tensor, expected: Any) -> None:
         )
 
 
-def _numpy(tensor: torch.Tensor) -> Any:
+def _numpy(tensor: torch.Tensor) -> Numbers:
     """A copy, float32 where the type is a floating one."""
     return (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy().copy()

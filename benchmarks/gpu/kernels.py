@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from types import ModuleType
 
 import torch
 import triton
@@ -15,7 +15,9 @@ from benchmarks.gpu import gate, rivals
 from benchmarks.gpu.budget import Budget
 from benchmarks.gpu.cases import Arrays, Case, bytes_of, launches
 from benchmarks.gpu.clock import Clock, Work
-from benchmarks.gpu.kept import Kept
+from benchmarks.gpu.kept import Figures, Kept
+from benchmarks.gpu.published import Compiler
+from mrs.kernels.gpu.launch import Launch
 from mrs.runtime.measure import Spread, ratios
 
 COLD = {"cache": "cold", "time": "between events on the device"}
@@ -36,9 +38,9 @@ class Findings:
         wrong: one line for everything that failed.
     """
 
-    copy: dict[str, Any] = field(default_factory=dict)
-    kernels: dict[Case, dict[str, Any]] = field(default_factory=dict)
-    rivals: dict[Case, dict[str, Any]] = field(default_factory=dict)
+    copy: Figures = field(default_factory=dict)
+    kernels: dict[Case, Figures] = field(default_factory=dict)
+    rivals: dict[Case, Figures] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
@@ -49,7 +51,7 @@ def nothing():
     tl.static_assert(True)
 
 
-def clock_of(cuda: Any = torch.cuda, device: str = "cuda") -> Clock:
+def clock_of(cuda: ModuleType = torch.cuda, device: str = "cuda") -> Clock:
     """A clock whose flush reads four times what the device's cache holds: then nothing waits to be written back."""
     size = 4 * cuda.get_device_properties(device).L2_cache_size
     buffer = torch.zeros(max(1, size // 4), device=device)
@@ -75,7 +77,7 @@ class Bench:
     kept: Kept
     say: Callable[[str], object] = print
     device: str = "cuda"
-    compiler: Callable[[Any], Any] | None = None
+    compiler: Compiler | None = None
     copy_bytes: int = COPY_BYTES
     rounds: int = 50
     findings: Findings = field(default_factory=Findings)
@@ -140,7 +142,7 @@ class Bench:
         samples = self.clock.compare(works, self.rounds)
         kernel, copy, empty = (Spread.of(samples[name]) for name in ("kernel", "copy", "empty"))
         rate = _rate(read + written, kernel.median)
-        figures = {
+        figures: Figures = {
             **_named("kernel", kernel), "samples": len(samples["kernel"]), "launches": len(ready),
             "read_bytes": read, "written_bytes": written, "gb_per_s": rate,
             "percent_of_copy": 100 * rate / self.findings.copy["gb_per_s"],
@@ -167,7 +169,7 @@ class Bench:
             rivals.check(name, case, arrays, kernel.run, update)
             works[name] = Work(update, kernel.prepare)
         samples = self.clock.compare(works, self.rounds)
-        figures: dict[str, Any] = {"samples": len(samples["kernel"])}
+        figures: Figures = {"samples": len(samples["kernel"])}
         for name in works:
             figures |= _named(name, Spread.of(samples[name]))
             if name != "kernel":
@@ -178,13 +180,13 @@ class Bench:
         times = f"eager {figures['times_eager']:.2f}, compiled {figures['times_compiled']:.2f} times as long"
         self.say(f"{case.name}, {case.shape} against torch: {figures['kernel_us']:.2f} us, {times}")
 
-    def _found(self, case: str, settings: dict[str, Any], into: dict[str, Any]) -> bool:
+    def _found(self, case: str, settings: Mapping[str, object], into: Figures) -> bool:
         """Whether there is such a row already, whose figures are then taken."""
         into |= (row := self.kept.find(case, settings) or {})
         return bool(row)
 
     def _measured(self, case: Case, kind: str) -> bool:
-        figures: dict[str, Any] = {}
+        figures: Figures = {}
         if self._found(*_row(case, kind), figures):
             (self.findings.rivals if kind == "rivals" else self.findings.kernels)[case] = figures
         return bool(figures)
@@ -213,7 +215,7 @@ class Bench:
         return Work(lambda: target.copy_(source))
 
 
-def _row(case: Case, kind: str) -> tuple[str, dict[str, Any]]:
+def _row(case: Case, kind: str) -> tuple[str, dict[str, object]]:
     """Name and settings of a case's row."""
     return f"gpu {case.name}" + (" against torch" if kind == "rivals" else ""), {**case.settings, **COLD}
 
@@ -222,7 +224,7 @@ def _above(samples: list[float], empty: list[float]) -> Spread:
     return Spread.of([one - other for one, other in zip(samples, empty, strict=True)])
 
 
-def _work(case: Case, arrays: Arrays, ready: list[Any]) -> Work:
+def _work(case: Case, arrays: Arrays, ready: list[Launch]) -> Work:
     def run() -> None:
         for launch in ready:
             launch.run()

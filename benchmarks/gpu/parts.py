@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks.gpu import suite
 from benchmarks.gpu.processes import NOT_STARTED, ROOT, Clock, Ended, Job, Running, run
@@ -145,7 +145,7 @@ def run_parts(
     return wrong
 
 
-def _settings(job: Job) -> Mapping[str, Any]:
+def _settings(job: Job) -> Mapping[str, object]:
     return {"tests": job.name}
 
 

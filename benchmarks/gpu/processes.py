@@ -12,7 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from mrs.runtime.manifest import JsonObject
+
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL, GRACE = 0.05, 2.0
@@ -57,7 +61,7 @@ class Job:
 
     name: str
     work: str
-    given: Mapping[str, Any] = field(default_factory=dict)
+    given: JsonObject = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     shown: bool = True
     longest: float | None = None

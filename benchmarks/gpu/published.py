@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.kernels.table import Table
 
+# `torch.compile`, or a double.
+Compiler: TypeAlias = Any
 Restore = Callable[[torch.Tensor], torch.Tensor]
 
 
-def published(net: ConditionalNAFNet, table: Table, form: str, compiler: Callable[..., Any] = torch.compile) -> Restore:
+def published(net: ConditionalNAFNet, table: Table, form: str, compiler: Compiler = torch.compile) -> Restore:
     """The loop with a network in a form.
 
     Args:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from benchmarks.gpu.cases import Case
+from benchmarks.gpu.kept import Figures
 from benchmarks.gpu.kernels import Findings
+from mrs.runtime.manifest import JsonObject
 
 COLUMNS = ("256x1", "1024x1", "1024x8", "2048x8")
 COPY_PERCENT, ABOVE_EMPTY_WARM, ABOVE_EMPTY_COLD, TIMES_EAGER, TIMES_COMPILED = 80.0, 1.5, 3.0, 4.0, 1.3
@@ -60,7 +61,7 @@ def bars(found: Findings) -> list[Bar]:
     ]
 
 
-def _bar(name: str, figures: dict[Case, dict[str, Any]], key: str, limit: float, unit: str) -> Bar:
+def _bar(name: str, figures: dict[Case, Figures], key: str, limit: float, unit: str) -> Bar:
     values = {case: float(some[key]) for case, some in figures.items() if key in some}
     if not values:
         return Bar(name, None)
@@ -70,12 +71,12 @@ def _bar(name: str, figures: dict[Case, dict[str, Any]], key: str, limit: float,
     return Bar(name, not below, f"{values[worst]:.2f} {unit} ({worst.name}, {worst.shape})", below, len(values))
 
 
-def lines(found: Findings, about: dict[str, Any]) -> list[str]:
+def lines(found: Findings, about: JsonObject) -> list[str]:
     """The whole report, at most 45 lines."""
     return [*_head(found, about), *_kernels(found), *_rivals(found), *_tail(found)]
 
 
-def _head(found: Findings, about: dict[str, Any]) -> Iterator[str]:
+def _head(found: Findings, about: JsonObject) -> Iterator[str]:
     versions = about["versions"]
     yield (
         f"{about['device']}, driver {about['driver'] or 'unknown'}, CUDA {versions['cuda']}, "
@@ -96,7 +97,7 @@ def _kernels(found: Findings) -> Iterator[str]:
         yield f"{name:<42}" + "".join(f"{cells.get(column, '-'):>19}" for column in COLUMNS)
 
 
-def _cell(case: Case, figures: dict[str, Any]) -> str:
+def _cell(case: Case, figures: Figures) -> str:
     if case.shape == "256x1":
         warm = f"/{figures['warm_above_empty_us']:+.2f}" if "warm_us" in figures else ""
         return f"{figures['kernel_us']:.2f} {figures['above_empty_us']:+.2f}{warm}"

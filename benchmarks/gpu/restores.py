@@ -8,29 +8,32 @@ from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache, partial
-from typing import Any
+from typing import NotRequired, TypedDict, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from benchmarks.gpu.budget import Budget
-from benchmarks.gpu.kept import Kept
+from benchmarks.gpu.kept import Figures, Kept
 from benchmarks.gpu.parts import COMPILED, ENGINE, FORMS
-from benchmarks.gpu.published import published
+from benchmarks.gpu.published import Compiler, published
 from benchmarks.networks import REFUSION, random_network
 from mrs import Schedule, Solver, Table, tableau
 from mrs.export.architectures.nafnet import NAFNet
 from mrs.export.architectures.nafnet.graph import build_graph
 from mrs.export.architectures.nafnet.modulation import modulation_table
 from mrs.export.architectures.nafnet.module import ConditionalNAFNet
-from mrs.export.graph_variant import first_variant
+from mrs.export.graph_variant import GraphVariant, first_variant
+from mrs.kernels.update import Pixels
 from mrs.runtime import backends
+from mrs.runtime.device import Device
 from mrs.runtime.measure import Spread, interleaved, ratios
 from mrs.runtime.plan import Plan
 from mrs.runtime.session import Restorer
 from mrs.runtime.system import machine
 
+T = TypeVar("T")
 # A small network for what does not depend on its size.
 SMALL = NAFNet(width=16, enc_blocks=(1, 1), mid_blocks=1, dec_blocks=(1, 1))
 ROUNDS, SECONDS = 30, 3.0
@@ -57,11 +60,18 @@ class Case:
         return f"{self.side}, {self.evaluations} evaluations, {self.engine}"
 
 
+class Works(TypedDict):
+    """What an engine, or a form of the published loop, does: a restore and, of an engine, its network alone."""
+
+    restore: Callable[[], Pixels]
+    network: NotRequired[Callable[[], None]]
+
+
 @dataclass
 class Findings:
     """Figures by case; what was wrong; what there was no time for."""
 
-    figures: dict[Case, dict[str, Any]] = field(default_factory=dict)
+    figures: dict[Case, Figures] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
@@ -85,7 +95,7 @@ def plan_of(net: ConditionalNAFNet, table: Table, side: int, backend: str, preci
 
 
 @lru_cache(maxsize=2)
-def _graph(net: ConditionalNAFNet, form: Any) -> bytes:
+def _graph(net: ConditionalNAFNet, form: GraphVariant) -> bytes:
     """A network's graph; of a large one it takes seconds."""
     state = {key: value.numpy() for key, value in net.state_dict().items()}
     return build_graph(state, net.arch, variant=form).SerializeToString()
@@ -112,13 +122,13 @@ class Bench:
     budget: Budget
     kept: Kept
     say: Callable[[str], object] = print
-    device: Any = None
+    device: Device | None = None
     place: str = "cuda"
     arch: NAFNet = REFUSION
     precision: str = "bf16"
     replays: int = REPLAYS
     rounds: int = ROUNDS
-    compiler: Callable[..., Any] = torch.compile
+    compiler: Compiler = torch.compile
     now: Callable[[], float] = time.perf_counter
     compiled: set[tuple[int, str]] = field(default_factory=set)
     findings: Findings = field(default_factory=Findings)
@@ -181,7 +191,7 @@ class Bench:
         # One tells how long the other will take: it is the same network, and the same compiler.
         return "compiling again" if (side, name) in self.compiled else "compiling"
 
-    def _right(self, stack: ExitStack, case: Case) -> dict[str, Callable[[], Any]] | None:
+    def _right(self, stack: ExitStack, case: Case) -> Works | None:
         """An engine that was loaded, and restored about what torch does in float32; None for one that did not.
 
         It may lie as far from that as torch does at the same precision, or a little more.
@@ -203,42 +213,42 @@ class Bench:
                 self._pictures[key] = self._chain(stack, case, EXACT, precision)["restore"]().astype(np.float64)
         return self._pictures[key]
 
-    def _loaded(self, stack: ExitStack, case: Case) -> dict[str, Callable[[], Any]]:
+    def _loaded(self, stack: ExitStack, case: Case) -> Works:
         """An engine or a form of the published loop that has run: `restore` and, of an engine, `network`."""
         works = self._load(stack, case)
         self.compiled.add((case.side, case.engine))
         return works
 
-    def _load(self, stack: ExitStack, case: Case) -> dict[str, Callable[[], Any]]:
+    def _load(self, stack: ExitStack, case: Case) -> Works:
         if case.engine not in FORMS:
             return self._chain(stack, case, case.engine, self.precision)
         net = deepcopy(self._net).to(self.place)
         restore = published(net, _table(case), case.engine, self.compiler)
         tensor = torch.tensor(_square(case.side)[None], device=self.place)
-        works = {"restore": lambda: restore(tensor).cpu().numpy()}
+        works: Works = {"restore": lambda: restore(tensor).cpu().numpy()}
         works["restore"]()
         return works
 
-    def _chain(self, stack: ExitStack, case: Case, engine: str, precision: str) -> dict[str, Callable[[], Any]]:
+    def _chain(self, stack: ExitStack, case: Case, engine: str, precision: str) -> Works:
         plan = plan_of(self._net, _table(case), case.side, engine, precision)
         restorer = stack.enter_context(Restorer(plan, device=self.device))
         chain = stack.enter_context(restorer.chain((1, case.side, case.side)))
         picture = _square(case.side)[None]
         out = np.empty_like(picture)
-        works = {"restore": lambda: chain.restore_into(picture, out, 0), "network": chain.evaluate_all}
-        for work in works.values():
-            work()
+        works: Works = {"restore": lambda: chain.restore_into(picture, out, 0), "network": chain.evaluate_all}
+        works["restore"]()
+        works["network"]()
         return works
 
-    def _alone(self, case: Case, works: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    def _alone(self, case: Case, works: Works) -> Figures:
         """A restore, from a picture on the host to its result there, and of that the network."""
-        samples = self._interleaved(works)
+        samples = self._interleaved({"restore": works["restore"], "network": works["network"]})
         pairs = zip(samples["restore"], samples["network"], strict=True)
         outside = float(np.median([100 * (1 - part / whole) for whole, part in pairs]))
         return {**_spread("restore", samples["restore"]), **_spread("network", samples["network"]),
                 "outside_percent": outside, "rounds": len(samples["restore"])}  # fmt: skip
 
-    def _against(self, case: Case, works: Mapping[str, Callable[[], Any]], rival: str) -> dict[str, Any]:
+    def _against(self, case: Case, works: Works, rival: str) -> Figures:
         """A restore and a rival's, interleaved."""
         with ExitStack() as stack:
             other = Case(case.side, case.evaluations, rival)
@@ -251,7 +261,7 @@ class Bench:
         return {f"times_{key}": times.median, f"times_{key}_q1": times.q1, f"times_{key}_q3": times.q3,
                 **_spread(key, samples["theirs"]), f"beside_{key}_ms": float(np.median(samples["ours"]))}  # fmt: skip
 
-    def _many(self, case: Case, works: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    def _many(self, case: Case, works: Works) -> Figures:
         """Many restores one after the other: jitter, and memory that must not grow."""
         before, end = self._allocated(), self.now() + REPLAYING
         times: list[float] = []
@@ -265,7 +275,7 @@ class Bench:
         median, _, _, p99 = Spread.of(times)
         return {"replays": len(times), "p50_ms": median, "p99_ms": p99, "jitter": p99 / median, "grown": grown}
 
-    def _launches(self, case: Case, works: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    def _launches(self, case: Case, works: Works) -> Figures:
         """What the host asks of CUDA in one restore. Last of all: what follows a profile may be slower."""
         if self.place == "cpu":
             return {"graph_launches": 1, "other_launches": 0}
@@ -282,22 +292,22 @@ class Bench:
             self._wrong(f"{case}: a restore is {graphs} graph launches and {others} other launches and copies")
         return {"graph_launches": graphs, "other_launches": others}
 
-    def _interleaved(self, works: Mapping[str, Callable[[], Any]]) -> dict[str, list[float]]:
+    def _interleaved(self, works: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
         """Milliseconds of each, until the rounds or the seconds are over; five rounds at least."""
         return interleaved(works, least=min(5, self.rounds), most=self.rounds, seconds=SECONDS, now=self.now)
 
-    def _settings(self, case: Case) -> dict[str, Any]:
+    def _settings(self, case: Case) -> dict[str, object]:
         return {"network": f"width {self.arch.width}, random weights", **asdict(case),
                 "version": backends.get(case.engine).version(), "precision": self.precision}  # fmt: skip
 
     def _allocated(self) -> int:
         return 0 if self.place == "cpu" else int(torch.cuda.memory_allocated())
 
-    def _begun(self, kind: str, name: str, work: Callable[[], Any]) -> Any:
+    def _begun(self, kind: str, name: str, work: Callable[[], T]) -> T | None:
         """What work gives; None where it fails, or there is no time for its kind."""
         return self.budget.spend(kind, name, lambda: self._guarded(name, work))
 
-    def _guarded(self, name: str, work: Callable[[], Any]) -> Any:
+    def _guarded(self, name: str, work: Callable[[], T]) -> T | None:
         """What work gives; None where it fails."""
         try:
             return work()
@@ -342,7 +352,7 @@ def _key(name: str) -> str:
     return name.replace(" ", "_")
 
 
-def shown(figures: Mapping[str, Any]) -> str:
+def shown(figures: Mapping[str, object]) -> str:
     """A row's figures for the screen, without quartiles."""
     return ", ".join(
         f"{key.removesuffix('_ms').replace('_', ' ')} {value:.2f}{' ms' * key.endswith('_ms')}"

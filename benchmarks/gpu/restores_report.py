@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
+from benchmarks.gpu.kept import Figures
 from benchmarks.gpu.restores import Findings
 
 # Percent of a restore outside the network at most, slowest hundredth over median at most.
@@ -21,9 +21,9 @@ def lines(found: Findings) -> list[str]:
     return said + [f"WRONG: {line}" for line in found.wrong]
 
 
-def _bars(figures: Mapping[str, Any]) -> Iterator[tuple[str, bool | None]]:
-    def holds(key: str, reached: Any) -> bool | None:
-        return bool(reached(figures[key])) if key in figures else None
+def _bars(figures: Figures) -> Iterator[tuple[str, bool | None]]:
+    def holds(key: str, reached: Callable[[float], bool]) -> bool | None:
+        return reached(figures[key]) if key in figures else None
 
     yield f"outside the network at most {OUTSIDE:g} %", holds("outside_percent", lambda percent: percent <= OUTSIDE)
     yield "faster than torch.compile with graphs", holds("times_compile_bf16", lambda times: times > 1)

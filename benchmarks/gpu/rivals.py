@@ -13,6 +13,7 @@ import torch
 
 from benchmarks.gpu.cases import Arrays, Case, weights
 from benchmarks.gpu.gate import GateError
+from benchmarks.gpu.published import Compiler
 from mrs.kernels.table import Row
 
 Update = Callable[[], None]
@@ -41,7 +42,7 @@ def update(
     input_.copy_(total - mu)
 
 
-def rivals(case: Case, arrays: Arrays, compiler: Callable[[Any], Any] | None = None) -> dict[str, Update]:
+def rivals(case: Case, arrays: Arrays, compiler: Compiler | None = None) -> dict[str, Update]:
     """The case's step in torch on the same arrays, `eager` and `compiled`.
 
     Args:
@@ -65,7 +66,7 @@ def rivals(case: Case, arrays: Arrays, compiler: Callable[[Any], Any] | None = N
     return {"eager": lambda: one_step(*given), "compiled": lambda: compiled(*given)}
 
 
-def default_compiler() -> Callable[[Any], Any]:
+def default_compiler() -> Compiler:
     """`torch.compile` as it is, having forgotten what it compiled for other cases: it gives up after a few."""
     torch.compiler.reset()
     return lambda function: torch.compile(function, dynamic=False)

@@ -11,13 +11,19 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from benchmarks.gpu.kept import Kept
 from benchmarks.gpu.processes import WRONG
 from mrs.runtime.errors import InputError
+from mrs.runtime.manifest import JsonObject
 
-Given = dict[str, Any]
+if TYPE_CHECKING:
+    from benchmarks.gpu.kernels import Bench as KernelBench
+    from benchmarks.gpu.restores import Bench as RestoreBench
+    from benchmarks.gpu.restores import Case as RestoreCase
+
+Given = JsonObject
 Now = Callable[[], float]
 PRECISION = "bf16"
 
@@ -59,7 +65,7 @@ def probe(given: Given, now: Now) -> int:
 
     try:
         device.need()
-        found = {"about": device.about(given["commit"]), "engines": device.engines(PRECISION)}
+        found: dict[str, object] = {"about": device.about(given["commit"]), "engines": device.engines(PRECISION)}
     except InputError as error:
         found = {"error": error.message, "hint": error.hint}
     print(json.dumps(found))
@@ -92,7 +98,7 @@ def prepare_kernels(given: Given, now: Now) -> int:
     return _told(_kernels(given, now).prepare(names[part], cases.rival_cases()[part]).wrong)
 
 
-def _kernels(given: Given, now: Now) -> Any:
+def _kernels(given: Given, now: Now) -> KernelBench:
     from benchmarks.gpu import kernels
     from benchmarks.gpu.budget import Budget
 
@@ -119,7 +125,7 @@ def prepare_restore(given: Given, now: Now) -> int:
     return _told(bench.prepare(cases[0].side, given["name"]).wrong)
 
 
-def _restores(given: Given, now: Now) -> tuple[Any, list[Any]]:
+def _restores(given: Given, now: Now) -> tuple[RestoreBench, list[RestoreCase]]:
     from benchmarks.gpu import restores
     from benchmarks.gpu.budget import Budget
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from onnx import ModelProto
 from torch import Tensor, nn
 
 from mrs.export.graph_variant import GraphVariant
 from mrs.export.onnx_writer import F32
+
+if TYPE_CHECKING:
+    from mrs.export.architectures.clip import EncoderWeights
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Architecture(Protocol):
         multiple: of the sides that it takes; smaller pictures are padded.
         padding: with what.
         bytes_per_pixel: memory of its activations for one pixel of a picture.
+        condition: whether it is told of the degraded picture; networks that take noise away are not.
     """
 
     name: ClassVar[str]
@@ -52,6 +56,9 @@ class Architecture(Protocol):
 
     @property
     def bytes_per_pixel(self) -> int: ...
+
+    @property
+    def condition(self) -> bool: ...
 
     @property
     def summary(self) -> str:
@@ -95,8 +102,16 @@ class Architecture(Protocol):
             variant: how to write it down.
         """
 
-    def conditioner(self, state: Mapping[str, F32]) -> Conditioner | None:
-        """What depends on the picture alone; None where nothing does."""
+    def conditioner(self, state: Mapping[str, F32], encoder: EncoderWeights | None = None) -> Conditioner | None:
+        """What depends on the picture alone; None where nothing does.
 
-    def to_dict(self) -> dict[str, Any]:
+        Args:
+            state: float32 weights.
+            encoder: what gives the features of a picture that the network is told.
+
+        Raises:
+            InputError: for a network that is told of features, without an encoder or with one of other features.
+        """
+
+    def to_dict(self) -> dict[str, object]:
         """The hyper-parameters as JSON values, for a plan."""

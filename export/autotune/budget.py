@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mrs.export.autotune.calibrated import graph_of
 from mrs.export.autotune.candidates import Candidate, candidates
@@ -20,7 +18,7 @@ from mrs.runtime import backends
 from mrs.runtime.chain import Loop
 from mrs.runtime.errors import BackendError
 from mrs.runtime.measure import Spread
-from mrs.runtime.psnr import mean_psnr
+from mrs.runtime.psnr import PictureArray, mean_psnr
 
 # The numbers of evaluations that are tried.
 LADDER = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20)
@@ -42,7 +40,7 @@ class Fit:
     quality_db: float | None
     of_truth: bool
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON values."""
         return asdict(self)
 
@@ -73,7 +71,7 @@ def fitting(workload: Workload, target: Target, loops: Mapping[int, Loop], milli
     engine = backends.get(fastest.backend)
     variant = first_variant(engine)
     graph = graph_of(workload.graphs, variant, fastest.precision)
-    wanted: list[NDArray[Any]]
+    wanted: list[PictureArray]
     if of_truth:
         wanted = [np.asarray(pair.clean) / np.float32(255) for pair in judged]
     else:

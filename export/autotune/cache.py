@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from mrs.export.autotune.autotune import Measured
 from mrs.export.autotune.budget import Fit
@@ -26,6 +25,7 @@ from mrs.export.graph_variant import GraphVariant
 from mrs.runtime import backends
 from mrs.runtime.chain import Loop
 from mrs.runtime.errors import InputError
+from mrs.runtime.manifest import JsonObject
 from mrs.runtime.system import machine
 from mrs.runtime.system.atomic import replacing
 from mrs.runtime.system.libraries import installed_version
@@ -133,7 +133,7 @@ def _file(key: str) -> Path:
     return folder / "selections" / f"{key}.json"
 
 
-def _candidate(entry: Mapping[str, Any]) -> Candidate:
+def _candidate(entry: JsonObject) -> Candidate:
     known = {field.name for field in fields(Candidate)}
     if set(entry) != known:
         raise ValueError("a candidate of another version")

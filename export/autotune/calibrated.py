@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from mrs.runtime.backends.protocol import F32, QUANTISED, Network
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.chain import Loop
 from mrs.runtime.errors import BackendError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class CalibratedGraphs(Mapping[GraphVariant, bytes]):
@@ -136,5 +139,5 @@ class Recording:
         return self._network.export()
 
 
-def _on_host(values: Any) -> F32:
+def _on_host(values: Tensor | F32) -> F32:
     return values if isinstance(values, np.ndarray) else np.asarray(values.float().cpu().numpy())

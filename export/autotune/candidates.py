@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from mrs.export import quantise
 from mrs.export.autotune.workload import Target
@@ -36,7 +35,7 @@ class Candidate:
     reason: str = ""
     variant: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON values; what was not measured is null."""
         return {key: _json(value) for key, value in asdict(self).items()}
 
@@ -103,7 +102,7 @@ def _available(device: str) -> list[Backend]:
     return [entry for entry in backends.available() if device in ("auto", entry.device)]
 
 
-def _json(value: Any) -> Any:
+def _json(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return [_json(entry) for entry in value] if isinstance(value, tuple) else value

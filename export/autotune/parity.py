@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from mrs.export.autotune.workload import Pair, Target, Workload
 from mrs.export.graph_variant import first_variant
 from mrs.runtime.backends import Backend
 from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.chain import Loop
+from mrs.runtime.chain import Chain, Loop
 from mrs.runtime.psnr import mean_psnr
 
 MARGIN = 6.0
@@ -91,7 +90,7 @@ def run_all(
     backend: Backend, graph: bytes, precision: str, loop: Loop, pairs: Sequence[Pair], settings: CompileSettings
 ) -> list[F32]:
     """All calibration pictures restored, (H, W, C) in [0, 1] each; those of one size by one engine."""
-    chains: dict[tuple[int, ...], Any] = {}
+    chains: dict[tuple[int, ...], Chain] = {}
     restored = []
     for pair in pairs:
         picture = pair.degraded[None]

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -20,12 +19,12 @@ from mrs.export.autotune.workload import Target, Workload
 from mrs.export.graph_variant import GraphVariant
 from mrs.runtime import backends
 from mrs.runtime.backends import mixed
-from mrs.runtime.chain import Loop
+from mrs.runtime.chain import Chain, Loop
 from mrs.runtime.errors import BackendError
 from mrs.runtime.measure import Spread
 
 # A judged candidate with the warm chain whose time is taken; None where it cannot run.
-Tried = tuple[Candidate, Any]
+Tried = tuple[Candidate, Chain | None]
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Selection:
     verdict: Verdict
     variants: tuple[VariantTime, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON values; the chosen one by its place in the list."""
         return {
             "discretisation_db": self.discretisation_db,

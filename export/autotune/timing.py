@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrs.runtime.backends import Backend, Network, mixed
 from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.chain import Loop, device_of, make_chain
+from mrs.runtime.chain import Chain, Loop, device_of, make_chain
 from mrs.runtime.measure import interleaved
 
 # Rounds: at least the first number, then on until the seconds are spent or the second number is reached.
@@ -31,7 +31,7 @@ def chain_of(
     dtypes: tuple[str, str] = ("uint8", "uint8"),
     graphs: bool = True,
     wrap: Callable[[Network], Network] = lambda network: network,
-) -> Any:
+) -> Chain:
     """A chain for pictures (N, H, W, C) on a freshly compiled network, or on what `wrap` makes of that.
 
     The other arguments are as of `make_chain`.
@@ -50,7 +50,7 @@ def chain_of(
 
 
 def time_interleaved(
-    chains: Mapping[Key, tuple[Any, NDArray[np.uint8]]],
+    chains: Mapping[Key, tuple[Chain, NDArray[np.uint8]]],
     rounds: tuple[int, int] | None = None,
     seconds: float | None = None,
 ) -> dict[Key, list[float]]:
@@ -63,7 +63,7 @@ def time_interleaved(
     """
     least, most = rounds or ROUNDS
 
-    def work(chain: Any, picture: NDArray[np.uint8]) -> Callable[[], object]:
+    def work(chain: Chain, picture: NDArray[np.uint8]) -> Callable[[], object]:
         return lambda: chain.restore_into(picture, np.empty_like(picture), seed=0)
 
     works = {key: work(*pair) for key, pair in chains.items()}

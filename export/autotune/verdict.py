@@ -9,14 +9,13 @@ ones; and where they are not, whether it is a picture at all. The limits were me
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mrs.runtime.psnr import mean_psnr
+from mrs.runtime.manifest import JsonObject
+from mrs.runtime.psnr import PictureArray, mean_psnr
 
 # dB between few and many steps. Restoring plans have 22 and more, wrong processes less than 18.
 FAR = 20.0
@@ -25,7 +24,7 @@ CLIPPED = 0.2
 # Mean difference of neighbours. Pictures have less than 0.1, noise 0.2 and more.
 ROUGH = 0.17
 
-Pictures = Sequence[NDArray[Any]]
+Pictures = Sequence[PictureArray]
 
 
 @dataclass(frozen=True)
@@ -77,12 +76,12 @@ class Verdict:
             cause = f"too few evaluations for this solver{'' if said else ', or a max_sigma that is too large'}"
         return [f"this plan does not restore: {fault}; likely cause: {cause}"]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON values."""
         return asdict(self)
 
     @staticmethod
-    def from_dict(values: dict[str, Any]) -> Verdict:
+    def from_dict(values: JsonObject) -> Verdict:
         """From what `to_dict` gave."""
         looks = [Look(**values[name]) for name in ("degraded", "few", "many")]
         return Verdict(values["of_truth"], *looks)
@@ -117,15 +116,15 @@ def verdict_of(degraded: Pictures, clean: Pictures, few: Pictures, many: Picture
     return Verdict(bool(clean), *looks)
 
 
-def _mean(measure: Any, pictures: Pictures) -> float:
+def _mean(measure: Callable[[PictureArray], float], pictures: Pictures) -> float:
     return float(np.mean([measure(picture) for picture in pictures]))
 
 
-def _clipped(picture: NDArray[Any]) -> float:
+def _clipped(picture: PictureArray) -> float:
     """Half of one of 255 levels counts as none."""
     return float(np.mean((picture < 0.5 / 255) | (picture > 1 - 0.5 / 255)))
 
 
-def _roughness(picture: NDArray[Any]) -> float:
+def _roughness(picture: PictureArray) -> float:
     differences = [np.abs(np.diff(picture, axis=axis)).mean() for axis in (0, 1) if picture.shape[axis] > 1]
     return float(np.mean(differences)) if differences else 0.0

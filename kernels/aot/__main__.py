@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from mrs.kernels import terminal
 
@@ -28,7 +28,7 @@ class Parser(argparse.ArgumentParser):
         """Print an error and a hint; exit code 2."""
         self.exit(_stop(message, f"{self.prog} --help"))
 
-    def _print_message(self, message: str, file: Any = None) -> None:
+    def _print_message(self, message: str, file: object = None) -> None:
         # Of argparse: --help. It would pass over a stream that is closed.
         terminal.emit(message.removesuffix("\n"))
 

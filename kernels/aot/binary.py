@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import triton
 from triton.backends.compiler import GPUTarget
@@ -50,7 +49,7 @@ def compiled(launch: Launch, capability: int) -> Binary:
     kernel = launch.kernel
     names = [name for name in kernel.arg_names if name not in launch.constants]
     signature: dict[str, str] = dict.fromkeys(kernel.arg_names, "constexpr")
-    attributes: dict[tuple[int], Any] = {}
+    attributes: dict[tuple[int], object] = {}
     fixed = {parameter.name for parameter in kernel.params if parameter.do_not_specialize}
     for name, argument in zip(names, launch.arguments, strict=True):
         if isinstance(argument, int):

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count, product
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from mrs.kernels.gpu import traffic, workspace
 from mrs.kernels.gpu.audit import launch as audit_launch
 from mrs.kernels.gpu.finish import launch as finish_launch
 from mrs.kernels.gpu.launch import Launch
+from mrs.kernels.gpu.mirror import launch as mirror_launch
 from mrs.kernels.gpu.start import launch as start_launch
 from mrs.kernels.gpu.step import launch as step_launch
 from mrs.kernels.gpu.tables import FIELDS
 from mrs.kernels.gpu.threshold import launches as threshold_launches
 from mrs.kernels.gpu.traffic import Traffic
 from mrs.kernels.table import Row
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NETWORKS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 PICTURES = {"uint8": "u8", "float32": "f32"}
@@ -40,12 +44,12 @@ class Array:
     address: int = field(default_factory=lambda: next(_addresses))
 
     @classmethod
-    def of(cls, dtype: str, *shape: int, channels_last: bool = False) -> Any:
+    def of(cls, dtype: str, *shape: int, channels_last: bool = False) -> Tensor:
         """An array of a type named as NumPy names it; `channels_last` puts the second of four dimensions last.
 
         To the type checker it passes for any tensor.
         """
-        return cls(shape, f"torch.{dtype}", channels_last)
+        return cast("Tensor", cls(shape, f"torch.{dtype}", channels_last))
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -106,7 +110,16 @@ def cases() -> list[Case]:
             # Where neither picture nor channels concern a kernel, a padded picture's is the wide one.
             found.setdefault(case.name, case)
     one = threshold_launches(*_arrays("float32", False, 3, 256), _counts(), _bounds(), 0, (256, 256))
-    return [*found.values(), *(Case(launch.name, launch, None, False) for launch in (one[1], one[3]))]
+    counting = (Case(launch.name, launch, None, False) for launch in (one[1], one[3]))
+    return [*found.values(), *_mirrors(), *counting]
+
+
+def _mirrors() -> Iterator[Case]:
+    """A margin is a few lines and columns, of which no access is wide."""
+    for dtype, channels_last in product(NETWORKS, (False, True)):
+        launch = mirror_launch(Array.of(dtype, 1, 6, 256, 256, channels_last=channels_last), (250, 251))
+        if launch is not None:
+            yield Case(f"{launch.name}_{NETWORKS[dtype]}{'_last' if channels_last else ''}", launch, None, False)
 
 
 def _cases(layout: str) -> Iterator[Case]:
@@ -146,16 +159,16 @@ def _cases(layout: str) -> Iterator[Case]:
         yield Case(f"{fine.name}_fine_{tail}", fine, traffic.of_count(network, channels_last), wide)
 
 
-def _arrays(dtype: str, channels_last: bool, channels: int, wide: int) -> tuple[Any, Any, Any, Any]:
+def _arrays(dtype: str, channels_last: bool, channels: int, wide: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """x, mu, the network's output, the records."""
     shape = (1, channels, 256, wide)
     state = Array.of("float32", *shape), Array.of("float32", *shape)
     return *state, Array.of(dtype, *shape, channels_last=channels_last), Array.of("float32", 2, FIELDS)
 
 
-def _counts() -> Any:
+def _counts() -> Tensor:
     return Array.of("int32", *workspace(1))
 
 
-def _bounds() -> Any:
+def _bounds() -> Tensor:
     return Array.of("float32", 1)

@@ -16,8 +16,9 @@ TOP = """\
 /* The kernels of mrs-trt for use without Python: load sm_XY/NAME.cubin with cuModuleLoadData, find `symbol` with
  * cuModuleGetFunction, and launch with cuLaunchKernel:
  *
- *   gridDimX   ceil(H' * ceil(W' / group) / groups); N for find and choose; ceil(runs / groups) for audit_values
- *   gridDimY   N * C where planes is 1, otherwise N; 1 for find, choose and audit_values
+ *   gridDimX   ceil(H' * ceil(W' / group) / groups); N for find and choose; ceil(runs / groups) for audit_values;
+ *              ceil((H' * W' - H * W) / groups) for mirror_planes, nothing where that is 0
+ *   gridDimY   N * C where planes is 1 (mirror_planes: N * 2C), otherwise N; 1 for find, choose and audit_values
  *   blockDimX  threads
  *   sharedMemBytes  shared
  *   kernelParams    the addresses of `parameters` in their order; the two last are null pointers
@@ -70,7 +71,7 @@ def _entry(figures: Figures) -> str:
     named = [f"{C_TYPES[kind]}{name}" for name, kind in binary.parameters]
     numbers = (
         binary.capability, binary.threads, binary.shared,
-        constants.get("GROUPS", 0), constants.get("GROUP", 0), int("planes" in binary.symbol),
+        constants.get("GROUPS", 0), constants.get("GROUP", int("GROUPS" in constants)), int("planes" in binary.symbol),
     )  # fmt: skip
     values = ", ".join(map(str, numbers))
     return f'    {{"{figures.case.name}", "{binary.symbol}", {values},\n     "{", ".join(named)}, {UNUSED}"}},\n'

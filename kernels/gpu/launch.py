@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,8 @@ class Launch:
 
     kernel: Any
     grid: tuple[int, int]
-    arguments: tuple[Any, ...]
-    constants: dict[str, Any]
+    arguments: tuple[Tensor | int, ...]
+    constants: Mapping[str, int | bool]
     warps: int
     _loaded: list[None] = field(default_factory=list, compare=False, repr=False)
 
@@ -48,7 +49,7 @@ class Launch:
         Raises:
             ValueError: where the arrays are on another GPU than the current one, on which it would run.
         """
-        place = next((each.device for each in self.arguments if hasattr(each, "device")), None)
+        place = next((each.device for each in self.arguments if not isinstance(each, int)), None)
         if place is not None and place.type == "cuda" and place.index != current_gpu():
             raise ValueError(
                 f"the arrays are on {place}, the current GPU is cuda:{current_gpu()}: use torch.cuda.device"

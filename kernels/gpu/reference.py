@@ -83,6 +83,11 @@ def threshold(
     bounds[...] = update.threshold(update.prediction(x, mu, output, _weights(records, index)))
 
 
+def mirror(packed: F32, size: Size) -> None:
+    """As `mrs.kernels.gpu.mirror`."""
+    update.mirror(packed, size)
+
+
 def audit(values: F32, status: NDArray[np.int32]) -> None:
     """As `mrs.kernels.gpu.audit`."""
     if not np.isfinite(values).all():

@@ -8,7 +8,7 @@ clears the counts for the next step.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import triton
 import triton.language as tl
@@ -228,7 +228,7 @@ def launches(
         # Larger tiles than elsewhere: each adds to a few numbers that all tiles of a picture share.
         shape = Shape.of_pictures(geometry, group, each=4, warps=4)
         numbers: tuple[int, ...] = (index, geometry.height, geometry.width, shape.runs, geometry.padded_height)
-        kernel, constants = count_pixels, dict[str, Any](shape.constants)
+        kernel, constants = count_pixels, dict[str, int](shape.constants)
     else:
         shape = Shape.of_planes(geometry, channels_last, output)
         numbers = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from mrs.runtime import backends
 from mrs.runtime.backends import mixed
 from mrs.runtime.backends.protocol import F32, QUANTISED
 from mrs.runtime.chain import Loop
+from mrs.runtime.manifest import JsonObject
 from mrs.runtime.plan import Plan
 from mrs.runtime.system import machine
 
@@ -71,7 +71,7 @@ def assemble(
     target.report(f"compiling for {chosen.backend} {chosen.precision}")
     graph = graph_of(workload.graphs, GraphVariant.parse(chosen.variant), chosen.precision)
     engines = _compile_all(chosen, graph, loop.modulation, target, sizes, source.arch.channels)
-    manifest = {
+    manifest: JsonObject = {
         **_origin(source, solver, loop.table),
         "shape": list(workload.shape),
         "backend": chosen.backend,
@@ -124,7 +124,15 @@ def _compile_all(
     return Engines(first, further)
 
 
-def _origin(source: Source, solver: Solver, table: Table) -> dict[str, Any]:
+def _said(source: Source) -> dict[str, object]:
+    """What the caller said of the checkpoint."""
+    said: dict[str, object] = {"preset": source.preset, "noise_sigma": source.noise_sigma}
+    if source.encoder is not None:
+        said["encoder"] = {"name": source.encoder.path.name, "sha256": source.encoder.sha256}
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _origin(source: Source, solver: Solver, table: Table) -> dict[str, object]:
     """What the plan was made of."""
     return {
         "made_by": f"mrs-trt {_version.__version__}",
@@ -139,6 +147,7 @@ def _origin(source: Source, solver: Solver, table: Table) -> dict[str, Any]:
             "padding": source.arch.padding,
             "bytes_per_pixel": source.arch.bytes_per_pixel,
         },
+        **_said(source),
         "schedule": source.schedule.to_dict(),
         "solver": solver.to_dict(),
         "output": source.output,
@@ -151,12 +160,12 @@ def _origin(source: Source, solver: Solver, table: Table) -> dict[str, Any]:
     }
 
 
-def _measurements(source: Source, measured: Measured, pictures: int) -> dict[str, Any]:
+def _measurements(source: Source, measured: Measured, pictures: int) -> dict[str, object]:
     """What was measured, and what it says of the plan."""
     selection = measured.selection
     verdict = selection.verdict
     lines = verdict.warnings(selection.discretisation_db, measured.steps, source.says_its_process)
-    found = {
+    found: dict[str, object] = {
         "selection": {"calibration_pictures": pictures, "measured_at": measured.measured_at, **selection.to_dict()},
         "verdict": {**verdict.to_dict(), "warnings": lines},
     }

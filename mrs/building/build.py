@@ -9,7 +9,7 @@ from mrs.building.assemble import assemble
 from mrs.building.calibration import calibration_pairs
 from mrs.building.graph_check import check_graphs
 from mrs.building.loops import loops_of, reference_loop
-from mrs.building.source import read_source
+from mrs.building.source import MadeFor, read_source
 from mrs.export.autotune import cache
 from mrs.export.autotune.autotune import autotune
 from mrs.export.autotune.calibrated import CalibratedGraphs
@@ -33,6 +33,11 @@ def build(
     schedule: Schedule | None = None,
     output: str | None = None,
     override_checkpoint: bool = False,
+    preset: str | None = None,
+    architecture: str | None = None,
+    encoder: str | Path | None = None,
+    encoder_heads: int | None = None,
+    noise_sigma: float | None = None,
     backend: str = "auto",
     precision: str = "auto",
     device: str = "auto",
@@ -57,6 +62,12 @@ def build(
         schedule: the process the network was trained on; by default what the checkpoint says, else Refusion's.
         output: what the network predicts; by default what the checkpoint says, else `noise`.
         override_checkpoint: whether `schedule` and `output` may contradict what the checkpoint says.
+        preset: a published setting by its name, such as `irsde-derain`: the process, where the checkpoint does not say
+            it. `mrs.presets.PRESETS` has them.
+        architecture: name of the network, where the weights of several look alike.
+        encoder: checkpoint of DA-CLIP's image encoder, for networks that are told its features.
+        encoder_heads: of its attention; by default its width by 64, as CLIP has it.
+        noise_sigma: how noisy the pictures are, in 0..255 units, for networks that take noise away.
         backend: `openvino`, `onnxruntime`, `tensorrt`, `torch`, `torch-eager`, or `auto` to measure all that run here.
         precision: `fp32`, `bf16`, `fp16`, with TensorRT and NVIDIA ModelOpt also `int8` and `fp8`, or `auto` to measure
             all that the device has; `bf16-after-2` is float32 for the first two evaluations and bfloat16 after.
@@ -76,7 +87,7 @@ def build(
         The plan that was written.
 
     Raises:
-        CheckpointError: for a checkpoint that cannot be read, does not fit, or is contradicted.
+        CheckpointError: for a checkpoint that cannot be read, does not fit its preset, or is contradicted.
         BackendError: where no backend can run here, or one does not give the network's function.
         InputError: for any other argument that is wrong.
     """
@@ -88,11 +99,13 @@ def build(
     check_runnable(target)
     if not Path(plan).parent.is_dir():
         raise InputError(f"folder {Path(plan).parent} of the plan does not exist", hint="make it first")
-    source = read_source(checkpoint, schedule, output, override_checkpoint)
+    made_for = MadeFor(preset, architecture, encoder, encoder_heads, noise_sigma)
+    source = read_source(checkpoint, schedule, output, override_checkpoint, made_for)
+    solver = source.started(solver)
     sizes = [(batch, *source.padded(each, batch)) for each in (size, *further_sizes)]
     if size_range is not None:
         target = target.with_options(with_range(options, size_range, sizes[0], source.arch.multiple))
-    pairs = calibration_pairs(calibration, source.degradation, source.arch.multiple)
+    pairs = calibration_pairs(calibration, source.degradation, source.arch.multiple, source.noise_sigma)
     loops = loops_of(source, solver, any_number=max_latency is not None)
     # From here on nothing is wrong with the arguments.
     report(f"read {source.path}")

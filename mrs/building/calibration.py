@@ -21,7 +21,9 @@ LARGEST = 256
 MOST = 4
 
 
-def calibration_pairs(folder: str | Path | None, degradation: str | None, multiple: int) -> list[Pair]:
+def calibration_pairs(
+    folder: str | Path | None, degradation: str | None, multiple: int, noise_sigma: float | None = None
+) -> list[Pair]:
     """Calibration pictures, cropped in their middle to a multiple of the network's and at most `LARGEST` pixels.
 
     Args:
@@ -30,12 +32,16 @@ def calibration_pairs(folder: str | Path | None, degradation: str | None, multip
         degradation: what the checkpoint was trained on, by a name of `mrs.degradations`, or None where that is
             unknown. Bundled pictures are degraded so; only where it is known do they count as ground truth.
         multiple: of the network's sizes.
+        noise_sigma: of noisy pictures, in 0..255 units: bundled ones get so much.
 
     Raises:
         InputError: for a folder without a picture that is large enough, or with one that cannot be read.
     """
     if folder is None:
-        return [_bundled(path, i, degradation, multiple) for i, path in enumerate(sorted(BUNDLED.glob("*.png")))]
+        return [
+            _bundled(path, i, degradation, multiple, noise_sigma)
+            for i, path in enumerate(sorted(BUNDLED.glob("*.png")))
+        ]
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"calibration folder {folder} does not exist", hint="give a folder of degraded pictures")
@@ -106,13 +112,16 @@ def _spread(paths: list[Path], most: int) -> list[Path]:
     return chosen + sorted(set(paths) - set(chosen))
 
 
-def _bundled(path: Path, index: int, degradation: str | None, multiple: int) -> Pair:
+def _bundled(path: Path, index: int, degradation: str | None, multiple: int, noise_sigma: float | None = None) -> Pair:
     clean = _crop(read_bytes(path), multiple, LARGEST)
     if not clean.size:
         raise InputError(
             f"the bundled calibration pictures are smaller than {multiple}x{multiple} pixels",
             hint="give a folder of larger degraded pictures",
         )
+    if noise_sigma is not None:
+        noise = np.random.default_rng([0, index]).normal(0, noise_sigma, clean.shape)
+        return Pair(np.rint(np.clip(clean + noise, 0, 255)).astype(np.uint8), clean)
     degrade = degradations.get(degradation or STAND_IN)
     degraded = degrade(clean.astype(np.float32) / np.float32(255), np.random.default_rng([0, index]))
     return Pair(np.rint(degraded * 255).astype(np.uint8), clean if degradation else None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,6 @@ from mrs.export.autotune.workload import Pair, Target
 from mrs.export.graph_variant import GraphVariant, variants_of
 from mrs.runtime import backends
 from mrs.runtime.backends import Network
-from mrs.runtime.conditioner import scaled
 from mrs.runtime.errors import BackendError, CheckpointError
 
 # Largest error of a float32 engine beside torch, relative to the largest output: far above round-off, far below
@@ -35,13 +33,12 @@ def check_graphs(source: Source, graphs: Mapping[GraphVariant, bytes], pair: Pai
         CheckpointError: where torch itself gives infinities or NaN.
         BackendError: where an engine gives something else than torch.
     """
-    mu = np.ascontiguousarray(pair.degraded[None].transpose(0, 3, 1, 2)).astype(np.float32) / 255
+    mu = np.ascontiguousarray(pair.degraded[None].transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)
     noise = np.random.default_rng(0).standard_normal(mu.shape, dtype=np.float32)
-    x, time = mu + np.float32(source.schedule.S) * noise, float(source.schedule.T)
+    x = (mu + np.float32(source.schedule.S) * noise).astype(np.float32)
+    time = float(source.schedule.T)
     context = None if source.condition is None else source.condition(pair.degraded[None])
-    with torch.no_grad():
-        told = () if context is None else (_condition(source, pair, context),)
-        expected = source.network(torch.from_numpy(x), torch.from_numpy(mu), time, *told).numpy()
+    expected = source.evaluate(x, mu, time, pair.degraded)
     if not np.isfinite(expected).all():
         raise CheckpointError("the network gives infinities or NaN in float32", hint="check its weights")
     packed = np.concatenate([x - mu, mu], axis=1)
@@ -56,22 +53,13 @@ def check_graphs(source: Source, graphs: Mapping[GraphVariant, bytes], pair: Pai
                 raise BackendError(f"{engine.name} ({variant}) differs from torch by {error:.1e} of the largest output")
 
 
-def _condition(source: Source, pair: Pair, context: NDArray[np.float32]) -> torch.Tensor:
-    """The context by torch, once the engine's is known to be the same."""
-    side = 0 if source.conditioner is None else source.conditioner.side
-    network: Any = source.network
-    expected = network.condition(torch.from_numpy(scaled(pair.degraded, side)[None]))
-    error = _difference(context, expected.numpy())
-    if not error <= TOLERANCE:
-        raise BackendError(f"the conditioner differs from torch by {error:.1e} of the largest output")
-    return torch.as_tensor(expected)
-
-
-def _difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
+def _difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
     return float(np.abs(found - expected).max()) / max(float(np.abs(expected).max()), 1e-12)
 
 
-def _evaluated(network: Network, packed: NDArray[np.float32], context: NDArray[np.float32] | None) -> NDArray[Any]:
+def _evaluated(
+    network: Network, packed: NDArray[np.float32], context: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
     """The output of a network anywhere for inputs on the host."""
     if context is not None:
         given = context.reshape(network.context.shape)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -12,17 +11,15 @@ from mrs.kernels.table import Table
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import tableau
-from mrs.runtime.backends.protocol import F32
 from mrs.runtime.chain import Loop
-from mrs.runtime.cpu_chain import Condition
 from mrs.runtime.errors import InputError
 
 REFERENCE_STEPS = 100
 
 
-def loop_of(modulation: Callable[[Sequence[float]], F32], table: Table, condition: Condition | None = None) -> Loop:
-    """A table with the network's modulation at its times, which `modulation` gives; `condition` as of `Loop`."""
-    return Loop(table, modulation(table.times[:-1]), condition)
+def loop_of(source: Source, table: Table) -> Loop:
+    """A table with the network's modulation at its times."""
+    return Loop(table, source.modulation(table.times[:-1]), source.condition, mirrors=source.arch.padding == "reflect")
 
 
 def loops_of(source: Source, solver: Solver, any_number: bool) -> dict[int, Loop]:
@@ -32,9 +29,7 @@ def loops_of(source: Source, solver: Solver, any_number: bool) -> dict[int, Loop
         InputError: for a solver that has its number for good, or less than two of them.
     """
     if not any_number:
-        return {
-            solver.steps: loop_of(source.modulation, tableau(source.schedule, solver, source.output), source.condition)
-        }
+        return {solver.steps: loop_of(source, tableau(source.schedule, solver, source.output))}
     if solver.times:
         raise InputError(
             "a solver with a time grid of its own has a fixed number of evaluations",
@@ -44,11 +39,7 @@ def loops_of(source: Source, solver: Solver, any_number: bool) -> dict[int, Loop
     for steps in LADDER:
         # Some need more steps than others.
         with suppress(InputError):
-            loops[steps] = loop_of(
-                source.modulation,
-                tableau(source.schedule, replace(solver, steps=steps), source.output),
-                source.condition,
-            )
+            loops[steps] = loop_of(source, tableau(source.schedule, replace(solver, steps=steps), source.output))
     if len(loops) < 2:
         raise InputError("this solver has no two numbers of evaluations to choose from", hint="leave out max_latency")
     return loops
@@ -56,7 +47,7 @@ def loops_of(source: Source, solver: Solver, any_number: bool) -> dict[int, Loop
 
 def reference_loop(source: Source, solver: Solver) -> Loop:
     """The same solver at many steps."""
-    return loop_of(source.modulation, reference_table(source.schedule, solver, source.output), source.condition)
+    return loop_of(source, reference_table(source.schedule, solver, source.output))
 
 
 def reference_table(schedule: Schedule, solver: Solver, output: str) -> Table:

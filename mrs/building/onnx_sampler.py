@@ -106,9 +106,7 @@ def export_sampler(
         "steps": str(len(table.rows)),
         "output": source.output,
     }
-    content = build_sampler(
-        network, loop_of(source.modulation, table, source.condition), source.arch.multiple, metadata
-    ).SerializeToString()
+    content = build_sampler(network, loop_of(source, table), source.arch.multiple, metadata).SerializeToString()
     with replacing(Path(path), overwrite) as file:
         file.write(content)
     report(f"wrote {path}")

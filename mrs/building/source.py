@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Protocol, cast
 
+import numpy as np
+import torch
 from onnx import ModelProto
 from torch import nn
 
-from mrs import degradations
-from mrs.export.architectures import Architecture, Conditioner, detect, network_of
+from mrs import degradations, presets
+from mrs.export.architectures import Architecture, Conditioner, detect, network_keys, network_of
+from mrs.export.architectures.clip import EncoderWeights, normalised, read_encoder
 from mrs.export.checkpoint import Checkpoint, read_checkpoint
 from mrs.export.graph_variant import GraphVariant, variants_of
 from mrs.export.onnx_writer import F32
+from mrs.kernels.update import Pixels
 from mrs.numerics.schedule import Schedule
-from mrs.numerics.solver import OUTPUTS
+from mrs.numerics.solver import OUTPUTS, Solver
 from mrs.runtime import backends
 from mrs.runtime.conditioner import Conditioner as CompiledConditioner
-from mrs.runtime.errors import CheckpointError
+from mrs.runtime.conditioner import scaled
+from mrs.runtime.errors import CheckpointError, InputError
 from mrs.runtime.padding import padded_size
 from mrs.runtime.system import machine
 
@@ -29,6 +34,31 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 # Of a schedule, what belongs to the training. Its convention and its interpolation are a sampler's own habits: on the
 # shipped weights both conventions restore equally well.
 PROCESS = ("kind", "max_sigma", "eps", "T")
+
+
+@dataclass(frozen=True)
+class MadeFor:
+    """What a caller says of a checkpoint that it does not say itself.
+
+    Attributes:
+        preset: name of a published setting, see `mrs.presets`.
+        architecture: name of its network, where the weights of several look alike.
+        encoder: path of the encoder that its network is told the features of.
+        encoder_heads: of that encoder's attention; None for CLIP's rule, its width by 64.
+        noise_sigma: how noisy the pictures are, in 0..255 units, for a network that takes noise away.
+    """
+
+    preset: str | None = None
+    architecture: str | None = None
+    encoder: str | Path | None = None
+    encoder_heads: int | None = None
+    noise_sigma: float | None = None
+
+
+class Conditioned(Protocol):
+    """The module of a network with a conditioner of its own, see `Architecture.module`."""
+
+    def condition(self, pictures: torch.Tensor) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -41,6 +71,9 @@ class Source:
         arch: the network that its weights are of.
         schedule: the process that the network was trained on.
         output: what the network predicts: `noise`, `data` or `velocity`.
+        encoder: what gives the features of a picture that the network is told; None for networks that are told none.
+        noise_sigma: of the pictures, in 0..255 units, for a network that takes noise away.
+        preset: the published setting that it has its process from.
     """
 
     path: Path
@@ -48,6 +81,9 @@ class Source:
     arch: Architecture
     schedule: Schedule
     output: str
+    encoder: EncoderWeights | None = None
+    noise_sigma: float | None = None
+    preset: str | None = None
 
     @cached_property
     def network(self) -> nn.Module:
@@ -65,6 +101,34 @@ class Source:
         name = recipe.get("degradation") if isinstance(recipe, dict) else None
         return name if isinstance(name, str) and name in degradations.DEGRADATIONS else None
 
+    def evaluate(self, x: F32, mu: F32, time: float, picture: Pixels) -> F32:
+        """One evaluation by torch, as the published code calls its network.
+
+        Args:
+            x, mu: (1, C, H, W).
+            time: in forward steps.
+            picture: the whole degraded picture, (H, W, C), uint8, or float32 in [0, 1].
+        """
+        state = torch.from_numpy(x)
+        with torch.no_grad():
+            if not self.arch.condition:
+                return np.asarray(self.network(state, time).numpy())
+            told: tuple[torch.Tensor, ...] = ()
+            if self.encoder is not None and self.conditioner is not None:
+                small = scaled(picture, self.conditioner.side, self.conditioner.resize)
+                image, degradation = self.encoder.module()(normalised(torch.from_numpy(small[None])))
+                told = degradation, image
+            elif self.conditioner is not None:
+                small = scaled(picture, self.conditioner.side, self.conditioner.resize)
+                told = (cast(Conditioned, self.network).condition(torch.from_numpy(small[None])),)
+            return np.asarray(self.network(state, torch.from_numpy(mu), time, *told).numpy())
+
+    def started(self, solver: Solver) -> Solver:
+        """The solver from the time at which the pictures' own noise is the process's, where it takes noise away."""
+        if self.noise_sigma is None or solver.start_time is not None:
+            return solver
+        return replace(solver, start_time=self.schedule.time_of_noise(self.noise_sigma))
+
     def modulation(self, times: Sequence[float]) -> F32:
         """All of the network that depends on time alone, (len(times), M) float32."""
         return self.arch.modulation(self.network, times)
@@ -81,7 +145,7 @@ class Source:
     @cached_property
     def conditioner(self) -> Conditioner | None:
         """What the network is told of the whole picture, if anything."""
-        return self.arch.conditioner(self._weights())
+        return self.arch.conditioner(self._weights(), self.encoder)
 
     @cached_property
     def conditioner_graph(self) -> bytes | None:
@@ -97,8 +161,10 @@ class Source:
         """
         if self.conditioner is None or self.conditioner_graph is None:
             return None
-        side = self.conditioner.side
-        return CompiledConditioner(self.conditioner_graph, self.arch.channels, side, machine.threads())
+        made = self.conditioner
+        return CompiledConditioner(
+            self.conditioner_graph, self.arch.channels, made.side, machine.threads(), made.resize
+        )
 
     def _weights(self) -> dict[str, F32]:
         return {key: value.numpy() for key, value in self.network.state_dict().items()}
@@ -115,7 +181,7 @@ class Source:
         )  # fmt: skip
         return padded_size(*size, self.arch.multiple)
 
-    def claims(self) -> dict[str, tuple[Any, Any]]:
+    def claims(self) -> dict[str, tuple[object, object]]:
         """What the checkpoint says of its training, each beside what is used instead; empty for those of others."""
         own = _own_schedule(self.checkpoint, self.path)
         claims = {} if own is None else {name: (getattr(own, name), getattr(self.schedule, name)) for name in PROCESS}
@@ -146,30 +212,83 @@ class Source:
 
 
 def read_source(
-    checkpoint: str | Path, schedule: Schedule | None = None, output: str | None = None, override: bool = False
+    checkpoint: str | Path,
+    schedule: Schedule | None = None,
+    output: str | None = None,
+    override: bool = False,
+    made_for: MadeFor | None = None,
 ) -> Source:
     """Read a checkpoint for colour pictures.
 
     Args:
         checkpoint: a path, or the name of shipped weights.
-        schedule, output: what the caller says; else what the checkpoint says, else Refusion's and `noise`.
+        schedule, output: what the caller says; else what the preset or the checkpoint says, else Refusion's and
+            `noise`.
         override: whether the caller may contradict the checkpoint.
+        made_for: what else the caller says of it.
 
     Raises:
-        CheckpointError: for a checkpoint that cannot be read, is for other pictures, or is contradicted.
+        CheckpointError: for a checkpoint that cannot be read, is for other pictures, is contradicted, or is of another
+            network than its preset's.
+        InputError: for a preset or an architecture that is unknown, or a companion or a noise that does not belong.
     """
+    said = made_for or MadeFor()
+    preset = None if said.preset is None else presets.get(said.preset)
     path = _find(checkpoint)
-    read = read_checkpoint(path)
-    arch = detect(read.state, str(path))
+    read = read_checkpoint(path, network_keys)
+    arch = detect(read.state, str(path), said.architecture)
     if arch.channels != 3:
         raise CheckpointError(f"{path} is for pictures of {arch.channels} channels", hint="3 are supported")
+    if preset is not None:
+        preset.check(str(said.preset), arch, str(path))
     own = _own_schedule(read, path)
+    process = schedule or (own if preset is None else preset.schedule) or Schedule()
+    sigma = preset.noise_sigma if preset is not None and said.noise_sigma is None else said.noise_sigma
+    _check_kind(arch, process, path)
     source = Source(
-        path, read, arch, schedule or own or Schedule(), output or str(read.metadata.get("output", "noise"))
+        path,
+        read,
+        arch,
+        process,
+        output or str(read.metadata.get("output", "noise")),
+        _encoder(arch, said, path),
+        _noise(process, sigma),
+        said.preset,
     )
     if not override:
         source.check_process()
     return source
+
+
+def _check_kind(arch: Architecture, schedule: Schedule, path: Path) -> None:
+    """A network that is not told of the degraded picture takes noise away, and no other does."""
+    if schedule.denoises == arch.condition:
+        what = "restores what is degraded" if arch.condition else "takes noise away"
+        raise CheckpointError(
+            f"{path} {what}, and the process is {schedule.process}",
+            hint="give its preset, such as irsde-denoise or refusion-derain: `mrs-trt presets` lists them",
+        )
+
+
+def _encoder(arch: Architecture, said: MadeFor, path: Path) -> EncoderWeights | None:
+    if said.encoder is None:
+        if said.encoder_heads is not None:
+            raise InputError("encoder heads without an encoder", hint="give the encoder's checkpoint too")
+        return None
+    if not getattr(arch, "context", 0):
+        raise InputError(f"{path} is told nothing of an encoder's", hint="leave the encoder out")
+    return read_encoder(said.encoder, said.encoder_heads)
+
+
+def _noise(schedule: Schedule, sigma: float | None) -> float | None:
+    if not schedule.denoises:
+        if sigma is not None:
+            raise InputError("a noise is said for a network that takes none away", hint="leave noise_sigma out")
+        return None
+    if sigma is None:
+        raise InputError("how noisy the pictures are is not said", hint="give noise_sigma, such as 25")
+    schedule.time_of_noise(sigma)
+    return sigma
 
 
 def _find(checkpoint: str | Path) -> Path:

@@ -127,9 +127,9 @@ class Elsewhere(argparse.Action):
         super().__init__(option_strings, dest, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         self.refusal = refusal
 
-    def __call__(self, parser: object, namespace: object, values: Any, option_string: str | None = None) -> NoReturn:
+    def __call__(self, parser: object, namespace: object, values: object, option_string: str | None = None) -> NoReturn:
         """Refuse, whatever else is given."""
-        raise self.refusal(self.option_strings[0], values)
+        raise self.refusal(self.option_strings[0], None if values is None else str(values))
 
 
 def add_plan(parser: argparse.ArgumentParser) -> None:
@@ -192,6 +192,21 @@ def add_process(parser: argparse.ArgumentParser, default: str) -> None:
         help="let --network-output and the schedule's options contradict what the checkpoint says of its training",
     )  # fmt: skip
     add_schedule(parser, default)
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """What is to be said of a published checkpoint, which does not say it itself."""
+    group = parser.add_argument_group("published checkpoints", "docs/networks.md")
+    group.add_argument("--preset", metavar="NAME", help="published setting, such as irsde-derain: see mrs-trt presets")
+    group.add_argument("--encoder", type=Path, metavar="FILE", help="DA-CLIP's image encoder, for its networks")
+    group.add_argument(
+        "--encoder-heads", type=positive, metavar="N", help="heads of its attention, default its width by 64"
+    )
+    group.add_argument("--noise-sigma", type=float, metavar="S", help="of noisy pictures, in 0..255 units, such as 25")
+    group.add_argument("--architecture", metavar="NAME", help="of the network, where weights of several look alike")
+
+
+NETWORK = ("preset", "encoder", "encoder_heads", "noise_sigma", "architecture")
 
 
 def add_schedule(parser: argparse.ArgumentParser, default: str) -> None:

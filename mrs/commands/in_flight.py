@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from queue import SimpleQueue
 from typing import TypeVar
 
-from mrs.kernels.threads import Bell, Hands, Task, end, wait
+from mrs.kernels.threads import Bell, Task, Threads, end, wait
 from mrs.runtime.errors import MrsError
 from mrs.runtime.padding import padded_size
 from mrs.runtime.request import Cancellation
@@ -60,7 +60,7 @@ def in_order(
             yield item, _outcome(lambda item=item: work(item, cancellation))  # type: ignore[misc]
         return
     line: deque[tuple[T, Task[None]]] = deque()
-    threads = Hands(most)
+    threads = Threads(most)
     one_ended: Bell = SimpleQueue()
     try:
         for item in items:
@@ -72,7 +72,7 @@ def in_order(
                 first, task = line.popleft()
                 yield first, _outcome(task.result)
             line.append((item, Task(work, item, cancellation, bell=one_ended)))
-            threads.give(line[-1][1])
+            threads.submit(line[-1][1])
         for item, task in line:
             task.wait()
             yield item, _outcome(task.result)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mrs.commands import arguments
 from mrs.kernels.terminal import emit
 from mrs.runtime.errors import PlanError
+
+if TYPE_CHECKING:
+    from mrs.runtime.manifest import JsonObject
 
 
 def add_parser(commands: arguments.SubParsers) -> None:
@@ -39,16 +42,18 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def summary(manifest: dict[str, Any]) -> str:
+def summary(manifest: JsonObject) -> str:
     """Everything but the rows, as aligned lines and the table of candidates."""
     network, schedule, solver = manifest["network"], manifest["schedule"], manifest["solver"]
     selection = manifest["selection"]
     count, height, width = manifest["shape"]
     gap = selection["discretisation_db"]
     lines = [
-        ("checkpoint", f"{manifest['checkpoint']['name']}  sha256 {manifest['checkpoint']['sha256'][:16]}..."),
+        *((name, _file(manifest[name])) for name in ("checkpoint", "encoder") if name in manifest),
+        *((name, manifest[name]) for name in ("preset",) if name in manifest),
         ("network", f"{network['architecture']} {network['summary']}"),
         ("schedule", _schedule(schedule)),
+        *([("pictures", f"with noise of {manifest['noise_sigma']:g}")] if "noise_sigma" in manifest else []),
         ("solver", _solver(solver)),
         ("compiled for", f"{height}x{width}, batch {count}, {manifest['threads']} threads{_further(manifest)}"),
         ("machine", f"{manifest['fingerprint']['processor']} ({manifest['fingerprint']['backend']})"),
@@ -88,13 +93,13 @@ def summary(manifest: dict[str, Any]) -> str:
     return "\n".join(text)
 
 
-def _further(manifest: dict[str, Any]) -> str:
+def _further(manifest: JsonObject) -> str:
     """For which other sizes there are engines."""
     shapes = manifest.get("further_shapes", [])
     return f"; also {', '.join(f'{height}x{width}' for _, height, width in shapes)}" if shapes else ""
 
 
-def _why(manifest: dict[str, Any]) -> list[str]:
+def _why(manifest: JsonObject) -> list[str]:
     """The choice in words."""
     place = manifest["selection"]["chosen"]
     if type(place) is not int or place < 0:
@@ -126,16 +131,16 @@ def _exactly(precision: str) -> str:
     return f" ({after} evaluation{'s' * (after != '1')} in float32 before)" if after else ""
 
 
-def _name(entry: dict[str, Any]) -> str:
+def _name(entry: JsonObject) -> str:
     return f"{entry['backend']} {entry['precision']}"
 
 
-def _time(entry: dict[str, Any]) -> str:
+def _time(entry: JsonObject) -> str:
     low, high = entry["quartiles_ms"]
     return "not run" if low is None else f"{entry['latency_ms']:.1f} ({low:.1f}-{high:.1f})"
 
 
-def _evaluations(manifest: dict[str, Any]) -> list[str]:
+def _evaluations(manifest: JsonObject) -> list[str]:
     """Why so many evaluations: all that fit into the time that was given."""
     fits = sorted(manifest["latency"]["evaluations"], key=lambda fit: fit["steps"])
     of = "to the clean pictures" if fits[0]["of_truth"] else "to 100 steps"
@@ -146,7 +151,7 @@ def _evaluations(manifest: dict[str, Any]) -> list[str]:
     return lines
 
 
-def rows(manifest: dict[str, Any]) -> str:
+def rows(manifest: JsonObject) -> str:
     """The solver's rows as a table of weights."""
     from mrs.kernels.table import Row
 
@@ -161,12 +166,17 @@ def rows(manifest: dict[str, Any]) -> str:
     return "\n".join(text)
 
 
-def _schedule(schedule: dict[str, Any]) -> str:
-    text = "{kind}, max_sigma {max_sigma:g}, eps {eps:g}, T {T}, convention {convention}".format(**schedule)
+def _file(said: JsonObject) -> str:
+    return f"{said['name']}  sha256 {said['sha256'][:16]}..."
+
+
+def _schedule(schedule: JsonObject) -> str:
+    text = "denoising, " if schedule.get("process") == "denoising" else ""
+    text += "{kind}, max_sigma {max_sigma:g}, eps {eps:g}, T {T}, convention {convention}".format(**schedule)
     return text + (", exact between whole times" if schedule["interpolation"] == "exact" else "")
 
 
-def _solver(solver: dict[str, Any]) -> str:
+def _solver(solver: JsonObject) -> str:
     text = (
         "{method} order {order}, {steps} evaluations, {spacing}, {prediction} prediction, "
         "last step {last_step}, clamp {clamp}".format(**solver)

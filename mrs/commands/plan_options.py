@@ -81,6 +81,7 @@ def plan_builder(checkpoint: str, options: argparse.Namespace, report: Callable[
         schedule=schedule,
         output=options.network_output,
         override_checkpoint=options.override_checkpoint,
+        **arguments.given(options, *arguments.NETWORK),
         backend=options.backend,
         precision=options.precision,
         device=options.device,

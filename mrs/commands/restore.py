@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -13,19 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mrs.commands import arguments, in_flight
+from mrs.commands.jobs import Job, find_jobs, make_room, summary
 from mrs.commands.terminal import print_error
 from mrs.kernels.terminal import Notes, interactive, note
 from mrs.runtime.errors import InputError
 from mrs.runtime.system import machine
 
 if TYPE_CHECKING:
-    from mrs.runtime.pictures.writing import Found, PictureLimits
+    from mrs.runtime.pictures.writing import PictureLimits
     from mrs.runtime.plan import Plan
     from mrs.runtime.request import Cancellation
     from mrs.runtime.session import Restorer
 
-# A picture and where its result goes.
-Job = tuple[Path, Path]
 # Pictures restored at a time on a CPU, where nobody says how many; more were not measured (docs/benchmarks.md).
 WORKERS = 2
 # Fewer pictures than this are restored one at a time: each takes longer beside another, and an odd one has no other.
@@ -91,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.tile == 0 and options.overlap is not None:
         raise InputError("--overlap is of no use without tiles", hint="leave out --overlap, or --tile 0")
-    jobs, single, found = _jobs(options.inputs, options.output, options.overwrite)
+    jobs, single, found = find_jobs(options.inputs, options.output, options.overwrite)
     begin = time.perf_counter()
     plan = read_plan(options.plan)
     # A single picture needs no choice.
@@ -109,48 +107,8 @@ def run(options: argparse.Namespace) -> int:
         if found.skipped:
             note(found.told())
         seconds = time.perf_counter() - begin
-        pictures = "1 picture" if len(jobs) == 1 else f"{len(jobs)} pictures"
-        unreadable = f", {len(found.unreadable)} unreadable" if found.unreadable else ""
-        note(
-            f"restored {len(jobs) - failed} of {pictures} in {seconds:.1f} s, {failed} failed{unreadable} -> "
-            f"{options.output}"
-        )
+        note(summary("restored", found, len(jobs), failed, seconds, options.output))
     return 1 if failed or found.unreadable else 0
-
-
-def _jobs(inputs: Sequence[Path], output: str, overwrite: bool) -> tuple[list[Job], bool, Found]:
-    """What to do, whether it is a single picture, and all that was found."""
-    from mrs.runtime.pictures.writing import check_target, find_pictures
-
-    target = Path(output)
-    found = find_pictures(inputs, exclude=target)
-    single = len(inputs) == 1 and inputs[0].is_file()
-    # Path drops the slash.
-    is_folder = output.endswith(("/", os.sep)) or os.path.isdir(target)
-    if single and not is_folder:
-        check_target(target, overwrite)
-        return [(inputs[0], target)], single, found
-    _check_folder(target, is_folder)
-    jobs = [(source, target / relative) for source, relative in found.pictures]
-    for source, result in jobs:
-        if not overwrite and os.path.exists(result) and result.samefile(source):
-            raise InputError(
-                f"{source} would be replaced by its own result", hint="name another folder, or pass --overwrite"
-            )
-    return jobs, single, found
-
-
-def _check_folder(folder: Path, is_folder: bool) -> None:
-    """Refuse a folder for results that cannot be made."""
-    from mrs.runtime.pictures.writing import SUFFIXES
-
-    nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
-    if not os.path.isdir(nearest):
-        raise InputError(f"cannot write into {folder}: {nearest} is a file", hint="name a folder for the results")
-    if not is_folder and folder.suffix.lower() in SUFFIXES:
-        raise InputError(f"{folder} is the name of one picture", hint="several pictures need a folder to go to")
-    if not os.access(nearest, os.W_OK):
-        raise InputError(f"cannot write into {folder}: {nearest} is read-only", hint="name another folder")
 
 
 def _restorer(plan: Plan, sizes: Sequence[tuple[int, int]], options: argparse.Namespace) -> Restorer:
@@ -236,10 +194,7 @@ def _restore_one(
     from mrs.runtime.pictures.writing import check_target, read_picture, write_picture
 
     picture = read_picture(source, _limits(options))
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make folder {target.parent}: {error.strerror}") from None
+    make_room(target)
     # Before time is spent on restoring.
     check_target(target, options.overwrite, like=picture)
     try:

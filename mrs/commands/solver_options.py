@@ -42,7 +42,8 @@ def add_solver(parser: argparse.ArgumentParser) -> None:
     solver.add_argument("--momentum", type=float, metavar="M", help="of ghvb, between 0 and 1")
     solver.add_argument("--start-time", type=float, metavar="T", help="start later, at this time of the process")
     solver.add_argument("--denoise-last", action="store_true", default=None, help="end with the prediction itself")
-    arguments.add_process(parser, "by default what the checkpoint says, else Refusion's")
+    arguments.add_process(parser, "by default what the preset or the checkpoint says, else Refusion's")
+    arguments.add_network(parser)
 
 
 def solver_and_schedule(checkpoint: str, options: argparse.Namespace) -> tuple[Solver, Schedule | None]:
@@ -58,9 +59,10 @@ def solver_and_schedule(checkpoint: str, options: argparse.Namespace) -> tuple[S
     changes = arguments.schedule_options(options)
     if not changes and found_for is None:
         return solver, None
-    from mrs.building.source import read_source
+    from mrs.building.source import MadeFor, read_source
 
-    schedule = replace(read_source(checkpoint).schedule, **changes)
+    said = MadeFor(**arguments.given(options, *arguments.NETWORK))
+    schedule = replace(read_source(checkpoint, made_for=said).schedule, **changes)
     if found_for not in (None, schedule):
         raise InputError(
             f"{options.solver} was found for another schedule than {checkpoint} has",

@@ -6,7 +6,7 @@ import argparse
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mrs.commands import arguments
 from mrs.commands.terminal import progress
@@ -121,7 +121,7 @@ def _gain(found: Tuned) -> float:
     return found.best.distance_db - found.published.distance_db
 
 
-def _network(options: argparse.Namespace) -> tuple[TimedNetwork, Schedule, str, dict[str, Any]]:
+def _network(options: argparse.Namespace) -> tuple[TimedNetwork, Schedule, str, dict[str, object]]:
     """The network, its schedule, what it predicts, and where it comes from."""
     from mrs.numerics.schedule import Schedule
     from mrs.runtime.plan import is_plan, read_plan

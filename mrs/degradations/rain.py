@@ -11,30 +11,40 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from mrs.degradations.severity import between, checked
+
 # Range of the degraded picture's PSNR to the clean one, in dB: 26 is a drizzle, 18 a shower.
 PSNR_RANGE = (18.0, 26.0)
 # A streak never hides more than this part of what is behind it.
 MAX_OPACITY = 0.95
 
 
-def rain(picture: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+def rain(picture: NDArray[np.float32], rng: np.random.Generator, severity: float | None = None) -> NDArray[np.float32]:
     """Lay rain over a picture.
 
     Args:
         picture: (H, W, 3) float32 in [0, 1].
         rng: source of everything random: the streaks and their strength.
+        severity: from 0 (26 dB) to 1 (18 dB); None draws it.
 
     Returns:
         (H, W, 3) float32 in [0, 1]: `picture + opacity (1 - picture)`, with the opacity scaled so that the PSNR to
-        the clean picture is uniform in `PSNR_RANGE` (a little higher where streaks reach `MAX_OPACITY`).
+        the clean picture is that of the severity (a little higher where streaks reach `MAX_OPACITY`).
+
+    Raises:
+        InputError: where the severity is outside [0, 1].
     """
+    if severity is not None:
+        severity = checked(severity)
     height, width = picture.shape[:2]
     angle = rng.normal(0.0, math.radians(14.0))
     near = _streaks(rng, height, width, angle, length=rng.uniform(16, 34), breadth=rng.uniform(0.8, 1.5))
     far = _streaks(rng, height, width, angle, length=rng.uniform(7, 15), breadth=rng.uniform(0.5, 0.8))
     opacity = np.maximum(near, rng.uniform(0.3, 0.8) * far)[:, :, None]
     missing = 1.0 - picture
-    target = 10.0 ** (-rng.uniform(*PSNR_RANGE) / 10.0)
+    # The severity is drawn last: shipped weights, and figures of theirs, hold to these very streaks.
+    low, high = PSNR_RANGE
+    target = 10.0 ** (-(rng.uniform(low, high) if severity is None else between(high, low, severity)) / 10.0)
     # The error is opacity * missing, so its mean square is exact for a given scale; black frames out the division.
     mean_square = float(np.mean(np.square(opacity * missing), dtype=np.float64))
     scale = math.sqrt(target / max(mean_square, 1e-6))

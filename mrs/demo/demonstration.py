@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from mrs.kernels.terminal import emit, note
 from mrs.numerics.solver import RECOMMENDED
 from mrs.runtime import backends
 from mrs.runtime.errors import InputError, MrsError
+from mrs.runtime.manifest import JsonObject
 from mrs.runtime.measure import Spread, interleaved
 from mrs.runtime.pictures.writing import write_picture
 from mrs.runtime.plan import read_plan
@@ -125,7 +125,7 @@ def _outdated(plan: Path, weights: str, size: tuple[int, int]) -> str | None:
     except MrsError as error:
         return f"the old one is of no use: {error.message}"
     path = Path(weights) if os.path.exists(weights) else WEIGHTS / f"{weights}.safetensors"
-    made_from: dict[str, Any] = manifest["checkpoint"] if isinstance(manifest.get("checkpoint"), dict) else {}
+    made_from: JsonObject = manifest["checkpoint"] if isinstance(manifest.get("checkpoint"), dict) else {}
     for what, old, new in (
         ("other weights", made_from.get("sha256"), _sha256(path)),
         ("another solver", manifest.get("solver"), RECOMMENDED.to_dict()),

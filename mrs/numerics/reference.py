@@ -14,6 +14,7 @@ from mrs.kernels.table import Row, Table
 from mrs.kernels.update import threshold
 from mrs.runtime.errors import InputError
 
+# float32 or float64, as the caller's are.
 Array = NDArray[Any]
 Denoiser = Callable[[Array, Array, float], Array]
 
@@ -59,7 +60,7 @@ def sample(
     q1 = q2 = q3 = np.zeros_like(mu)
     for i, (t, row) in enumerate(zip(table.times, table.rows, strict=False)):
         output = _like(mu, denoiser(x, mu, t), "the denoiser's output")
-        w = Row(*map(dtype, row))
+        w = Row._make(map(dtype, row))
         q0 = w.cx * x + w.cm * mu + w.cf * output
         if table.clamp == "unit":
             q0 = np.clip(q0, dtype(0), dtype(1))

@@ -4,8 +4,11 @@ The process is dx = theta_t (mu - x) dt + sqrt(2 theta_t) S dw with S = max_sigm
 
     x_t = mu + a_t (x0 - mu) + s_t eps,    a_t = exp(-Theta_t dt),    s_t = S sqrt(1 - a_t^2).
 
-Sources: IR-SDE (arXiv 2301.11699, eq. 3-6 and its `sde_utils.py`), MR Sampler (arXiv 2502.07856, section 3 and its
-published sampler, which differs from IR-SDE only in where the sum Theta starts).
+IR-SDE's denoising process has the clean picture itself as its mean, mu = x0. Then x_t = x0 + s_t eps: noise of the same
+s_t, and nothing of the picture decays. It is the same formula with a_t = 1, so that solvers need not know of it.
+
+Sources: IR-SDE (arXiv 2301.11699, eq. 3-6 and its `sde_utils.py`, `IRSDE` and `DenoisingSDE`), MR Sampler (arXiv
+2502.07856, section 3 and its published sampler, which differs from IR-SDE only in where the sum Theta starts).
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +27,7 @@ Array = NDArray[np.float64]
 KINDS = ("cosine", "linear", "constant")
 CONVENTIONS = ("mr-sampler", "ir-sde")
 INTERPOLATIONS = ("published", "exact")
+PROCESSES = ("mean-reverting", "denoising")
 # Far above any use; tables of all steps are held in memory.
 MOST_STEPS = 100_000
 
@@ -45,6 +48,8 @@ class Schedule:
         interpolation: between whole t. `published` draws lines through a, s and lam, each by itself, so that they do
             not quite belong together there. `exact` draws the line through Theta, as if theta were constant in
             between: s^2 = S^2 (1 - a^2) and lam = log(a / s) hold at every t.
+        process: `mean-reverting` goes from the clean picture to the degraded one under noise of S; `denoising` adds
+            noise to the clean picture, up to S sqrt(1 - eps^2). Its published eps is 0.04.
 
     Raises:
         InputError: for a name or a value outside the ranges above.
@@ -56,6 +61,7 @@ class Schedule:
     T: int = 100
     convention: str = "mr-sampler"
     interpolation: str = "published"
+    process: str = "mean-reverting"
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -69,6 +75,10 @@ class Schedule:
                 f"schedule interpolation {self.interpolation!r} is unknown",
                 hint=f"use one of {', '.join(INTERPOLATIONS)}",
             )
+        if self.process not in PROCESSES:
+            raise InputError(f"process {self.process!r} is unknown", hint=f"use one of {', '.join(PROCESSES)}")
+        if self.process == "denoising" and self.convention != "ir-sde":
+            raise InputError("the denoising process is IR-SDE's", hint="use convention ir-sde")
         for name in ("max_sigma", "eps", "T"):
             value: object = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -89,6 +99,30 @@ class Schedule:
             raise InputError(
                 f"T {self.T} is not a whole number from 2 to {MOST_STEPS}", hint="published checkpoints use 100"
             )
+
+    @property
+    def denoises(self) -> bool:
+        """Whether the process starts from the noisy picture itself, at the time at which it has that much noise."""
+        return self.process == "denoising"
+
+    def time_of_noise(self, sigma: float) -> float:
+        """The t at which the process has noise of `sigma`, in 0..255 units; fractional.
+
+        The published code takes the nearest whole t (`get_optimal_timestep`).
+
+        Raises:
+            InputError: for less noise than there is at any time above 0, or more than at T.
+        """
+        most = 255.0 * float(self.sigmas[-1])
+        if not 0 < sigma <= most:
+            raise InputError(
+                f"noise of {sigma:g} is outside (0, {most:.4g}], what the process reaches",
+                hint="it is the standard deviation in 0..255 units, such as 25",
+            )
+        if self.interpolation == "exact":
+            Theta = -0.5 * math.log1p(-((sigma / self.max_sigma) ** 2)) / self.dt
+            return float(np.interp(Theta, self.Theta, np.arange(self.T + 1)))
+        return float(np.interp(sigma / 255.0, self.sigmas, np.arange(self.T + 1)))
 
     @property
     def S(self) -> float:
@@ -114,13 +148,13 @@ class Schedule:
 
     @cached_property
     def dt(self) -> float:
-        """Length of one forward step, set so that a_T = eps."""
+        """Length of one forward step, set so that exp(-Theta_T dt) = eps."""
         return float(-math.log(self.eps) / self.Theta[-1])
 
     @cached_property
     def alphas(self) -> Array:
         """a_t for t = 0..T, shape (T+1,)."""
-        return np.exp(-self.Theta * self.dt)
+        return np.ones(self.T + 1) if self.denoises else np.exp(-self.Theta * self.dt)
 
     @cached_property
     def sigmas(self) -> Array:
@@ -136,7 +170,7 @@ class Schedule:
 
     def alpha(self, t: ArrayLike) -> Array:
         """a at t in [0, T]."""
-        if self.interpolation == "exact":
+        if not self.denoises and self.interpolation == "exact":
             return np.exp(-self._interpolate(t, self.Theta) * self.dt)
         return self._interpolate(t, self.alphas)
 
@@ -162,7 +196,7 @@ class Schedule:
             return of_both
         return np.where(t < 1, of_both, self._interpolate(np.maximum(t, 1.0), lam))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The constructor's arguments, as JSON values."""
         return asdict(self)
 

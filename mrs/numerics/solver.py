@@ -8,7 +8,6 @@ import sys
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from numbers import Integral, Real
-from typing import Any
 
 from mrs.kernels.table import CLAMPS
 from mrs.numerics.methods import METHODS, Method
@@ -137,10 +136,10 @@ class Solver:
         start = self.start_time
         if start is not None and (not _is(start, Real) or not 0 < start < math.inf):
             raise InputError(f"start_time {start!r} is not a time above 0")
-        if facts.times == "single" and (self.spacing != "linspace" or start is not None):
+        if facts.times == "single" and self.spacing != "linspace":
             raise InputError(
                 f"method {self.method!r} is a published baseline with times of its own",
-                hint="leave spacing and start_time as they are, or use another method",
+                hint="leave spacing as it is, or use another method",
             )
         if not _is(self.times, (tuple, list)) or not all(_is(time, Real) for time in self.times):
             raise InputError(f"times {self.times!r} are not a list of numbers")
@@ -199,7 +198,7 @@ class Solver:
         plain = not self.stochastic and facts.option != "momentum" and facts.times == "grid"
         return plain and self.spacing == "custom"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The constructor's arguments, as JSON values."""
         return {
             **asdict(self),
@@ -213,7 +212,7 @@ def grid_intervals(method: str, steps: int) -> int:
     return heun_intervals(steps) if METHODS[method].times == "pairs" else steps
 
 
-def _fits(value: Any) -> bool:
+def _fits(value: float) -> bool:
     """Whether a number is within float's range; Python's whole numbers need not be."""
     try:
         float(value)
@@ -222,7 +221,7 @@ def _fits(value: Any) -> bool:
     return True
 
 
-def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
+def _is(value: object, kind: type | tuple[type, ...]) -> bool:
     # Without this detour the type checker believes the annotations, which JSON and callers need not. True is no number.
     return isinstance(value, kind) and not isinstance(value, bool)
 

@@ -9,8 +9,8 @@ tells how it was found and is not read.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
@@ -26,7 +26,7 @@ HINT = "make one with: mrs-trt tune CHECKPOINT -o FILE.json"
 
 
 def write_solver(
-    path: str | Path, solver: Solver, schedule: Schedule, about: dict[str, Any], overwrite: bool = True
+    path: str | Path, solver: Solver, schedule: Schedule, about: Mapping[str, object], overwrite: bool = True
 ) -> None:
     """Write a solver, the schedule it is for, and JSON values about how it was found; whole or not at all.
 

@@ -49,9 +49,17 @@ def tableau(schedule: Schedule, solver: Solver, output: str = "noise") -> Table:
         else:
             weights = weigh(step)
         rows.append(Row(*_to_prediction(solver.prediction, output, step.a_u, step.s_u, schedule.S), *weights))
+    return Table(run.times, tuple(rows), _start(schedule, solver, run), solver.clamp)
+
+
+def _start(schedule: Schedule, solver: Solver, run: Run) -> float:
+    """Standard deviation of the noise that is added to the degraded picture."""
+    if schedule.denoises:
+        # Its noise is the process's own.
+        return 0.0
     # As published, x_T has S whatever times are dropped; a start that was chosen has what belongs to its time.
     chosen = solver.start_time is not None or (bool(solver.times) and run.times[0] < schedule.T)
-    return Table(run.times, tuple(rows), run.s[0] if chosen else schedule.S, solver.clamp)
+    return run.s[0] if chosen else schedule.S
 
 
 def visited_times(schedule: Schedule, solver: Solver) -> tuple[float, ...]:
@@ -62,7 +70,12 @@ def visited_times(schedule: Schedule, solver: Solver) -> tuple[float, ...]:
     """
     kind = METHODS[solver.method].times
     if kind == "single":
-        return tuple(single_steps(schedule, solver.steps))
+        if solver.start_time is not None and not schedule.denoises:
+            raise InputError(
+                f"method {solver.method!r} is a published baseline with times of its own",
+                hint="leave start_time out, or use another method",
+            )
+        return tuple(single_steps(schedule, solver.steps, solver.start_time))
     if solver.times:
         if solver.times[0] > schedule.T:
             raise InputError(f"time {solver.times[0]:g} is beyond T = {schedule.T}", hint="times count forward steps")

@@ -1,8 +1,7 @@
 """Training of a ConditionalNAFNet on a folder of clean pictures, degraded on the fly.
 
-The objective is IR-SDE's (arXiv 2301.11699, eq. 13, "maximum likelihood" loss): the L1 distance between the mean of
-the network's reverse step and the step that is optimal when x0 is known. Everything random comes from (seed,
-iteration), so that a resumed run equals an uninterrupted one.
+`objective.py` has the losses. Everything random comes from (seed, iteration), so that a resumed run equals an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -25,15 +24,34 @@ from mrs.export.architectures.nafnet import NAFNet
 from mrs.export.architectures.nafnet.config import LIVE_CHANNELS, weight_shapes
 from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.folders import paths_below, read_bytes
-from mrs.kernels.threads import Hands, Task, end
+from mrs.kernels.threads import Task, Threads, end
 from mrs.numerics.schedule import Schedule
 from mrs.runtime.errors import InputError
 from mrs.runtime.system import machine
 from mrs.runtime.system.atomic import replacing
+from mrs.training.objective import OUTPUTS, Objective
 
 WARM_UP = 500
 SAVE_EVERY = 1000
 LOG_EVERY = 100
+# Losses by task, where several are mixed: of fewer iterations they would jump about.
+TASKS_EVERY = 1000
+
+
+class Progress(TypedDict):
+    """What is told of a training run now and then.
+
+    Attributes:
+        iteration: how many are done.
+        loss: mean since the last time.
+        rate: of learning.
+        tasks: the same loss for each degradation by name, now and then.
+    """
+
+    iteration: int
+    loss: float
+    rate: float
+    tasks: NotRequired[dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -43,6 +61,7 @@ class Recipe:
     Args:
         arch: the network.
         schedule: the forward process; it is written into the weights' metadata.
+        output: what the network learns to predict, `noise` or `velocity`, with the loss of that (`objective.py`).
         degradation: a name of `mrs.degradations.DEGRADATIONS`.
         iterations: optimizer steps.
         batch: patches per step.
@@ -56,6 +75,7 @@ class Recipe:
 
     arch: NAFNet = field(default_factory=lambda: NAFNet(16, (1, 1, 1, 4), 1, (1, 1, 1, 1)))
     schedule: Schedule = field(default_factory=lambda: Schedule(max_sigma=10.0, convention="ir-sde"))
+    output: str = "noise"
     degradation: str = "rain"
     iterations: int = 20_000
     batch: int = 8
@@ -68,6 +88,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         degradations.get(self.degradation)
+        if self.output not in OUTPUTS:
+            raise InputError(f"output {self.output!r} cannot be trained", hint=f"use {' or '.join(OUTPUTS)}")
         for name in ("iterations", "batch", "patch"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)} is not positive")
@@ -86,37 +108,6 @@ class Recipe:
             raise InputError(f"ema {self.ema} is outside [0, 1)")
 
 
-class _Objective:
-    """The published loss, with its coefficients as tables over t."""
-
-    def __init__(self, schedule: Schedule, device: torch.device) -> None:
-        def table(values: NDArray[np.float64]) -> Tensor:
-            return torch.tensor(values, dtype=torch.float32, device=device)
-
-        a, s = schedule.alphas, schedule.sigmas
-        step = schedule.theta * schedule.dt
-        before = np.concatenate([[1.0], a[:-1]])
-        decay = np.exp(-step)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            # Weights of x - mu and x0 - mu in the mean of q(x_{t-1} | x_t, x0): IR-SDE, eq. 11. t = 0 is never drawn.
-            self.keep_state = table(decay * (1 - before**2) / (1 - a**2))
-            self.keep_clean = table(before * (1 - decay**2) / (1 - a**2))
-            # The Euler step of the reverse SDE with score -f / s: x - theta (mu - x) dt - 2 theta S^2 dt f / s.
-            self.drift = table(step)
-            self.score = table(2 * step * schedule.S**2 / s)
-        self.alpha, self.sigma, self.T = table(a), table(s), schedule.T
-
-    def __call__(self, net: Callable[..., Tensor], clean: Tensor, mu: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        def at(table: Tensor) -> Tensor:
-            return table[t][:, None, None, None]
-
-        x = mu + at(self.alpha) * (clean - mu) + at(self.sigma) * noise
-        predicted = net(x, mu, t.float()).float()
-        mean = x + at(self.drift) * (x - mu) - at(self.score) * predicted
-        optimum = mu + at(self.keep_state) * (x - mu) + at(self.keep_clean) * (clean - mu)
-        return (mean - optimum).abs().mean()
-
-
 def train(
     folder: str | Path,
     output: str | Path,
@@ -125,11 +116,12 @@ def train(
     resume: bool = False,
     overwrite: bool = True,
     device: str = "cpu",
-    report: Callable[[dict[str, Any]], None] = lambda row: None,
+    save_every: int = SAVE_EVERY,
+    report: Callable[[Progress], None] = lambda row: None,
 ) -> None:
     """Train and write the averaged weights, with schedule and recipe as metadata, to `output` (.safetensors).
 
-    Every `SAVE_EVERY` iterations the weights so far and the full state (`output` + `.state`) are written, from which
+    Every `save_every` iterations the weights so far and the full state (`output` + `.state`) are written, from which
     `resume` goes on. An interrupted run (Ctrl-C, a lost machine) leaves those of the last such iteration.
 
     Args:
@@ -137,10 +129,12 @@ def train(
         output: the weights' file.
         recipe: what to train, by default the shipped model's network.
         resume: continue from `output` + `.state`; a recipe with another number of iterations then goes on with its own
-            rate from there.
+            rate from there. It may also say otherwise than before about `bf16` and `compile`, for another machine.
         overwrite: whether `output` and its state may be replaced where they exist, or appear meanwhile.
         device: where to train: `cpu`, `cuda`.
-        report: called every `LOG_EVERY` iterations with iteration, loss (mean since the last call), rate.
+        save_every: iterations, at least 1; it changes nothing about the weights.
+        report: called every `LOG_EVERY` iterations with iteration, loss (mean since the last call), rate; every
+            `TASKS_EVERY` also, where the degradation mixes tasks, with tasks: each one's loss since the last time.
 
     Raises:
         InputError: for a folder without pictures large enough or with an unreadable one, an output that cannot be
@@ -148,6 +142,8 @@ def train(
             one of another recipe, or a loss that is no longer finite.
     """
     recipe = recipe or Recipe()
+    if save_every < 1:
+        raise InputError(f"save_every {save_every} is not positive")
     output = Path(output)
     if output.suffix != ".safetensors":
         raise InputError(f"output {output} is not a .safetensors file")
@@ -174,16 +170,18 @@ def train(
             _save(output, state_path, recipe, first, net, average, optimizer, replace)
             return
     called: Callable[..., Tensor] = torch.compile(net) if recipe.compile else net
-    objective = _Objective(recipe.schedule, where)
+    objective = Objective(recipe.schedule, recipe.output, where)
 
-    losses = []
+    losses, by_task = [], _ByTask()
     for iteration, batch in _batches(pictures, recipe, first):
         rate = _rate(recipe, iteration)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        clean, mu, t, noise = (torch.from_numpy(part).to(where) for part in batch)
+        *arrays, tasks = batch
+        clean, mu, t, noise = (torch.from_numpy(part).to(where) for part in arrays)
         with torch.autocast(where.type, dtype=torch.bfloat16, enabled=recipe.bf16):
-            loss = objective(called, clean, mu, t, noise)
+            each = objective(called, clean, mu, t, noise)
+        loss = each.mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -194,17 +192,41 @@ def train(
             for key, value in net.state_dict().items():
                 average[key].lerp_(value, 1 - decay)
         losses.append(loss.detach())
+        by_task.add(tasks, each.detach())
         done = iteration + 1
         if done % LOG_EVERY == 0 or done == recipe.iterations:
             mean = float(torch.stack(losses).mean())
             if not math.isfinite(mean):
                 raise InputError(f"the loss is {mean} at iteration {done}", hint="lower the learning rate")
-            report({"iteration": done, "loss": mean, "rate": rate})
+            row: Progress = {"iteration": done, "loss": mean, "rate": rate}
+            if recipe.degradation == "mixed" and done % TASKS_EVERY == 0:
+                row["tasks"] = by_task.means()
+            report(row)
             losses.clear()
-        if done % SAVE_EVERY == 0 or done == recipe.iterations:
+        if done % save_every == 0 or done == recipe.iterations:
             _save(output, state_path, recipe, done, net, average, optimizer, replace)
             # From now on these files are this run's own.
             replace = True
+
+
+class _ByTask:
+    """Losses of pictures by what was done to them."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._losses: list[Tensor] = []
+
+    def add(self, names: NDArray[np.generic], losses: Tensor) -> None:
+        """Of one batch, (N,) each. The losses stay on their device, which is not waited for."""
+        self._names += names.tolist()
+        self._losses.append(losses)
+
+    def means(self) -> dict[str, float]:
+        """Of each task since the last call, by name."""
+        names, losses = np.array(self._names), torch.cat(self._losses).cpu().numpy()
+        self._names.clear()
+        self._losses.clear()
+        return {str(name): float(losses[names == name].mean()) for name in np.unique(names)}
 
 
 def _check_memory(recipe: Recipe) -> None:
@@ -243,27 +265,26 @@ def load_pictures(folder: Path, patch: int) -> list[NDArray[np.uint8]]:
 
 def _batches(
     pictures: list[NDArray[np.uint8]], recipe: Recipe, first: int
-) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
+) -> Iterator[tuple[int, tuple[NDArray[np.generic], ...]]]:
     """(iteration, batch) from `first` on, each batch made one ahead in a thread while the last one is trained on."""
-    thread = Hands(1)
+    thread = Threads(1)
     ahead = Task(_batch, pictures, recipe, first)
     try:
-        thread.give(ahead)
+        thread.submit(ahead)
         for iteration in range(first, recipe.iterations):
             batch = ahead.result()
             if iteration + 1 < recipe.iterations:
                 ahead = Task(_batch, pictures, recipe, iteration + 1)
-                thread.give(ahead)
+                thread.submit(ahead)
             yield iteration, batch
     finally:
         end([ahead])
 
 
-def _batch(pictures: list[NDArray[np.uint8]], recipe: Recipe, iteration: int) -> tuple[NDArray[Any], ...]:
-    """clean and mu (N, 3, P, P) float32 in [0, 1], t (N,) int64 in 1..T, noise like clean."""
+def _batch(pictures: list[NDArray[np.uint8]], recipe: Recipe, iteration: int) -> tuple[NDArray[np.generic], ...]:
+    """clean and mu (N, 3, P, P) float32 in [0, 1], t (N,) int64 in 1..T, noise like clean, tasks (N,) by name."""
     rng = np.random.default_rng([recipe.seed, iteration])
-    degrade = degradations.get(recipe.degradation)
-    clean, degraded = [], []
+    clean, degraded, tasks = [], [], []
     for _ in range(recipe.batch):
         picture = pictures[rng.integers(len(pictures))]
         y, x = (int(rng.integers(size - recipe.patch + 1)) for size in picture.shape[:2])
@@ -272,7 +293,8 @@ def _batch(pictures: list[NDArray[np.uint8]], recipe: Recipe, iteration: int) ->
             cut = cut[:, ::-1]
         patch = cut.astype(np.float32) / np.float32(255)
         clean.append(patch)
-        degraded.append(degrade(patch, rng))
+        tasks.append(degradations.draw(recipe.degradation, rng))
+        degraded.append(degradations.get(tasks[-1])(patch, rng))
     t = rng.integers(1, recipe.schedule.T + 1, recipe.batch)
     shape = (recipe.batch, 3, recipe.patch, recipe.patch)
     noise = rng.standard_normal(shape, dtype=np.float32)
@@ -282,6 +304,7 @@ def _batch(pictures: list[NDArray[np.uint8]], recipe: Recipe, iteration: int) ->
         np.ascontiguousarray(np.stack(degraded).transpose(to_planes)),
         t,
         noise,
+        np.array(tasks),
     )
 
 
@@ -302,7 +325,12 @@ def _save(
     overwrite: bool,
 ) -> None:
     described = asdict(recipe)
-    metadata = {"schedule": described.pop("schedule"), "output": "noise", "recipe": described, "iterations": done}
+    metadata = {
+        "schedule": described.pop("schedule"),
+        "output": described.pop("output"),
+        "recipe": described,
+        "iterations": done,
+    }
     checkpoint.save(output, average, metadata, overwrite)
     with replacing(state_path, overwrite) as file:
         torch.save(
@@ -317,9 +345,9 @@ def _save(
         )
 
 
-def _without_length(recipe: str) -> str:
-    """A recipe's description without its number of iterations, which a resumed run may change."""
-    return re.sub(r"\biterations=\d+", "", recipe)
+def _essence(recipe: str) -> str:
+    """A recipe's description without what a resumed run may change: how long, and how it is computed."""
+    return re.sub(r"\b(iterations|bf16|compile)=\w+", "", recipe)
 
 
 def _restore(
@@ -337,7 +365,7 @@ def _restore(
         state = None
     if not isinstance(state, dict) or state.keys() != {"recipe", "iteration", "net", "average", "optimizer"}:
         raise InputError(f"{path} is not a readable training state", hint="start without --resume")
-    if _without_length(state["recipe"]) != _without_length(repr(recipe)):
+    if _essence(state["recipe"]) != _essence(repr(recipe)):
         raise InputError(
             f"{path} is the state of another recipe: {state['recipe']}", hint="give the same options as before"
         )

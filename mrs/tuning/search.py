@@ -18,12 +18,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mrs.kernels.table import Table
+from mrs.kernels.update import F32
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver, grid_intervals
 from mrs.numerics.tableau import tableau, visited_times
@@ -237,7 +236,7 @@ class _Search:
             return -math.inf
         return -10 * math.log10(max(error, 1e-20)) if math.isfinite(error) else -math.inf
 
-    def _run(self, table: Table) -> NDArray[Any]:
+    def _run(self, table: Table) -> F32:
         return self.trial.run(table)
 
 

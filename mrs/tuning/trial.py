@@ -18,7 +18,7 @@ from mrs.runtime import backends
 from mrs.runtime.backends import Backend
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.conditioner import conditioner_of
-from mrs.runtime.cpu_chain import Chain, Condition
+from mrs.runtime.cpu_chain import Condition, CpuChain
 from mrs.runtime.errors import BackendError, InputError
 from mrs.runtime.padding import padded_size
 from mrs.runtime.plan import Plan
@@ -179,7 +179,7 @@ class Trial:
         chains = {}
         for size, compiled in self._compiled.items():
             compiled.retime(modulation)
-            chains[size] = Chain(compiled, table, self._threads, self.network.condition)
+            chains[size] = CpuChain(compiled, table, self._threads, self.network.condition)
         for index, part in enumerate(self._parts):
             chains[part.stop - part.start].restore_into(self.pictures[part], out[part], seed + index)
         return out

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from mrs.runtime.backends.onnxruntime import OnnxRuntime
-from mrs.runtime.backends.onnxruntime_gpu import OnnxRuntimeGpu, installation
+from mrs.runtime.backends.onnxruntime_gpu.backend import OnnxRuntimeGpu
+from mrs.runtime.backends.onnxruntime_gpu.installation import CUDA, TENSORRT
 from mrs.runtime.backends.openvino import OpenVino
 from mrs.runtime.backends.protocol import Backend, Network
-from mrs.runtime.backends.tensorrt import TensorRt
+from mrs.runtime.backends.tensorrt.backend import TensorRt
 from mrs.runtime.backends.torch import Torch
 from mrs.runtime.errors import InputError
 
@@ -18,8 +19,8 @@ BACKENDS: dict[str, Backend] = {
         OpenVino(),
         OnnxRuntime(),
         TensorRt(),
-        OnnxRuntimeGpu("onnxruntime-cuda", installation.CUDA),
-        OnnxRuntimeGpu("onnxruntime-tensorrt", installation.TENSORRT),
+        OnnxRuntimeGpu("onnxruntime-cuda", CUDA),
+        OnnxRuntimeGpu("onnxruntime-tensorrt", TENSORRT),
         Torch("torch", compiled=True),
         Torch("torch-eager", compiled=False),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol, cast
 
 from mrs.runtime.backends.protocol import F32, Backend, Network, Shape
 from mrs.runtime.backends.settings import CompileSettings
@@ -20,15 +20,22 @@ NAME = re.compile(r"(bf16|fp16)-after-([1-9]\d{0,2})")
 LENGTH = struct.Struct("<Q")
 
 
+class Sharing(Network, Protocol):
+    """A network that can work on the buffers of another."""
+
+    def share(self, other: Network) -> None:
+        """Work on the buffers of another network of the same shape."""
+
+
 class MixedNetwork:
     """Two networks on the buffers of the first.
 
     Args:
-        exact, rough: compiled for one shape; `rough` can share the buffers of another.
+        exact, rough: compiled for one shape; `rough` works on the buffers of `exact`.
         after: evaluations that `exact` makes.
     """
 
-    def __init__(self, exact: Network, rough: Any, after: int) -> None:
+    def __init__(self, exact: Network, rough: Sharing, after: int) -> None:
         self._exact, self._rough, self._after = exact, rough, after
         self.packed, self.output, self.context = exact.packed, exact.output, exact.context
         rough.share(exact)
@@ -91,4 +98,5 @@ def restore_network(
 
 def _made(precision: str, make: Callable[[str], Network]) -> Network:
     half, after = split(precision)
-    return MixedNetwork(make("fp32"), make(half), after) if after else make(half)
+    # Networks of every backend for CPUs do that, and `runs` knows no other.
+    return MixedNetwork(make("fp32"), cast(Sharing, make(half)), after) if after else make(half)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,14 @@ from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError
 from mrs.runtime.system import forks
-from mrs.runtime.system.libraries import CPLUSPLUS, first_line, import_onnxruntime, installed_version, telling
+from mrs.runtime.system.libraries import (
+    CPLUSPLUS,
+    OrtSession,
+    first_line,
+    import_onnxruntime,
+    installed_version,
+    telling,
+)
 
 # The GPU build installs the same module under another distribution name.
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
@@ -22,7 +28,7 @@ OTHERWISE = "use backend openvino"
 class OnnxRuntimeNetwork:
     """A session whose inputs and output are bound to our own arrays, one binding per step."""
 
-    def __init__(self, session: Any, modulation: F32, shape: Shape) -> None:
+    def __init__(self, session: OrtSession, modulation: F32, shape: Shape) -> None:
         self.packed = np.zeros(shape, np.float32)
         self.output = np.empty(session.get_outputs()[0].shape, np.float32)
         sides = {value.name: value.shape for value in session.get_inputs()}

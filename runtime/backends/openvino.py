@@ -7,15 +7,15 @@ import io
 import os
 import sys
 from functools import cache
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
-from mrs.runtime.backends.protocol import F32, Shape
+from mrs.runtime.backends.protocol import F32, Network, Shape
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError
 from mrs.runtime.system import forks, machine
-from mrs.runtime.system.libraries import CPLUSPLUS, first_line, installed_version, telling
+from mrs.runtime.system.libraries import CPLUSPLUS, OpenVinoCore, OpenVinoModel, first_line, installed_version, telling
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 OTHERWISE = "use backend onnxruntime"
@@ -24,7 +24,7 @@ OTHERWISE = "use backend onnxruntime"
 class OpenVinoNetwork:
     """A compiled model whose input and output tensors are our own arrays."""
 
-    def __init__(self, compiled: Any, modulation: F32, shape: Shape) -> None:
+    def __init__(self, compiled: OpenVinoModel, modulation: F32, shape: Shape) -> None:
         self.packed = np.zeros(shape, np.float32)
         self.output = np.empty(tuple(compiled.output("output").shape), np.float32)
         sides = {value.any_name: tuple(value.shape) for value in compiled.inputs}
@@ -36,7 +36,7 @@ class OpenVinoNetwork:
         self._bind()
         _LIBRARY.kept(self, compiled.get_property("INFERENCE_NUM_THREADS"))
 
-    def share(self, other: Any) -> None:
+    def share(self, other: Network) -> None:
         """Work on the buffers of another network of the same shape."""
         self.packed, self.output, self.context = other.packed, other.output, other.context
         with telling("openvino cannot share the buffers of another network", hint="build the plan again"):
@@ -144,11 +144,11 @@ _LIBRARY = forks.Library()
 
 
 @cache
-def _core() -> Any:
+def _core() -> OpenVinoCore:
     return _LIBRARY.kept(_import_silently().Core(), "core")
 
 
-def _import_silently() -> Any:
+def _import_silently() -> ModuleType:
     """OpenVINO without its telemetry, which sends usage data over the network when it is imported.
 
     OpenVINO does without that module where it is not installed, and `None` is how Python marks one that is not.
@@ -164,7 +164,7 @@ def _import_silently() -> Any:
     return openvino
 
 
-def _settings(precision: str, threads: int) -> dict[str, Any]:
+def _settings(precision: str, threads: int) -> dict[str, object]:
     return {
         "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
         "PERFORMANCE_HINT": "LATENCY",

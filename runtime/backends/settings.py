@@ -71,7 +71,7 @@ class EngineOptions:
         low, _, high = self.size_range
         return all(small <= side <= large for small, side, large in zip(low, size, high, strict=True))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """What differs from the defaults, as JSON values."""
         default = asdict(EngineOptions())
         return {key: value for key, value in asdict(self).items() if value != default[key]}

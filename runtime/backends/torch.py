@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mrs.runtime.backends import onnx_graph, torch_graph
 from mrs.runtime.backends.protocol import F32, Shape
@@ -49,7 +49,7 @@ class TorchNetwork:
         self.context = torch.zeros((count, length, 1, 1), device=device) if length else None
         if self.context is not None:
             self._weights.append(self.context)
-        self._rows: Any = None
+        self._rows = torch.empty(0)
         self.retime(modulation)
         # What does not fit together is found now, before it is compiled.
         self._into = _into(structure, compiled=False)
@@ -77,7 +77,7 @@ class TorchNetwork:
         with torch.inference_mode(False):
             # One array, a row per step: choosing a step copies nothing. Captured graphs keep the addresses.
             rows = torch.from_numpy(modulation[:, None, :, None, None].copy())
-            if self._rows is not None and self._rows.shape == rows.shape:
+            if self._rows.shape == rows.shape:
                 self._rows.copy_(rows)
             else:
                 self._rows = rows.to(self.packed.device)

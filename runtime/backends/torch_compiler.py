@@ -7,7 +7,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from types import FunctionType
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from mrs.runtime.errors import BackendError
 from mrs.runtime.system.handlers import let_through
@@ -19,7 +19,7 @@ MOST = 64
 # What torch would advise where float32 is asked for.
 ADVICE = "TensorFloat32 tensor cores"
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
 _KEPT: OrderedDict[Hashable, Compiled] = OrderedDict()
 # Also held while something is compiled: two threads that need the same would both compile it.
 _LOCK = threading.RLock()
@@ -32,14 +32,14 @@ class Compiled:
         function: has shown that it runs without being compiled, so that whatever fails at first is the compiler's.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., object]) -> None:
         import torch
 
         # Replays are ours: graphs of torch's own would copy inputs and outputs.
-        self._function: Callable[..., Any] = torch.compile(_with_own_code(function), fullgraph=True, dynamic=False)
+        self._function: Callable[..., object] = torch.compile(_with_own_code(function), fullgraph=True, dynamic=False)
         self._ready = False
 
-    def __call__(self, *arguments: Any) -> None:
+    def __call__(self, *arguments: object) -> None:
         """Call it, compiled.
 
         Raises:
@@ -54,7 +54,7 @@ class Compiled:
             self._run(arguments)
             self._ready = True
 
-    def _run(self, arguments: tuple[Any, ...]) -> None:
+    def _run(self, arguments: tuple[object, ...]) -> None:
         import torch
 
         try:
@@ -73,7 +73,7 @@ class Compiled:
             raise _failure(reasons[-1]) from error
 
 
-def compiled(key: Hashable, function: Callable[[], Callable[..., Any]]) -> Compiled:
+def compiled(key: Hashable, function: Callable[[], Callable[..., object]]) -> Compiled:
     """The compiled function of a key, made where there is none.
 
     Args:

@@ -23,9 +23,10 @@ from mrs.runtime.backends.protocol import MEANS
 from mrs.runtime.errors import BackendError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-Arrays = dict[str, NDArray[Any]]
+Arrays = dict[str, NDArray[np.generic]]
 Attributes = Mapping[str, Any]
 Operation = Callable[..., Any]
 Program = Callable[["Tensor", "Tensor", "Sequence[Tensor]"], "Tensor"]
@@ -67,7 +68,7 @@ def read(graph: bytes) -> tuple[bytes, Arrays]:
     return bytes(model.SerializeToString(deterministic=True)), arrays
 
 
-def weights_of(structure: bytes, arrays: Arrays, dtype: Any, device: str) -> list[Tensor]:
+def weights_of(structure: bytes, arrays: Arrays, dtype: torch.dtype, device: str) -> list[Tensor]:
     """The numbers of a graph as tensors, in the order that its program takes: those of convolutions in `dtype`."""
     import onnx
     import torch

@@ -14,7 +14,7 @@ from typing import Any
 
 # Where a setting lies in torch.backends, its name, and what it must be: float32 is not rounded to ten bits, sums are
 # float32, and the same algorithm runs each time.
-FLAGS: tuple[tuple[str, str, Any], ...] = (
+FLAGS: tuple[tuple[str, str, bool], ...] = (
     ("cudnn", "enabled", True),
     ("cudnn", "benchmark", False),
     ("cudnn", "deterministic", True),
@@ -26,7 +26,7 @@ FLAGS: tuple[tuple[str, str, Any], ...] = (
 HEIRS = ("cudnn.conv", "cuda.matmul")
 PRECISION, EXACT = "fp32_precision", "ieee"
 
-Found = list[tuple[Any, str, Any]]
+Found = list[tuple[object, str, object]]
 _LOCK = threading.Lock()
 # Threads that are inside, and what the first of them found.
 _inside = 0
@@ -62,7 +62,7 @@ def _set() -> Found:
     backends: Any = torch.backends
     found: Found = []
 
-    def change(owner: Any, name: str, own: Any, value: Any) -> None:
+    def change(owner: object, name: str, own: object, value: object) -> None:
         found.append((owner, name, own))
         setattr(owner, name, value)
 

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mrs.runtime.backends import onnx_graph
 from mrs.runtime.backends.protocol import MEANS, QUANTISED
 from mrs.runtime.errors import BackendError
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, NodeProto
 
 # By the names of ONNX.
 CONVOLUTIONS = frozenset({"Conv"})
@@ -73,7 +76,7 @@ def typed_graph(graph: bytes, precision: str, sides: Sequence[int | None]) -> by
     return bytes(model.SerializeToString())
 
 
-def _check_quantised(graph: Any, precision: str) -> None:
+def _check_quantised(graph: GraphProto, precision: str) -> None:
     import onnx
 
     wanted = {"int8": onnx.TensorProto.INT8, "fp8": onnx.TensorProto.FLOAT8E4M3FN}.get(precision)
@@ -86,7 +89,7 @@ def _check_quantised(graph: Any, precision: str) -> None:
 class _Typing:
     """The types of a graph's values. Weights of convolutions are converted where they are met."""
 
-    def __init__(self, graph: Any, half: int) -> None:
+    def __init__(self, graph: GraphProto, half: int) -> None:
         import onnx
 
         self.graph, self.half, self.float = graph, half, int(onnx.TensorProto.FLOAT)
@@ -99,7 +102,7 @@ class _Typing:
         self.types[graph.input[0].name] = half
         self.casts: dict[tuple[str, int], str] = {}
 
-    def nodes(self) -> Iterator[Any]:
+    def nodes(self) -> Iterator[NodeProto]:
         """The graph's nodes in order, with casts before those that need them."""
         for node in self.graph.node:
             if node.op_type in (QUANTIZE, DEQUANTIZE):
@@ -127,7 +130,7 @@ class _Typing:
             yield node
         # The last node is a convolution, whose output has the type of the graph's.
 
-    def _quantised(self, node: Any) -> Iterator[Any]:
+    def _quantised(self, node: NodeProto) -> Iterator[NodeProto]:
         """Into the quantised type or out of it; a scale has the type of what is scaled."""
         self._convert(node.input[1], LEAST_SCALE)
         if node.op_type == DEQUANTIZE:
@@ -139,7 +142,7 @@ class _Typing:
             self.types[node.output[0]] = self.types[node.input[2]]
         yield node
 
-    def _cast(self, node: Any, name: str, wanted: int) -> Iterator[Any]:
+    def _cast(self, node: NodeProto, name: str, wanted: int) -> Iterator[NodeProto]:
         """Let a node read a value in another type; one cast serves all that want it."""
         import onnx
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -39,7 +38,7 @@ class Block:
         all: the whole memory.
     """
 
-    def __init__(self, memory: Any, specs: Mapping[str, Spec]) -> None:
+    def __init__(self, memory: Callable[[int], torch.Tensor], specs: Mapping[str, Spec]) -> None:
         begins, end = {}, 0
         for name, spec in specs.items():
             begins[name] = end

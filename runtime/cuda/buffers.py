@@ -28,6 +28,7 @@ class Buffers:
         slots: predictions that it remembers.
         threshold: whether predictions are clamped by the dynamic threshold.
         bound: pictures and results where they are the caller's.
+        mirrors: whether the network's padding is the picture's reflection.
 
     Attributes:
         arena: all of the memory.
@@ -48,6 +49,7 @@ class Buffers:
         slots: int,
         threshold: bool,
         bound: tuple[Tensor, Tensor] | None,
+        mirrors: bool,
     ) -> None:
         count, channels, height, width = shape
         picture = NOTHING if bound else (count, height, width, channels)
@@ -83,6 +85,7 @@ class Buffers:
             context=up["context"] if told else None,
             steps=steps,
             threshold=threshold,
+            mirrors=mirrors,
         )
         self.key, self.picture, self.context = (
             self.arena.host_up[name].numpy() for name in ("key", "picture", "context")

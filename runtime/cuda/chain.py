@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mrs.kernels.gpu import key, records
 from mrs.kernels.table import Table
+from mrs.kernels.update import Pixels
 from mrs.runtime.backends.protocol import F32, Network
 from mrs.runtime.cpu_chain import Condition
 from mrs.runtime.cuda.alone import alone
@@ -19,8 +18,8 @@ from mrs.runtime.cuda.buffers import Buffers
 from mrs.runtime.cuda.failures import failure_of, out_of_memory, translate_errors
 from mrs.runtime.cuda.graphs import graph_of
 from mrs.runtime.cuda.nodes import Node, audits_of, nodes_of
-from mrs.runtime.device import Device
-from mrs.runtime.errors import BackendError, InputError, MrsError
+from mrs.runtime.device import Device, Graph, Stream
+from mrs.runtime.errors import BackendError, MrsError
 from mrs.runtime.system.handlers import let_through
 from mrs.runtime.system.libraries import first_line
 
@@ -45,6 +44,7 @@ class CudaChain:
         stream: on which other chains use the same network: what they do on its buffers then comes one after another.
             None for a new one. An engine with a stream of its own brings it.
         condition: gives the context of pictures to a network that is told of the whole picture.
+        mirrors: whether the network's padding is the picture's reflection, not zeros.
 
     Attributes:
         stream: on which everything happens.
@@ -67,8 +67,9 @@ class CudaChain:
         dtypes: tuple[str, str] = ("uint8", "uint8"),
         graphs: bool = True,
         bound: tuple[Tensor, Tensor] | None = None,
-        stream: Any = None,
+        stream: Stream | None = None,
         condition: Condition | None = None,
+        mirrors: bool = False,
     ) -> None:
         self.unfinished, self.condition = False, condition
         self.device, self.network, self.shape, self.dtypes = device, network, shape, dtypes
@@ -76,7 +77,7 @@ class CudaChain:
         # An engine with a stream of its own replays graphs of its own, which cannot be launched into a capture.
         own = getattr(network, "stream", None)
         self._graphs_wanted, self._bound = graphs and own is None, bound is not None
-        self._graphs: dict[str, Any] = {}
+        self._graphs: dict[str, Graph] = {}
         self._prepared: set[str] = set()
         # Restores of tensors since the last look at their status, and what an earlier look found.
         self._unchecked, self._late = False, None  # type: tuple[bool, MrsError | None]
@@ -88,43 +89,25 @@ class CudaChain:
             with device.on(self.stream):
                 self.buffers = Buffers(
                     device, network, shape, dtypes,
-                    steps=self.steps, slots=self.slots, threshold=self.threshold, bound=bound,
+                    steps=self.steps, slots=self.slots, threshold=self.threshold, bound=bound, mirrors=mirrors,
                 )  # fmt: skip
                 self.arrays = self.buffers.arrays
-                self.set_table(table)
+                device.copy(self.arrays.records, torch.from_numpy(records(table)))
+                # What fails here is told here.
+                device.wait(self.stream)
                 self.nodes = nodes_of(device, network, self.arrays)
         self._lists = {"host": [self._copy("upload"), *self.nodes, self._copy("download")],
                        "device": [*self.nodes, self._copy("status")]}  # fmt: skip
         self._prepare("host" if bound is None else "device")
 
-    def set_table(self, table: Table) -> None:
-        """Solve with another table from now on: of as many rows, which remember no more predictions.
-
-        Nothing is captured again. The network's times are its own, see `Network.retime`.
-
-        Raises:
-            InputError: for a table of another form.
-        """
-        same_threshold = (table.clamp == "threshold") == self.threshold
-        if len(table.rows) != self.steps or table.history > self.slots or not same_threshold:
-            raise InputError(
-                f"a table of {len(table.rows)} rows, {table.history} remembered predictions and clamp {table.clamp} "
-                "does not fit",
-                hint=f"this chain has {self.steps} rows, {self.slots} predictions; only the threshold needs its own",
-            )
-        rows = torch.from_numpy(records(table))
-        with translate_errors(self.device, self.shape, "while its table is copied"), self._working():
-            self.device.copy(self.arrays.records, rows)
-            self.device.wait(self.stream)
-
     def restore_into(
         self,
-        picture: NDArray[Any],
-        out: NDArray[Any] | None,
+        picture: Pixels,
+        out: Pixels | None,
         seed: int,
         origin: Origin = (0, 0),
         context: F32 | None = None,
-    ) -> NDArray[Any]:
+    ) -> Pixels:
         """Restore dense pictures (N, H, W, C) of the host into `out`, of the types that the chain was made for.
 
         Args:
@@ -156,7 +139,7 @@ class CudaChain:
         return self.buffers.result if out is None else out
 
     def restore_tensor(
-        self, picture: Tensor, out: Tensor | None, seed: int, caller: Any, origin: Origin = (0, 0)
+        self, picture: Tensor, out: Tensor | None, seed: int, caller: Stream, origin: Origin = (0, 0)
     ) -> Tensor:
         """Restore dense pictures (N, H, W, C) of the device; the host waits for nothing.
 
@@ -202,7 +185,7 @@ class CudaChain:
                 self.device.keep(tensor, self.stream)
         return target
 
-    def returned(self, caller: Any) -> None:
+    def returned(self, caller: Stream) -> None:
         """Take back what `restore_tensor` left in the chain's own array: `caller` was given its last use."""
         self.device.follow(self.stream, caller)
 
@@ -354,19 +337,23 @@ class CudaChain:
                 self._clear_status()
                 if how == "host":
                     self._carry_out(self._lists[how][:1])
-                for node in self.nodes:
-                    node.work()
-                    if node.name == "network":
-                        self._carry_out([audits_of(self.device, self.network, self.arrays), self._copy("status")])
-                        self.device.wait(self.stream)
-                        if self.buffers.status[0]:
-                            self._clear_status()
-                            return f" at step {node.step} of {self.steps}"
+                step = next((node.step for node in self.nodes if self._gives_bad_numbers(node)), None)
         except self.device.Failure as error:
             let_through(error)
             return f" and then failed: {first_line(error)}"
         self._clear_status()
+        if step is not None:
+            return f" at step {step} of {self.steps}"
         return ", but not again in the same restore" if how == "host" else " in a restore since the last check"
+
+    def _gives_bad_numbers(self, node: Node) -> bool:
+        """Carry it out; whether it is an evaluation whose output is not finite."""
+        node.work()
+        if node.name != "network":
+            return False
+        self._carry_out([audits_of(self.device, self.network, self.arrays), self._copy("status")])
+        self.device.wait(self.stream)
+        return bool(self.buffers.status[0])
 
     def _clear_status(self) -> None:
         self.arrays.status.zero_()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import cast
 
 import torch
 import torch.utils.dlpack
-from numpy.typing import NDArray
 
 from mrs.kernels.gpu.launch import Launch
+from mrs.kernels.update import Pixels
 from mrs.runtime.cuda.capture import captured
 from mrs.runtime.cuda.streams import own_stream
+from mrs.runtime.device import Graph, Stream
 from mrs.runtime.system.nvidia_driver import apart_from_captures
 
 # The number of CUDA in DLPack.
@@ -33,11 +34,11 @@ class Cuda:
     def __init__(self, index: int | None = None) -> None:
         self.place = torch.device("cuda", torch.cuda.current_device() if index is None else index)
 
-    def stream(self) -> Any:
+    def stream(self) -> Stream:
         """A stream that nobody else has as long as this object lives, never the default one."""
         return own_stream(self.place)
 
-    def current(self) -> Any:
+    def current(self) -> Stream:
         """The stream on which the calling thread works."""
         return torch.cuda.current_stream(self.place)
 
@@ -45,14 +46,14 @@ class Cuda:
         """Whether what the calling thread gives to its current stream is captured, not done."""
         return torch.cuda.is_current_stream_capturing()
 
-    def handle(self, stream: Any) -> int:
+    def handle(self, stream: Stream) -> int:
         """A stream as CUDA numbers it; 0 for the default one."""
-        return int(stream.cuda_stream)
+        return int(_torch_stream(stream).cuda_stream)
 
     @contextmanager
-    def on(self, stream: Any) -> Iterator[None]:
+    def on(self, stream: Stream) -> Iterator[None]:
         """Let all that follows happen on a stream, `apart` too."""
-        with self.apart(), torch.cuda.device(self.place), torch.cuda.stream(stream):
+        with self.apart(), torch.cuda.device(self.place), torch.cuda.stream(_torch_stream(stream)):
             yield
 
     def apart(self) -> AbstractContextManager[None]:
@@ -75,21 +76,21 @@ class Cuda:
         """Launch a kernel on the current stream."""
         launch.run()
 
-    def capture(self, stream: Any, work: Callable[[], None]) -> Any:
+    def capture(self, stream: Stream, work: Callable[[], None]) -> Graph:
         """A graph of what `work` does on a stream; `replay()` does it again on the current stream.
 
         Other threads do not disturb it unless they wait for the whole device, as `alone` says.
         """
         with self.on(stream):
-            return captured(self.place, stream, work)
+            return captured(self.place, _torch_stream(stream), work)
 
-    def wait(self, stream: Any) -> None:
+    def wait(self, stream: Stream) -> None:
         """Wait on the host until a stream has done all that it was given."""
-        stream.synchronize()
+        _torch_stream(stream).synchronize()
 
-    def follow(self, stream: Any, other: Any) -> None:
+    def follow(self, stream: Stream, other: Stream) -> None:
         """Let a stream wait for what another was given so far; the host does not wait."""
-        stream.wait_stream(other)
+        _torch_stream(stream).wait_stream(_torch_stream(other))
 
     def tensor(self, image: object) -> torch.Tensor | None:
         """A picture as a tensor on this device, without a copy; None for what lies elsewhere.
@@ -108,18 +109,18 @@ class Cuda:
         """A new tensor on the device, of a type named as NumPy names it."""
         return torch.empty(shape, dtype=getattr(torch, kind), device=self.place)
 
-    def to_host(self, tensor: torch.Tensor) -> NDArray[Any]:
+    def to_host(self, tensor: torch.Tensor) -> Pixels:
         """A copy as an array; the host waits for it."""
-        array: NDArray[Any] = tensor.cpu().numpy()
+        array: Pixels = tensor.cpu().numpy()
         return array
 
-    def from_host(self, target: torch.Tensor, source: NDArray[Any]) -> None:
+    def from_host(self, target: torch.Tensor, source: Pixels) -> None:
         """Copy an array into a tensor."""
         target.copy_(torch.from_numpy(source))
 
-    def keep(self, tensor: torch.Tensor, stream: Any) -> None:
+    def keep(self, tensor: torch.Tensor, stream: Stream) -> None:
         """Let nobody get a tensor's memory before a stream has done what it was given so far."""
-        tensor.record_stream(stream)
+        tensor.record_stream(_torch_stream(stream))
 
     def reserved(self) -> int:
         """Bytes of the device's memory that this process holds."""
@@ -139,3 +140,8 @@ class Cuda:
     def release(self) -> None:
         """Give back memory that is held in reserve."""
         torch.cuda.empty_cache()
+
+
+def _torch_stream(stream: Stream) -> torch.cuda.Stream:
+    """A stream that a `Cuda` gave."""
+    return cast(torch.cuda.Stream, stream)

@@ -8,9 +8,9 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mrs.runtime.device import Device
+from mrs.runtime.device import Device, Stream
 from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError, MrsError
 from mrs.runtime.system.handlers import let_through
 from mrs.runtime.system.libraries import first_line
@@ -93,7 +93,7 @@ def _not_built(when: str, error: BaseException) -> BackendError:
 
 def failure_of(
     device: Device,
-    stream: Any,
+    stream: Stream,
     nodes: Sequence[Node],
     working: Callable[[], AbstractContextManager[None]],
     error: Exception,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from mrs.runtime.cuda.failures import out_of_memory
-from mrs.runtime.device import Device
+from mrs.runtime.device import Device, Graph, Stream
 from mrs.runtime.errors import CaptureError, MrsError
 from mrs.runtime.system.handlers import let_through
 from mrs.runtime.system.libraries import first_line
@@ -19,7 +18,7 @@ DISTURBED = (
 )
 
 
-def graph_of(device: Device, stream: Any, work: Callable[[], None], shape: Sequence[int]) -> Any:
+def graph_of(device: Device, stream: Stream, work: Callable[[], None], shape: Sequence[int]) -> Graph:
     """A graph of what `work` does on a stream.
 
     Args:

@@ -10,6 +10,7 @@ from torch import Tensor
 from mrs.kernels.gpu.audit import launch as audit_launch
 from mrs.kernels.gpu.finish import launch as finish_launch
 from mrs.kernels.gpu.launch import Launch
+from mrs.kernels.gpu.mirror import launch as mirror_launch
 from mrs.kernels.gpu.start import launch as start_launch
 from mrs.kernels.gpu.step import launch as step_launch
 from mrs.kernels.gpu.threshold import launches as threshold_launches
@@ -43,6 +44,7 @@ class Arrays:
         context: (N, K) float32, what the network is told of these pictures; None for one that is told nothing.
         steps: rows of the table.
         threshold: whether predictions are clamped by the dynamic threshold.
+        mirrors: whether the network's padding is the picture's reflection, not zeros.
     """
 
     source: Tensor
@@ -58,6 +60,7 @@ class Arrays:
     context: Tensor | None
     steps: int
     threshold: bool
+    mirrors: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -87,6 +90,9 @@ def audits_of(device: Device, network: Network, arrays: Arrays) -> Node:
 
 def _step(device: Device, network: Network, arrays: Arrays, step: int) -> Iterator[Node]:
     a = arrays
+    mirror = mirror_launch(network.packed, a.size) if a.mirrors else None
+    if mirror is not None:
+        yield _kernel(device, "mirror", step, mirror)
     yield Node("network", step, lambda: network.evaluate(step))
     bounds = None
     if a.threshold:

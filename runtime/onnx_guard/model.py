@@ -13,6 +13,7 @@ from mrs.runtime.onnx_guard.wire import FLOAT, INNER, NUMBER, TEXT, message, rea
 FLOAT32, INT8, INT64, FLOAT16, FLOAT8 = 1, 3, 7, 10, 17
 ITEM_BYTES = {FLOAT32: 4, INT8: 1, INT64: 8, FLOAT16: 2, FLOAT8: 1}
 RANK = 4
+Attribute = float | int | str | tuple[int, ...]
 
 MODEL = message(ir_version=(1, NUMBER), producer=(2, TEXT), graph=(7, INNER), opset=(8, INNER))
 OPSET = message(domain=(1, INNER), version=(2, NUMBER))
@@ -46,7 +47,7 @@ class Tensor(NamedTuple):
 
 
 class Node(NamedTuple):
-    """One operation."""
+    """One operation; `operators.ATTRIBUTES` has the values that its attributes may have."""
 
     operator: str
     inputs: list[str]
@@ -86,7 +87,7 @@ def read_model(content: bytes) -> Model:
     graph, opset = read(content, model["graph"], GRAPH), read(content, model["opset"], OPSET)
     if opset["domain"][0] != opset["domain"][1]:
         raise ValueError("operators of another domain")
-    attributes: dict[bytes, tuple[str, Any]] = {}
+    attributes: dict[bytes, tuple[str, Attribute]] = {}
     weights: dict[str, Tensor] = {}
     for span in graph["initializer"]:
         name, tensor = _tensor(content, span)
@@ -115,10 +116,10 @@ def _tensor(content: bytes, span: tuple[int, int]) -> tuple[str, Tensor]:
     return fields["name"], Tensor(fields["type"], dims, begin, end)
 
 
-def _node(content: bytes, span: tuple[int, int], known: dict[bytes, tuple[str, Any]]) -> Node:
+def _node(content: bytes, span: tuple[int, int], known: dict[bytes, tuple[str, Attribute]]) -> Node:
     """A node; attributes that are written alike are read once."""
     fields = read(content, span, NODE)
-    attributes: dict[str, Any] = {}
+    attributes: dict[str, Attribute] = {}
     for begin, end in fields["attribute"]:
         written = content[begin:end]
         if written not in known:
@@ -130,7 +131,7 @@ def _node(content: bytes, span: tuple[int, int], known: dict[bytes, tuple[str, A
     return Node(fields["operator"], fields["input"], fields["output"], attributes)
 
 
-def _attribute(content: bytes) -> tuple[str, Any]:
+def _attribute(content: bytes) -> tuple[str, Attribute]:
     fields = read(content, (0, len(content)), ATTRIBUTE)
     given = {name: fields[name] for name in ATTRIBUTE_TYPES.values() if fields[name] not in (None, [])}
     if list(given) != [ATTRIBUTE_TYPES.get(fields["type"])]:

@@ -8,7 +8,6 @@ shapes that fit. A test removes every entry here and finds a graph of ours that 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from mrs.runtime.onnx_guard.model import FLOAT8, FLOAT32, INT8, Node
 from mrs.runtime.onnx_guard.values import Value, check, picture, weight
 
 # Operator, attribute, and the values that it may have; None where it may be absent. Of `group` see `_conv`.
-ATTRIBUTES: dict[str, dict[str, tuple[Any, ...]]] = {
+ATTRIBUTES: dict[str, dict[str, tuple[object, ...]]] = {
     "Add": {},
     "Cast": {"to": (FLOAT32,)},
     "Conv": {

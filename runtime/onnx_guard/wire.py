@@ -35,10 +35,12 @@ class Field(NamedTuple):
 
 
 Message = Mapping[int, Field]
+# A field's number, kind, and what else `Field` takes.
+Specification = tuple[int, int, *tuple[bool, ...]]
 
 
-def message(**fields: tuple[Any, ...]) -> Message:
-    """What a message may hold: each field's number, kind, and what else `Field` takes, by name."""
+def message(**fields: Specification) -> Message:
+    """What a message may hold, by the names of its fields."""
     return {number << 3 | abs(kind): Field(name, kind, *rest) for name, (number, kind, *rest) in fields.items()}
 
 

@@ -14,12 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mrs.kernels.update import Pixels
 from mrs.runtime.errors import MrsError, PictureError
 from mrs.runtime.pictures.colour import Chunks, carried, check_encoding
 from mrs.runtime.pictures.formats import bmp, jpeg, png, tiff, webp
@@ -41,7 +42,7 @@ _GREY_MODES = ("1", "L", "LA", "La")
 _START = 18  # bytes that tell the format
 _BLOCK = 1 << 20  # pixels converted at a time, which bounds the memory for intermediate values
 
-_UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+_UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
     1: lambda pixels: pixels,
     2: lambda pixels: pixels[:, ::-1],
     3: lambda pixels: pixels[::-1, ::-1],
@@ -73,7 +74,7 @@ class Picture:
         colour: chunks of a PNG that say, besides `icc`, what the samples mean: cICP, sRGB, gAMA, cHRM.
     """
 
-    rgb: NDArray[Any]
+    rgb: Pixels
     alpha: NDArray[np.uint8] | None = None
     grey: bool = False
     bits: int = 8
@@ -214,7 +215,7 @@ def _read(path: Path, file: BinaryIO, limits: PictureLimits) -> Picture:
         )
 
 
-def _pixels(loaded: Loaded, profile: bytes | None, orientation: int) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
+def _pixels(loaded: Loaded, profile: bytes | None, orientation: int) -> tuple[Pixels, NDArray[np.uint8] | None]:
     """Upright RGB and alpha as in `Picture`."""
     image = loaded.image
     deep, inks = image.mode.startswith("I;16"), image.mode == "CMYK"

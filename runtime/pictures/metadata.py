@@ -11,7 +11,6 @@ import re
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
@@ -156,7 +155,7 @@ def descriptive_tags(exif: Image.Exif) -> Image.Exif:
     return tags
 
 
-def sound_profile(profile: Any) -> bytes | None:
+def sound_profile(profile: object) -> bytes | None:
     """What a file has for an ICC profile, None where it is none."""
     return profile if isinstance(profile, bytes) and len(profile) >= 128 and profile[36:40] == b"acsp" else None
 
@@ -188,7 +187,7 @@ def to_srgb(mode: str, profile: bytes | None) -> Callable[[Image.Image], Image.I
 def source_resolution(image: Image.Image) -> tuple[float, float] | None:
     """Pixels per inch (x, y) of an opened picture, None where unknown or beyond what every format can hold."""
     try:
-        dpi: Any = image.info["dpi"]
+        dpi = image.info["dpi"]
         x, y = float(dpi[0]), float(dpi[1])
     except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError):
         return None

@@ -11,13 +11,13 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from mrs.kernels.update import Pixels
 from mrs.runtime.errors import PictureError
 from mrs.runtime.pictures.colour import needed
 from mrs.runtime.pictures.decoding import Picture, picture_size, read_picture
@@ -57,7 +57,7 @@ def check_target(path: Path, overwrite: bool = False, like: Picture | None = Non
 
 
 def write_picture(
-    path: Path, rgb: NDArray[Any], like: Picture | None = None, overwrite: bool = False, quality: int = 95
+    path: Path, rgb: Pixels, like: Picture | None = None, overwrite: bool = False, quality: int = 95
 ) -> None:
     """Write `rgb` to `path`, whole or not at all, in the format that the suffix names.
 
@@ -136,13 +136,13 @@ def _check_fits(path: Path, form: str, shape: tuple[int, ...], like: Picture) ->
         )
 
 
-def _encode(rgb: NDArray[Any], like: Picture, form: str, quality: int) -> bytes:
+def _encode(rgb: Pixels, like: Picture, form: str, quality: int) -> bytes:
     """The bytes of the file."""
     deep = like.bits == 16 and like.grey and like.alpha is None and form in ("PNG", "TIFF")
     levels = _levels(rgb, like.grey, np.uint16 if deep else np.uint8)
     if like.alpha is not None and form not in ("JPEG", "BMP"):
         levels = np.dstack([levels, like.alpha])
-    options: dict[str, Any] = {}
+    options: dict[str, object] = {}
     if form == "JPEG":
         options = {"quality": quality, "subsampling": "4:4:4"}
     elif form == "WEBP" and like.lossless:
@@ -152,9 +152,9 @@ def _encode(rgb: NDArray[Any], like: Picture, form: str, quality: int) -> bytes:
     if like.icc is not None:
         options["icc_profile"] = like.icc
     if like.colour and form == "PNG":
-        options["pnginfo"] = PngInfo()
+        options["pnginfo"] = chunks = PngInfo()
         for name, content in like.colour:
-            options["pnginfo"].add(name, content)
+            chunks.add(name, content)
     if like.dpi is not None:
         options["dpi"] = like.dpi
     if like.exif is not None and form == "TIFF":
@@ -169,7 +169,7 @@ def _encode(rgb: NDArray[Any], like: Picture, form: str, quality: int) -> bytes:
     return file.getvalue()
 
 
-def _levels(rgb: NDArray[Any], grey: bool, dtype: type[np.unsignedinteger[Any]]) -> NDArray[Any]:
+def _levels(rgb: Pixels, grey: bool, dtype: type[np.uint8] | type[np.uint16]) -> NDArray[np.uint8 | np.uint16]:
     """Integer levels, (H, W) where `grey`, else (H, W, 3)."""
     top = int(np.iinfo(dtype).max)
     levels = np.empty(rgb.shape[:2] if grey else rgb.shape, dtype)

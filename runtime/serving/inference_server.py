@@ -10,11 +10,15 @@ import json
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from mrs.runtime.errors import InputError, MrsError
+from mrs.runtime.manifest import JsonObject
 from mrs.runtime.session import load
 from mrs.runtime.system import machine
+
+# What the server's module makes; it publishes no types.
+Triton: TypeAlias = Any
 
 
 class PlanServer:
@@ -37,7 +41,7 @@ class PlanServer:
         """
         import triton_python_backend_utils
 
-        self._server: Any = triton_python_backend_utils
+        self._server = triton_python_backend_utils
         try:
             threads = threads_of(json.loads(args["model_config"]))
             if args["model_instance_kind"] == "GPU":
@@ -46,7 +50,7 @@ class PlanServer:
         except MrsError as error:
             raise self._server.TritonModelException(str(error)) from None
 
-    def execute(self, requests: Sequence[Any]) -> list[Any]:
+    def execute(self, requests: Sequence[Triton]) -> list[Triton]:
         """A response for each request, in their order; one that fails does not harm the others."""
         return [self._respond(request) for request in requests]
 
@@ -54,7 +58,7 @@ class PlanServer:
         """Release the plan; the server calls it once."""
         self._restorer.close()
 
-    def _respond(self, request: Any) -> Any:
+    def _respond(self, request: Triton) -> Triton:
         server, codes = self._server, self._server.TritonError
         if request.is_cancelled():
             return self._failure("the request was cancelled before its restore", codes.CANCELLED)
@@ -70,11 +74,11 @@ class PlanServer:
             return self._failure(f"mrs-trt failed: {type(error).__name__}: {error}", codes.INTERNAL)
         return server.InferenceResponse(output_tensors=[server.Tensor("restored", restored)])
 
-    def _failure(self, message: str, code: Any) -> Any:
+    def _failure(self, message: str, code: Triton) -> Triton:
         return self._server.InferenceResponse(error=self._server.TritonError(message, code))
 
 
-def threads_of(config: dict[str, Any]) -> int:
+def threads_of(config: JsonObject) -> int:
     """Threads of one instance: the parameter `threads`, else its share of the processors, which others run on too.
 
     Args:
@@ -95,7 +99,7 @@ def threads_of(config: dict[str, Any]) -> int:
     return int(asked)
 
 
-def _seed(tensor: Any) -> int:
+def _seed(tensor: Triton) -> int:
     if tensor is None:
         return 0
     values = tensor.as_numpy()

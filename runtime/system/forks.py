@@ -7,7 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import Hashable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class Library:
     """
 
     def __init__(self) -> None:
-        self._alive: dict[Hashable, list[weakref.ref[Any]]] = {}
+        self._alive: dict[Hashable, list[weakref.ref[object]]] = {}
         self._most: dict[Hashable, int] = {}
         self.lost = False
         _FORKS.libraries.append(self)

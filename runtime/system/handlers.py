@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Iterator
 from functools import partial
 from types import CodeType
-from typing import Any
 
 
 def let_through(error: BaseException) -> None:
@@ -40,7 +39,7 @@ def of_a_handler(error: BaseException) -> BaseException | None:
 def _codes() -> Iterator[CodeType]:
     """The code of every handler that is set now."""
     for number in signal.valid_signals():
-        handler: Any = signal.getsignal(number)
+        handler: object = signal.getsignal(number)
         while isinstance(handler, partial):
             handler = handler.func
         if callable(handler):

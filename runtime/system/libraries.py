@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeAlias
 
 from mrs.runtime.errors import BackendError
 
@@ -17,6 +18,10 @@ CPLUSPLUS = (RuntimeError, ValueError, MemoryError, IndexError, OverflowError, U
 # How ONNX Runtime begins its messages: a code, a place in its source, a function's signature.
 SOURCE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |\S+\.(?:cc|h):\d+ (?:[^()]*::\w+\([^()]*\)(?: const)? )?")
 LONGEST = 300
+# These libraries publish no types.
+OrtSession: TypeAlias = Any
+OpenVinoCore: TypeAlias = Any
+OpenVinoModel: TypeAlias = Any
 OPT_OUT = "ORT_DISABLE_TELEMETRY"
 
 
@@ -31,7 +36,7 @@ def installed_version(*distributions: str) -> str:
     return ""
 
 
-def import_onnxruntime() -> Any:
+def import_onnxruntime() -> ModuleType:
     """ONNX Runtime without its telemetry, which from 1.29 on is decided when it is imported.
 
     It would keep a number for this device in the user's cache folder and send how it is used over the network. Who

@@ -9,12 +9,11 @@ import ctypes
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from mrs.runtime.errors import BackendError
 
@@ -135,7 +134,7 @@ def _exchanged(mode: int) -> int | None:
 
 
 @cache
-def _exchange() -> Any:
+def _exchange() -> Callable[..., int] | None:
     """The driver's function; None where there is none."""
     try:
         return getattr(_library(), "cuThreadExchangeStreamCaptureMode", None)
@@ -158,14 +157,14 @@ def why_unseen(cuda: str) -> str:
     return f"{driver.gpus[0].name} cannot be used: check it with nvidia-smi"
 
 
-def _library() -> Any:
+def _library() -> ctypes.CDLL:
     try:
         return ctypes.CDLL(LIBRARY)
     except OSError:
         raise BackendError("no NVIDIA driver is found", hint="install it; CPUs need none") from None
 
 
-def _call(library: Any, name: str, *arguments: Any) -> None:
+def _call(library: ctypes.CDLL, name: str, *arguments: object) -> None:
     function = getattr(library, name, None)
     code = 1 if function is None else function(*arguments)
     if code == 0:

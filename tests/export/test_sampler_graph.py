@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,30 +13,28 @@ import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from mrs.export.architectures.nafnet import NAFNet
-from mrs.export.architectures.nafnet.graph import build_graph
 from mrs.export.architectures.nafnet.modulation import modulation_table
 from mrs.export.architectures.nafnet.module import ConditionalNAFNet
-from mrs.export.graph_variant import GraphVariant
 from mrs.export.sampler_graph import build_sampler
 from mrs.kernels.noise import normal
 from mrs.kernels.table import Table
 from mrs.numerics.methods import METHODS
 from mrs.numerics.reference import sample
 from mrs.numerics.schedule import Schedule
-from mrs.numerics.solver import RECOMMENDED, Solver
+from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.chain import Loop
-from mrs.runtime.cpu_chain import Chain
+from mrs.runtime.cpu_chain import CpuChain
 from mrs.runtime.errors import InputError
+from tests.export.samplers import on_onnxruntime, picture_of
+from tests.random_nafnet import nafnet_graph, random_nafnet
 
-pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow(26)]
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow(22)]
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = NAFNet(width=4, enc_blocks=(1, 1), mid_blocks=1, dec_blocks=(1, 1))
 # For OpenVINO, which compiles each step anew: as many levels, all kinds of nodes, one block.
 ONE_BLOCK = NAFNet(width=4, enc_blocks=(0, 0), mid_blocks=1, dec_blocks=(0, 0))
@@ -63,19 +56,7 @@ SOLVERS = {
 @cache
 def network(arch: NAFNet = SMALL) -> ConditionalNAFNet:
     """Blocks and times matter, and pictures are neither black nor white."""
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(1)
-        net = ConditionalNAFNet(arch).eval()
-        for name, parameter in net.named_parameters():
-            parameter.copy_((1.0 if name.endswith(("beta", "gamma", ".g")) else 0.25) * torch.randn_like(parameter))
-        net.ending.bias.fill_(0.5)
-        net.ending.weight.mul_(0.1)
-    return net
-
-
-def graph_of(net: ConditionalNAFNet) -> onnx.ModelProto:
-    state = {key: value.numpy() for key, value in net.state_dict().items()}
-    return build_graph(state, net.arch, variant=GraphVariant("moments", "weights"))
+    return random_nafnet(arch, seed=1)
 
 
 def table_of(solver: Solver) -> Table:
@@ -84,11 +65,7 @@ def table_of(solver: Solver) -> Table:
 
 def sampler(net: ConditionalNAFNet, table: Table, **options: Any) -> onnx.ModelProto:
     loop = Loop(table, modulation_table(net, table.times[:-1]))
-    return build_sampler(graph_of(net), loop, net.arch.multiple, **options)
-
-
-def picture_of(count: int, height: int, width: int, channels: int = 3) -> NDArray[np.uint8]:
-    return np.random.default_rng(0).integers(0, 256, (count, height, width, channels), np.uint8)
+    return build_sampler(nafnet_graph(net), loop, net.arch.multiple, **options)
 
 
 def noise_of(table: Table, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -103,18 +80,11 @@ def by_chain(net: ConditionalNAFNet, table: Table, picture: NDArray[np.uint8], d
     count, height, width, channels = picture.shape
     sides = (-(-side // net.arch.multiple) * net.arch.multiple for side in (height, width))
     compiled = backends.get("onnxruntime").compile(
-        graph_of(net).SerializeToString(), modulation_table(net, table.times[:-1]), (count, 2 * channels, *sides),
+        nafnet_graph(net).SerializeToString(), modulation_table(net, table.times[:-1]), (count, 2 * channels, *sides),
         "fp32", CompileSettings(1),
     )  # fmt: skip
-    chain = Chain(compiled, table, 1)
+    chain = CpuChain(compiled, table, 1)
     return chain.restore_into(picture, np.empty(picture.shape, dtype), SEED)
-
-
-def on_onnxruntime(model: onnx.ModelProto, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(["restored"], feeds)[0])
 
 
 def on_openvino(model: onnx.ModelProto, feeds: dict[str, NDArray[Any]], static: bool = True) -> NDArray[Any]:
@@ -278,12 +248,12 @@ def test_weights_are_there_once() -> None:
         model = sampler(network(), table)
         names = [tensor.name for tensor in model.graph.initializer]
         assert len(set(names)) == len(names)
-        weights = {tensor.name for tensor in graph_of(network()).graph.initializer if len(tensor.dims) > 1}
+        weights = {tensor.name for tensor in nafnet_graph(network()).graph.initializer if len(tensor.dims) > 1}
         assert len(weights) > 20
         assert weights <= set(names)
         sizes[steps] = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     own = modulation_table(network(), [1.0]).nbytes + sum(
-        len(tensor.raw_data) for tensor in graph_of(network()).graph.initializer if len(tensor.dims) == 1
+        len(tensor.raw_data) for tensor in nafnet_graph(network()).graph.initializer if len(tensor.dims) == 1
     )
     # Ten further steps bring their modulation, biases and some twenty numbers each.
     assert sizes[12] - sizes[2] <= 10 * (own + 100)
@@ -343,94 +313,4 @@ def test_pictures_of_one_channel() -> None:
 def test_what_nobody_knows(clamp: str, result: str) -> None:
     loop = Loop(replace(table_of(SOLVERS["ode-2"]), start=1.0, clamp=clamp), np.zeros((4, 8), np.float32))
     with pytest.raises(InputError, match=rf"clamp '{clamp}' or result '{result}' is unknown .*threshold.*float32"):
-        build_sampler(graph_of(network()), loop, 4, result=result)
-
-
-# The programs of docs/export.md
-
-
-@pytest.fixture
-def rain(tmp_path: Path) -> Path:
-    """The shipped weights with the recommended solver."""
-    from mrs.building.onnx_sampler import export_sampler
-
-    return export_sampler("rain", tmp_path / "restore.onnx").path
-
-
-def program(language: str) -> str:
-    """The first of that language in the section of this file."""
-    section = (ROOT / "docs" / "export.md").read_text(encoding="utf-8").split("### Callers")[1]
-    return re.findall(rf"```{language}\n(.*?)```", section, re.S)[0]
-
-
-def test_the_python_program_needs_onnx_runtime_alone(rain: Path, tmp_path: Path) -> None:
-    text = program("python")
-    assert len(text.splitlines()) <= 15
-    assert "mrs" not in text
-    picture = picture_of(1, 21, 34)
-    Image.fromarray(picture[0]).save(tmp_path / "in.png")
-    ended = subprocess.run(
-        [sys.executable, "-c", text, rain, tmp_path / "in.png", tmp_path / "out.png"],
-        capture_output=True, text=True, check=False, cwd=tmp_path, timeout=240,
-    )  # fmt: skip
-    assert (ended.returncode, ended.stderr) == (0, "")
-    noise = np.random.default_rng(0).standard_normal((RECOMMENDED.steps, 1, 3, 21, 34), np.float32)
-    expected = on_onnxruntime(onnx.load(rain), {"picture": picture, "noise": noise})
-    with Image.open(tmp_path / "out.png") as restored:
-        assert np.abs(np.asarray(restored).astype(int) - expected[0]).max() <= 1
-
-
-@pytest.mark.skipif("MRS_ONNXRUNTIME_CPP" not in os.environ, reason="no folder with ONNX Runtime's C++ headers")
-def test_the_cpp_program(rain: Path, tmp_path: Path) -> None:
-    folder = Path(os.environ["MRS_ONNXRUNTIME_CPP"])
-    (tmp_path / "restore.hpp").write_text(program("cpp"), encoding="utf-8")
-    (tmp_path / "main.cpp").write_text(
-        """#include "restore.hpp"
-        #include <algorithm>
-        #include <cstdio>
-        int main() {
-            Ort::Env env;
-            Ort::Session session(env, ORT_TSTR("restore.onnx"), Ort::SessionOptions{});
-            std::vector<uint8_t> picture(3 * 12 * 10, 128);
-            const auto restored = restore(session, picture, 12, 10);
-            const auto ends = std::minmax_element(restored.begin(), restored.end());
-            std::printf("%zu %d %d", restored.size(), *ends.first, *ends.second);
-        }
-        """,
-        encoding="utf-8",
-    )
-    library = folder / "lib"
-    compile_it = ["c++", "-std=c++17", "-Wall", "-Wextra", "-Werror", f"-isystem{folder / 'include'}", "main.cpp"]
-    for command in ([*compile_it, f"-L{library}", "-lonnxruntime", f"-Wl,-rpath,{library}", "-o", "main"], ["./main"]):
-        ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-        assert ended.returncode == 0, ended.stderr
-    length, darkest, brightest = map(int, ended.stdout.split())
-    assert length == 360
-    # A flat picture stays nearly flat.
-    assert 64 < darkest <= brightest < 192
-
-
-@pytest.mark.skipif("MRS_ONNXRUNTIME_WEB" not in os.environ, reason="no folder with onnxruntime-web")
-def test_the_javascript_program(rain: Path, tmp_path: Path) -> None:
-    (tmp_path / "node_modules").symlink_to(Path(os.environ["MRS_ONNXRUNTIME_WEB"]) / "node_modules")
-    (tmp_path / "restore.mjs").write_text(program("js"), encoding="utf-8")
-    (tmp_path / "main.mjs").write_text(
-        """import { readFileSync } from "node:fs";
-        import * as ort from "onnxruntime-web";
-        import { restore } from "./restore.mjs";
-        const session = await ort.InferenceSession.create(readFileSync("restore.onnx"));
-        const image = { data: new Uint8ClampedArray(4 * 10 * 12).fill(128), width: 10, height: 12 };
-        const { data, width, height } = await restore(session, image);
-        const levels = data.filter((_, i) => i % 4 < 3), alphas = data.filter((_, i) => i % 4 === 3);
-        console.log(width, height, data.length, Math.min(...levels), Math.max(...levels), Math.min(...alphas));
-        """,
-        encoding="utf-8",
-    )
-    ended = subprocess.run(
-        ["node", "main.mjs"], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=240
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    width, height, length, darkest, brightest, alpha = map(int, ended.stdout.split())
-    assert (width, height, length, alpha) == (10, 12, 480, 255)
-    # A flat picture stays nearly flat.
-    assert 64 < darkest <= brightest < 192
+        build_sampler(nafnet_graph(network()), loop, 4, result=result)

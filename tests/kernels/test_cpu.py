@@ -199,13 +199,13 @@ def test_large_arrays_are_split_by_themselves(monkeypatch: pytest.MonkeyPatch) -
     arrays = states(shape, (104, 128))
     one = step_with(cpu.step, arrays, threads=1)
     given = []
-    hands = cpu._hands()
+    shared = cpu._shared_threads()
 
-    def give(task: Any) -> None:
-        given.extend(arguments for _, arguments in task._call)
-        hands.give(task)
+    def submit(task: Any) -> None:
+        given.extend(call.args for call in task._call)
+        shared.submit(task)
 
-    monkeypatch.setattr(cpu, "_hands", lambda: SimpleNamespace(give=give))
+    monkeypatch.setattr(cpu, "_shared_threads", lambda: SimpleNamespace(submit=submit))
     two = step_with(cpu.step, arrays, threads=2)
     assert given == [(151, 303)]
     for name, array in one.items():

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mrs.kernels import threads
-from mrs.kernels.threads import Hands, Task, end, wait
+from mrs.kernels.threads import Task, Threads, end, wait
 
 # Longer than anything here takes: what waits as long has failed.
 LIMIT = 20.0
@@ -30,7 +30,7 @@ def until(condition: Callable[[], bool]) -> None:
 def test_a_task_gives_what_its_function_returns() -> None:
     task = Task(divmod, 7, 3)
     assert not task.done
-    Hands(1).give(task)
+    Threads(1).submit(task)
     assert task.result() == (2, 1)
     assert task.done
     # Again, and it is not called again.
@@ -49,16 +49,16 @@ def test_a_task_raises_what_its_function_raised(error: BaseException) -> None:
     def fail() -> None:
         raise error
 
-    hands = Hands(1)
+    workers = Threads(1)
     for _ in range(2):
         task = Task(fail)
-        hands.give(task)
+        workers.submit(task)
         with pytest.raises(type(error)) as caught:
             task.result()
         assert caught.value is error
     # The thread lives on.
     task = Task(len, "ab")
-    hands.give(task)
+    workers.submit(task)
     assert task.result() == 2
 
 
@@ -67,7 +67,7 @@ def test_a_task_that_is_cancelled_never_begins() -> None:
     task = Task(called.append, 1)
     assert task.cancel()
     assert task.done
-    Hands(1).give(task)
+    Threads(1).submit(task)
     task.wait()
     with pytest.raises(RuntimeError, match="was cancelled"):
         task.result()
@@ -86,10 +86,10 @@ def test_ending_waits_for_what_runs_and_drops_what_waits() -> None:
         assert leave.wait(LIMIT)
         called.append("first")
 
-    hands = Hands(1)
+    workers = Threads(1)
     tasks = [Task(work), Task(called.append, "second"), Task(called.append, "never given")]
     for task in tasks[:2]:
-        hands.give(task)
+        workers.submit(task)
     assert running.wait(LIMIT)
     threading.Timer(0.02, leave.set).start()
     end(tasks)
@@ -98,7 +98,7 @@ def test_ending_waits_for_what_runs_and_drops_what_waits() -> None:
 
 
 def test_as_many_threads_as_are_needed_and_no_more_than_allowed() -> None:
-    hands, inside, most = Hands(3), [], []
+    workers, inside, most = Threads(3), [], []
     leave = threading.Event()
 
     def work() -> int:
@@ -110,35 +110,35 @@ def test_as_many_threads_as_are_needed_and_no_more_than_allowed() -> None:
 
     tasks = [Task(work) for _ in range(7)]
     for task in tasks:
-        hands.give(task)
+        workers.submit(task)
     until(lambda: len(inside) == 3)
     leave.set()
     assert len({task.result() for task in tasks}) == 3
     assert max(most) == 3
     # One after the other they need one thread alone.
-    single = Hands(3)
+    single = Threads(3)
     for _ in range(10):
         task = Task(threading.get_ident)
-        single.give(task)
+        single.submit(task)
         task.result()
         until(lambda: len(single._idle) == 1)
     assert len(single._threads) == 1
 
 
 def test_tasks_of_one_thread_are_done_in_order() -> None:
-    hands, done = Hands(1), []
+    workers, done = Threads(1), []
     tasks = [Task(done.append, number) for number in range(50)]
     for task in tasks:
-        hands.give(task)
+        workers.submit(task)
     tasks[-1].wait()
     assert done == list(range(50))
 
 
 def test_one_bell_for_several_tasks() -> None:
-    hands, bell, leave = Hands(2), threads.SimpleQueue(), threading.Event()
+    workers, bell, leave = Threads(2), threads.SimpleQueue(), threading.Event()
     tasks = [Task(leave.wait, LIMIT, bell=bell), Task(len, "ab", bell=bell)]
     for task in tasks:
-        hands.give(task)
+        workers.submit(task)
     while not any(task.done for task in tasks):
         wait(bell)
     assert [task.done for task in tasks] == [False, True]
@@ -170,15 +170,15 @@ def test_what_a_task_returned_or_raised_is_not_kept() -> None:
     def fail(thing: Thing) -> None:
         raise Wrong
 
-    hands, thing = Hands(1), Thing()
+    workers, thing = Threads(1), Thing()
     known = [weakref.ref(thing)]
     gc.disable()
     try:
         task: Any = Task(lambda thing: thing, thing)
-        hands.give(task)
+        workers.submit(task)
         assert task.result() is thing
         task = Task(fail, thing)
-        hands.give(task)
+        workers.submit(task)
         try:
             task.result()
         except Wrong as error:
@@ -190,7 +190,7 @@ def test_what_a_task_returned_or_raised_is_not_kept() -> None:
 
 
 def test_threads_end_with_the_object() -> None:
-    hands, ended = Hands(2), []
+    workers, ended = Threads(2), []
 
     class Local(threading.local):
         def __del__(self) -> None:
@@ -199,24 +199,24 @@ def test_threads_end_with_the_object() -> None:
     # Held by the thread alone.
     kept: Any = threading.local()
     task = Task(setattr, kept, "local", Local())
-    hands.give(task)
+    workers.submit(task)
     task.wait()
-    del hands, task
+    del workers, task
     until(lambda: bool(ended))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_child_has_threads_of_its_own() -> None:
-    hands = Hands(1)
+    workers = Threads(1)
     task = Task(len, "ab")
-    hands.give(task)
+    workers.submit(task)
     assert task.result() == 2
-    until(lambda: len(hands._idle) == 1)
+    until(lambda: len(workers._idle) == 1)
     child = os.fork()
     if child == 0:
         again = Task(len, "abc")
-        hands.give(again)
+        workers.submit(again)
         limit = time.monotonic() + LIMIT
         while not again.done and time.monotonic() < limit:
             wait(again._bell)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mrs.kernels import cpu, update
 from mrs.kernels.noise import Draw, normal
 from mrs.kernels.table import Row
+from tests.kernels.rows import ROWS
 
 F32 = NDArray[np.float32]
 # (N, C, H, W) of a state and (H', W') of the network: single pixels, primes, around the compiled block of 64 columns.
@@ -26,18 +27,6 @@ SIZES = [
     ((2, 1, 3, 65), (3, 72)),
     ((1, 3, 2, 131), (16, 144)),
 ]
-ROWS = {
-    "order 1": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5),
-    "order 2": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b1=-0.25),
-    "order 3": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b1=-0.25, b2=0.125),
-    "order 4": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b1=-0.25, b2=0.125, b3=-0.0625),
-    "only q2": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b2=0.125),
-    "only q3": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b3=0.125),
-    "momentum": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, m=0.375),
-    "noise": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, n=0.4),
-    "all": Row(2.9, -1.2, -0.7, 0.8, -0.3, 0.5, b1=-0.25, b2=0.125, b3=-0.0625, n=0.4, m=0.375),
-    "last": Row(0.0, 0.0, 1.0, 0.0, 0.0, 1.0),
-}
 CLAMPS = ("none", "unit", "threshold")
 FILLER = np.float32(-77)
 

@@ -14,6 +14,7 @@ from skimage import data
 
 import mrs
 from mrs import cli
+from tests.haste import measure_little
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
 
 
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mrs.export.autotune.timing.SECONDS", 0.0)
-    monkeypatch.setattr("mrs.export.autotune.timing.ROUNDS", (1, 1))
-    monkeypatch.setattr("mrs.export.autotune.variants.SECONDS", 0.0)
-    monkeypatch.setattr("mrs.export.autotune.variants.ROUNDS", (1, 1))
-    monkeypatch.setattr("mrs.building.loops.REFERENCE_STEPS", 6)
+    measure_little(monkeypatch, reference_steps=6)
     monkeypatch.setattr("mrs.building.calibration.LARGEST", 32)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,15 @@ from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
-from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.errors import BackendError
+from mrs.runtime.backends import Backend
 from mrs.runtime.plan import Plan
+from mrs.runtime.session import Restorer
 from mrs.runtime.system import machine
+from mrs.runtime.worker import Worker
+from tests.runtime import evaluations
+from tests.runtime.fake_backend import FakeBackend, FakeNetwork
+from tests.runtime.fake_chains import PLENTY, FakeDevice, Made, worker_of
+from tests.runtime.plan_files import MANIFEST
 
 F32 = NDArray[np.float32]
 SHAPE = (1, 16, 24)
@@ -73,111 +79,13 @@ def manifest_of(table: Table, backend: str, fingerprint: dict[str, str], precisi
 
 @pytest.fixture(scope="session")
 def tiny() -> Tiny:
-    import torch
-
     from mrs.export.architectures.nafnet import NAFNet
-    from mrs.export.architectures.nafnet.graph import build_graph
     from mrs.export.architectures.nafnet.modulation import modulation_table
-    from mrs.export.architectures.nafnet.module import ConditionalNAFNet
-    from mrs.export.graph_variant import GraphVariant
+    from tests.random_nafnet import nafnet_bytes, random_nafnet
 
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
-        net = ConditionalNAFNet(NAFNet(4, (1, 1), 1, (1, 1))).eval()
-        for name, parameter in net.named_parameters():
-            # Strong residuals, whose gains are zero in a new network, so that blocks and times matter.
-            scale = 1.0 if name.endswith(("beta", "gamma", ".g")) else 0.25
-            parameter.copy_(scale * torch.randn_like(parameter))
-        # Pictures that are neither black nor white, whatever the network is given.
-        net.ending.bias.fill_(0.5)
-        net.ending.weight.mul_(0.1)
+    net = random_nafnet(NAFNet(4, (1, 1), 1, (1, 1)))
     table = tableau(Schedule(), Solver(steps=3), "data")
-    state = {key: value.numpy() for key, value in net.state_dict().items()}
-    graph = build_graph(state, net.arch, variant=GraphVariant("moments", "weights")).SerializeToString()
-    return Tiny(net, table, graph, modulation_table(net, table.times[:-1]))
-
-
-class FakeNetwork:
-    """A network that sees one pixel at a time: what it gives for a tile is exactly what it gives for the whole.
-
-    Attributes:
-        exported: of every network.
-    """
-
-    exported: bytes | None = None
-
-    def __init__(self, shape: tuple[int, int, int, int]) -> None:
-        count, halves, height, width = shape
-        self.packed = np.zeros(shape, np.float32)
-        self.context = None
-        self.output = np.full((count, halves // 2, height, width), np.nan, np.float32)
-        self.context = None
-        self.evaluated: list[int] = []
-
-    def evaluate(self, step: int) -> None:
-        self.evaluated.append(step)
-        half = self.output.shape[1]
-        self.output[...] = self.predict(self.packed[:, :half], self.packed[:, half:], step)
-
-    @staticmethod
-    def predict(difference: F32, mu: F32, step: int) -> F32:
-        """What it gives for x - mu, mu and the number of the step."""
-        return np.float32(0.5 + 0.02 * step) + np.float32(0.45) * np.sin(4 * mu) + np.float32(0.25) * difference
-
-    def retime(self, modulation: F32) -> None:
-        """Steps are told apart by their numbers alone."""
-
-    def export(self) -> bytes | None:
-        return self.exported
-
-
-class FakeBackend:
-    """A backend of FakeNetworks that counts what it is asked for.
-
-    Attributes:
-        compiled, restored: shapes, in order.
-        refuses: the engine is refused.
-        networks: every network made.
-    """
-
-    name = "fake"
-    device = "cpu"
-    variants: tuple[tuple[str, str], ...] = (("moments", "weights"),)
-
-    def __init__(self) -> None:
-        self.compiled: list[tuple[int, ...]] = []
-        self.restored: list[tuple[int, ...]] = []
-        self.networks: list[FakeNetwork] = []
-        self.refuses = False
-        self.native: tuple[str, ...] = ("fp32",)
-        self.reason: str | None = None
-        # A class of its own, which tests may change.
-        self.make: type[FakeNetwork] = type("Network", (FakeNetwork,), {})
-
-    def missing(self) -> str | None:
-        return self.reason
-
-    def version(self) -> str:
-        return "1.0"
-
-    def precisions(self) -> tuple[str, ...]:
-        return self.native
-
-    def compile(
-        self, graph: bytes, modulation: F32, shape: Any, precision: str, settings: CompileSettings
-    ) -> FakeNetwork:
-        self.compiled.append(shape)
-        self.networks.append(self.make(shape))
-        return self.networks[-1]
-
-    def restore(
-        self, engine: bytes, modulation: F32, shape: Any, precision: str, settings: CompileSettings
-    ) -> FakeNetwork:
-        self.restored.append(shape)
-        if self.refuses:
-            raise BackendError("fake refuses its engine")
-        self.networks.append(self.make(shape))
-        return self.networks[-1]
+    return Tiny(net, table, nafnet_bytes(net), modulation_table(net, table.times[:-1]))
 
 
 @pytest.fixture(scope="session")
@@ -205,3 +113,80 @@ def fake_plan(fake: FakeBackend) -> Plan:
 def picture() -> NDArray[np.uint8]:
     """(16, 24, 3), every level likely."""
     return np.random.default_rng(0).integers(0, 256, (*SHAPE[1:], 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def tiny_restorer(tiny):
+    """Of the tiny network's plan."""
+    with Restorer(tiny.plan(), threads=1) as restorer:
+        yield restorer
+
+
+@pytest.fixture
+def restorer(fake_plan: Plan):
+    """Of the fake plan, with one worker."""
+    with Restorer(fake_plan, threads=1) as restorer:
+        yield restorer
+
+
+@pytest.fixture
+def pair(fake_plan: Plan):
+    """A restorer of the fake plan with two workers."""
+    with Restorer(fake_plan, threads=1, workers=2, queue=4) as restorer:
+        yield restorer
+
+
+@pytest.fixture(params=[*evaluations.CPU, "torch"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """The backends for CPUs, and the one for GPUs on a CPU, where it computes the same."""
+    return evaluations.CPU.get(request.param, evaluations.TORCH)
+
+
+@pytest.fixture(scope="module")
+def packed() -> np.ndarray[Any, Any]:
+    """The input of a network."""
+    return np.random.default_rng(0).standard_normal(evaluations.SHAPE, np.float32)
+
+
+@pytest.fixture(scope="module")
+def longer_modulation(tiny) -> np.ndarray[Any, Any]:
+    """The modulation of five other times."""
+    from mrs.export.architectures.nafnet.modulation import modulation_table
+
+    return modulation_table(tiny.net, [97.0, 55.5, 30.0, 12.0, 3.0])
+
+
+@pytest.fixture
+def plan() -> Plan:
+    """A plan of the smallest network, with an engine that is none and a timetable."""
+    from tests.runtime.networks import smallest
+
+    timetable = np.arange(20, dtype=np.float32).reshape(4, 5)
+    return Plan(MANIFEST, smallest().SerializeToString(), timetable[[3, 1]], b"an engine", timetable)
+
+
+@pytest.fixture
+def plan_file(plan: Plan, tmp_path: Path) -> Path:
+    """That plan, written."""
+    path = tmp_path / "a.mrsplan"
+    plan.save(path)
+    return path
+
+
+@pytest.fixture
+def made_chains(monkeypatch: pytest.MonkeyPatch) -> Made:
+    """The chains that a worker makes, which are fakes."""
+    made = Made()
+    monkeypatch.setattr("mrs.runtime.worker.make_chain", made.make)
+    return made
+
+
+@pytest.fixture
+def fake_device() -> FakeDevice:
+    return FakeDevice()
+
+
+@pytest.fixture
+def gpu_worker(fake, fake_plan: Plan, made_chains: Made, fake_device: FakeDevice) -> Worker:
+    """A worker of fake chains on a fake GPU."""
+    return worker_of(fake_plan, fake, PLENTY, fake_device)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mrs.kernels import cpu
 from mrs.kernels.noise import normal
 from mrs.kernels.table import Row, Table
+from mrs.kernels.update import reflected
 from mrs.numerics.methods import METHODS
 from mrs.numerics.reference import sample
 from mrs.numerics.schedule import Schedule
@@ -20,7 +21,7 @@ from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.cpu_chain import Chain
+from mrs.runtime.cpu_chain import CpuChain
 from mrs.runtime.errors import BackendError
 
 SOLVERS = {
@@ -54,8 +55,8 @@ def table_of(name: str) -> Table:
     return tableau(Schedule(), SOLVERS[name], "data")
 
 
-def chain_of(network: Any, table: Table, threads: int = 1) -> Chain:
-    return Chain(network, table, threads)
+def chain_of(network: Any, table: Table, threads: int = 1) -> CpuChain:
+    return CpuChain(network, table, threads)
 
 
 def padded(height: int, width: int, count: int = 1) -> tuple[int, int, int, int]:
@@ -285,3 +286,19 @@ def test_nothing_is_allocated_after_the_first_restore(fake_network, name: str) -
         tracemalloc.stop()
     # NumPy sums in a buffer of 8192 values.
     assert peak < 100_000 < picture.nbytes
+
+
+@pytest.mark.parametrize("size", [(5, 7), (8, 6), (1, 3), (8, 8)], ids=str)
+def test_a_network_of_reflected_padding_sees_the_picture_reflected(fake_network, size: tuple[int, int]) -> None:
+    """Both halves of its input, at every evaluation, and whatever was restored before."""
+    table, network, seen = table_of("sde-2"), fake_network((1, 6, 8, 8)), []
+    chain = CpuChain(network, table, 1, mirrors=True)
+    chain.restore_into(bytes_of((1, 8, 5, 3), 1), None, 3)
+    evaluate = network.evaluate
+    network.evaluate = lambda step: (seen.append(network.packed.copy()), evaluate(step))
+    chain.restore_into(bytes_of((1, *size, 3)), None, 3)
+    assert len(seen) == len(table.rows)
+    for packed in seen:
+        rows, columns = reflected(size[0], 8), reflected(size[1], 8)
+        np.testing.assert_array_equal(packed, packed[:, :, rows][..., columns])
+    assert (seen[0] != seen[-1]).any()

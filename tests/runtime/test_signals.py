@@ -187,8 +187,8 @@ print(elsewhere(restorer.close))
 
 def test_a_signal_just_before_a_wait_is_noticed() -> None:
     program = """
-from mrs.kernels.threads import Hands, Task, end
-hands, heard = Hands(1), 0
+from mrs.kernels.threads import Task, Threads, end
+threads, heard = Threads(1), 0
 for _ in range(100):
     leave = []
     def work():
@@ -196,7 +196,7 @@ for _ in range(100):
             time.sleep(1e-3)
     task, go = Task(work), ctrl_c()
     try:
-        hands.give(task)
+        threads.submit(task)
         go.append(1)
         task.result()
     except KeyboardInterrupt:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mrs.export.architectures.clip import graph
-from mrs.export.architectures.clip.config import PICTURE, Encoder, infer_encoder, is_encoder, needed
+from mrs.export.architectures.clip.config import DEVIATION, MEAN, PICTURE, Encoder, infer_encoder, is_encoder, needed
 from mrs.export.architectures.clip.module import DACLIPEncoder
 from mrs.export.checkpoint import check_fit, read_checkpoint
 from mrs.export.onnx_writer import Emitter
@@ -26,11 +26,13 @@ class EncoderWeights:
         arch: its hyper-parameters.
         state: the weights of both towers under the published keys, float32.
         sha256: of the file's bytes, hex.
+        path: of the file.
     """
 
     arch: Encoder
     state: Mapping[str, Tensor]
     sha256: str
+    path: Path
 
     @property
     def side(self) -> int:
@@ -73,7 +75,13 @@ def read_encoder(path: str | Path, heads: int | None = None) -> EncoderWeights:
     state = {key.removeprefix("clip.") if key.startswith(copy) else key: value for key, value in read.state.items()}
     encoder = infer_encoder(state, heads, str(path))
     check_fit(encoder.weight_shapes(), state, NAME, str(path))
-    return EncoderWeights(encoder, state, read.sha256)
+    return EncoderWeights(encoder, state, read.sha256, Path(path))
+
+
+def normalised(pictures: Tensor) -> Tensor:
+    """Pictures (N, 3, side, side) in [0, 1] as the encoder takes them."""
+    mean, deviation = (torch.tensor(values).reshape(1, -1, 1, 1) for values in (MEAN, DEVIATION))
+    return (pictures - mean) / deviation
 
 
 def load_encoder(path: str | Path, heads: int | None = None) -> DACLIPEncoder:

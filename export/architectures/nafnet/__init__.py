@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from onnx import ModelProto
 from torch import Tensor
@@ -49,10 +49,10 @@ class NAFNet(Config):
     def graph(self, state: Mapping[str, F32], variant: GraphVariant) -> ModelProto:
         return build_graph(state, self, variant=variant)
 
-    def conditioner(self, state: Mapping[str, F32]) -> None:
+    def conditioner(self, state: Mapping[str, F32], encoder: object = None) -> None:
         return None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return asdict(self)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 from mrs.numerics.methods.step import Step, Weights, clean_prediction
+from mrs.runtime.errors import InputError
 
 
 def posterior(step: Step) -> Weights:
@@ -29,6 +30,11 @@ def posterior(step: Step) -> Weights:
 def posterior_published(step: Step) -> Weights:
     """A single posterior step from t to t - 1, wherever the next evaluation is."""
     schedule, t = step.run.schedule, int(step.u)
+    if schedule.denoises:
+        raise InputError(
+            "posterior-published has no single steps of the denoising process: nothing is published",
+            hint="use posterior, or euler-ode as published",
+        )
     left_u, left_t = (float(schedule.sigmas[k] / schedule.S) ** 2 for k in (t, t - 1))
     if left_t == 0:
         return clean_prediction(step)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from types import ModuleType
 
-from mrs.runtime.backends.onnxruntime_gpu import installation
 from mrs.runtime.backends.onnxruntime_gpu.graph import for_cuda
+from mrs.runtime.backends.onnxruntime_gpu.installation import CUDA, TENSORRT, installed_version, missing
 from mrs.runtime.backends.onnxruntime_gpu.network import OnnxRuntimeGpuNetwork, failed
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.backends.torch import Torch
+from mrs.runtime.device import Device, Stream
 from mrs.runtime.errors import BackendError
-from mrs.runtime.system.libraries import import_onnxruntime
+from mrs.runtime.system.libraries import OrtSession, import_onnxruntime
 
 
-def the_gpu() -> Any:
+def the_gpu() -> Device:
     """The current one, a `Cuda`."""
     from mrs.runtime.cuda.device import Cuda
 
@@ -35,14 +36,14 @@ class OnnxRuntimeGpu:
     # A LayerNormalization is one kernel, and a split's halves need no second convolution; else with fewer copies.
     variants: tuple[tuple[str, str], ...] = (("layernorm", "split"), ("layernorm", "weights"), ("moments", "split"))
 
-    def __init__(self, name: str, provider: str, device: Callable[[], Any] = the_gpu) -> None:
+    def __init__(self, name: str, provider: str, device: Callable[[], Device] = the_gpu) -> None:
         self.name, self._provider, self._gpu = name, provider, device
 
     def missing(self) -> str | None:
-        return installation.missing(self._provider)
+        return missing(self._provider)
 
     def version(self) -> str:
-        return installation.installed_version()
+        return installed_version()
 
     def precisions(self) -> tuple[str, ...]:
         # What the device computes natively does not depend on the engine.
@@ -58,7 +59,7 @@ class OnnxRuntimeGpu:
         typed = _typed(graph, precision, shape, self._provider)
         level = settings.options.optimization_level
 
-        def session(stream: Any) -> Any:
+        def session(stream: Stream) -> OrtSession:
             where = device.place.index or 0, device.handle(stream)
             given = provider_options(self._provider, precision, level, *where)
             # Caught here, on the network's thread, where no signal's handler raises anything.
@@ -83,14 +84,14 @@ def provider_options(provider: str, precision: str, level: int, number: int, str
     """A provider's options; every one is in the tests' list of those that ONNX Runtime reads.
 
     Args:
-        provider: `installation.CUDA` or `installation.TENSORRT`.
+        provider: CUDA or TENSORRT.
         precision: of the graph.
         level: of TensorRT's builder, 0 to 5.
         number: of the GPU.
         stream: address of the stream on which everything happens.
     """
     common = {"device_id": str(number), "user_compute_stream": str(stream)}
-    if provider == installation.TENSORRT:
+    if provider == TENSORRT:
         # None of the flags for half precision: without them the types of the graph hold. No cache of engines: ONNX
         # Runtime would load native code from a folder without a look at what it is.
         return {**common, "trt_cuda_graph_enable": "1", "trt_builder_optimization_level": str(level)}
@@ -106,7 +107,7 @@ def provider_options(provider: str, precision: str, level: int, number: int, str
     }
 
 
-def session_options(onnxruntime: Any) -> Any:
+def session_options(onnxruntime: ModuleType) -> object:
     """Of a session that runs wholly on its provider, or is refused."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -121,4 +122,4 @@ def _typed(graph: bytes, precision: str, shape: Shape, provider: str) -> bytes:
     from mrs.runtime.backends.typed_graph import typed_graph
 
     typed = typed_graph(graph, precision, (shape[0], *shape[2:]))
-    return for_cuda(typed, precision) if provider == installation.CUDA else typed
+    return for_cuda(typed, precision) if provider == CUDA else typed

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, NodeProto, ValueInfoProto
 
 
 def for_cuda(graph: bytes, precision: str) -> bytes:
@@ -37,7 +40,7 @@ def for_cuda(graph: bytes, precision: str) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _parts(graph: Any, split: Any) -> Iterator[Any]:
+def _parts(graph: GraphProto, split: NodeProto) -> Iterator[ValueInfoProto]:
     """What a Split of the modulation gives, as inputs."""
     import onnx
 
@@ -47,7 +50,7 @@ def _parts(graph: Any, split: Any) -> Iterator[Any]:
     graph.initializer.remove(sizes)
 
 
-def _widened(node: Any) -> Iterator[Any]:
+def _widened(node: NodeProto) -> Iterator[NodeProto]:
     """A node, between casts where it is a DepthToSpace."""
     import onnx
 

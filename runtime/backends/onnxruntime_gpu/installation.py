@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from mrs.runtime.backends.torch import Torch
 from mrs.runtime.system import libraries
@@ -62,7 +62,7 @@ def installed_version() -> str:
     return libraries.installed_version(DISTRIBUTION)
 
 
-def _wrong_build(onnxruntime: Any, provider: str) -> str:
+def _wrong_build(onnxruntime: ModuleType, provider: str) -> str:
     if provider == TENSORRT and CUDA in onnxruntime.get_available_providers():
         return f"this onnxruntime is built without TensorRT: {INSTALL}"
     if installed_version():
@@ -71,7 +71,7 @@ def _wrong_build(onnxruntime: Any, provider: str) -> str:
     return f"this onnxruntime is a build for CPUs: pip uninstall onnxruntime, then {INSTALL}"
 
 
-def _missing_library(onnxruntime: Any, provider: str) -> str | None:
+def _missing_library(onnxruntime: ModuleType, provider: str) -> str | None:
     """The first library of NVIDIA's that does not load, if any."""
     major = str(onnxruntime.cuda_version).split(".")[0]
     # Elsewhere they are called otherwise, and only a session tells.
@@ -88,7 +88,7 @@ def _missing_library(onnxruntime: Any, provider: str) -> str | None:
             return f"{name} does not load{_other_cuda(major)}: pip install '{DISTRIBUTION}[cuda,cudnn]'"
     if provider == CUDA:
         return None
-    for name, number in _tensorrt_libraries(Path(onnxruntime.__file__).parent):
+    for name, number in _tensorrt_libraries(Path(str(onnxruntime.__file__)).parent):
         library = f"lib{name}.so.{number}"
         if not _loads(library) and not (_preloaded_tensorrt() and _loads(library)):
             return f"{library} does not load: pip install 'tensorrt-cu{major}=={number}.*'"

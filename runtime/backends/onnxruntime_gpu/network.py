@@ -10,15 +10,20 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
-from mrs.kernels.threads import Hands, Task, end
+from mrs.kernels.threads import Task, Threads, end
 from mrs.runtime.backends.protocol import F32, Shape
+from mrs.runtime.device import Device, Stream
 from mrs.runtime.errors import BackendError
 from mrs.runtime.system.handlers import let_through
-from mrs.runtime.system.libraries import import_onnxruntime
+from mrs.runtime.system.libraries import OrtSession, import_onnxruntime
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 # What ONNX Runtime calls a type: its number in ONNX, and torch's name.
 TYPES = {"tensor(float)": (1, "float32"), "tensor(float16)": (10, "float16"), "tensor(bfloat16)": (16, "bfloat16")}
@@ -29,7 +34,7 @@ MEMORY = re.compile(r"out of memory|failed to allocate|ALLOC_FAILED|OutOfMemory"
 # Held while a session captures, which it does for all threads (CUDA's global mode), and while one is let go of: its
 # graph cannot be destroyed during a capture, and its destructor ends the process then.
 _CAPTURES = threading.Lock()
-_AFTERWARDS = Hands(1)
+_AFTERWARDS = Threads(1)
 
 
 class OnnxRuntimeGpuNetwork:
@@ -50,8 +55,8 @@ class OnnxRuntimeGpuNetwork:
         self,
         name: str,
         provider: str,
-        session: Callable[[Any], Any],
-        device: Any,
+        session: Callable[[Stream], OrtSession],
+        device: Device,
         modulation: F32,
         shape: Shape,
     ) -> None:
@@ -63,7 +68,7 @@ class OnnxRuntimeGpuNetwork:
         self.name, self._device, self.stream = name, device, device.stream()
         self._ready = False
         # ONNX Runtime keeps a graph for each thread, and would capture another one wherever else it is called from.
-        self._thread = Hands(1)
+        self._thread = Threads(1)
         self._session = self._on_thread(session, self.stream)
         if self._session.get_providers()[0] != provider:
             raise BackendError(f"{name} is not used by onnxruntime: it has no {provider}", hint="see mrs-trt doctor")
@@ -91,7 +96,7 @@ class OnnxRuntimeGpuNetwork:
             bind(name, *place, kinds[name][0], list(tensor.shape), tensor.data_ptr())
         self._options = onnxruntime.RunOptions()
         self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        self._rows: Any = None
+        self._rows: Tensor
         self.retime(modulation)
         # Its capture ends where anything else in the process begins one.
         with alone(), device.on(self.stream):
@@ -110,7 +115,7 @@ class OnnxRuntimeGpuNetwork:
                 _CAPTURES.release()
         else:
             # Waiting here could be waiting for this very thread.
-            _AFTERWARDS.give(Task(_let_go, kept))
+            _AFTERWARDS.submit(Task(_let_go, kept))
 
     def evaluate(self, step: int) -> None:
         device, caller = self._device, self._device.current()
@@ -150,10 +155,10 @@ class OnnxRuntimeGpuNetwork:
             # ONNX Runtime's exceptions share no base class below Exception.
             raise failed(f"{self.name} failed at step {step}", error, self._device) from error
 
-    def _on_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+    def _on_thread(self, function: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
         task = Task(function, *arguments)
         try:
-            self._thread.give(task)
+            self._thread.submit(task)
             return task.result()
         except BaseException:
             # Nobody uses the buffers while the session still works on them.
@@ -170,12 +175,12 @@ def _capturing() -> Iterator[None]:
         yield
 
 
-def _let_go(kept: list[Any]) -> None:
+def _let_go(kept: list[object]) -> None:
     with _CAPTURES:
         kept.clear()
 
 
-def failed(what: str, error: Exception, device: Any) -> Exception:
+def failed(what: str, error: Exception, device: Device) -> Exception:
     """An error of ONNX Runtime as one that says what to do; a lack of memory as the device's own, for the chain."""
     # Without the kind of the error, which it says twice.
     said = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split())) or type(error).__name__

@@ -6,13 +6,14 @@ import hashlib
 import importlib.util
 import threading
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Hashable
 
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.backends.tensorrt.builder import build_engine, major
 from mrs.runtime.backends.tensorrt.runner import TensorRtNetwork
 from mrs.runtime.backends.torch import Torch
+from mrs.runtime.device import Device
 from mrs.runtime.errors import BackendError
 from mrs.runtime.system import machine
 from mrs.runtime.system.libraries import first_line, installed_version
@@ -40,9 +41,9 @@ class TensorRt:
     # Only a LayerNormalization node is fused as a norm.
     variants: tuple[tuple[str, str], ...] = (("layernorm", "split"), ("layernorm", "weights"))
 
-    def __init__(self, torch: Torch | None = None, device: Any = None) -> None:
+    def __init__(self, torch: Torch | None = None, device: Device | None = None) -> None:
         self._torch, self._given = torch or Torch("torch", compiled=False), device
-        self._engines: OrderedDict[tuple[Any, ...], bytes] = OrderedDict()
+        self._engines: OrderedDict[Hashable, bytes] = OrderedDict()
         self._lock = threading.Lock()
 
     def missing(self) -> str | None:
@@ -74,7 +75,7 @@ class TensorRt:
         if precision not in self.precisions():
             raise BackendError(f"tensorrt runs no {precision} on this GPU", hint="use precision fp32")
         options, report = settings.options, settings.report
-        sizes: Any = options.size_range if options.covers((shape[0], *shape[2:])) else shape
+        sizes = options.size_range if options.covers((shape[0], *shape[2:])) else shape
         key = (hashlib.sha256(graph).digest(), shape[1], precision, options, sizes)
         engine = self._recent(key)
         if engine is None:
@@ -90,20 +91,20 @@ class TensorRt:
             raise BackendError(f"tensorrt runs no {precision} on this GPU", hint="use precision fp32")
         return TensorRtNetwork(engine, modulation, shape, precision, self._device())
 
-    def _device(self) -> Any:
+    def _device(self) -> Device:
         if self._given is None:
             from mrs.runtime.cuda.device import Cuda
 
             return Cuda()
         return self._given
 
-    def _recent(self, key: tuple[Any, ...]) -> bytes | None:
+    def _recent(self, key: Hashable) -> bytes | None:
         with self._lock:
             if key in self._engines:
                 self._engines.move_to_end(key)
             return self._engines.get(key)
 
-    def _remember(self, key: tuple[Any, ...], engine: bytes) -> None:
+    def _remember(self, key: Hashable, engine: bytes) -> None:
         with self._lock:
             self._engines[key] = engine
             while len(self._engines) > 1 and sum(map(len, self._engines.values())) > KEPT:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mrs.kernels.threads import Hands, Task, end
+from mrs.kernels.threads import Task, Threads, end
 from mrs.runtime.backends import onnx_graph
 from mrs.runtime.backends.protocol import Shape
 from mrs.runtime.backends.settings import EngineOptions
@@ -13,6 +13,7 @@ from mrs.runtime.backends.tensorrt.messages import Messages, collected, logger, 
 from mrs.runtime.backends.tensorrt.progress import Progress, monitor
 from mrs.runtime.backends.tensorrt.timing_cache import TimingCache
 from mrs.runtime.backends.typed_graph import typed_graph
+from mrs.runtime.device import Device
 from mrs.runtime.errors import BackendError
 from mrs.runtime.system import machine
 
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
 CANNOT = "tensorrt cannot build the engine"
-# A thread of its own: Python hands Ctrl-C to the main thread, which would be busy in TensorRT. And a single one:
+# A thread of its own: Python threads Ctrl-C to the main thread, which would be busy in TensorRT. And a single one:
 # kernels are timed during a build, and two builds of one process would spoil each other's figures.
-_BUILDER = Hands(1)
+_BUILDER = Threads(1)
 
 
 def build_engine(
@@ -30,7 +31,7 @@ def build_engine(
     shape: Shape,
     precision: str,
     options: EngineOptions,
-    device: Any,
+    device: Device,
     report: Callable[[str], None],
 ) -> bytes:
     """An engine for one shape, or for the options' range where that holds it.
@@ -59,7 +60,7 @@ def build_engine(
 
     build = Task(work)
     try:
-        _BUILDER.give(build)
+        _BUILDER.submit(build)
         return build.result()
     except BaseException:
         progress.cancelled = True

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from mrs.kernels.threads import Hands, Task, end
+from mrs.kernels.threads import Task, Threads, end
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.backends.tensorrt.messages import Messages, collected, logger
 from mrs.runtime.backends.typed_graph import HALVES
+from mrs.runtime.device import Device, Stream
 from mrs.runtime.errors import BackendError
 
 if TYPE_CHECKING:
     import tensorrt as trt
+    import torch
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -44,7 +47,7 @@ class TensorRtNetwork:
         DeviceMemoryError: where the GPU's memory does not suffice.
     """
 
-    def __init__(self, engine: bytes, modulation: F32, shape: Shape, precision: str, device: Any) -> None:
+    def __init__(self, engine: bytes, modulation: F32, shape: Shape, precision: str, device: Device) -> None:
         import torch
 
         self._bytes, self._device = engine, device
@@ -58,7 +61,7 @@ class TensorRtNetwork:
             dtype = getattr(torch, DTYPES[HALVES[precision]])
             self.packed = self._tensor(shape, dtype)
             self.output = self._tensor((count, halves // 2, height, width), dtype)
-            self._rows: Any = None
+            self._rows = torch.empty(0)
             self.retime(modulation)
             # For any size that the engine serves: TensorRT takes no less.
             size = max(self._engine.device_memory_size_v2, ALIGNMENT)
@@ -96,7 +99,7 @@ class TensorRtNetwork:
                 f"tensorrt has an engine for {self._vectors} time-dependent values, {size} are given",
                 hint="build the plan again",
             )
-        if self._rows is None or len(self._rows) != steps:
+        if len(self._rows) != steps:
             # Every row begins where an address may begin.
             stride = -(-4 * size // ALIGNMENT) * ALIGNMENT
             memory = self._device.memory(steps * stride)
@@ -107,7 +110,7 @@ class TensorRtNetwork:
         """See `protocol.Network`."""
         return self._bytes
 
-    def _tensor(self, shape: tuple[int, ...], dtype: Any) -> Any:
+    def _tensor(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Zeros, as planes: engines read channels last of half precision only in multiples of 8 channels."""
         return self._device.memory(math.prod(shape) * dtype.itemsize).view(dtype).view(shape)
 
@@ -116,13 +119,13 @@ class TensorRtNetwork:
             if not self._context.set_tensor_address(name, address):
                 raise messages.error(f"tensorrt refuses the address of {name}")
 
-    def _enqueue(self, step: int, stream: Any) -> None:
+    def _enqueue(self, step: int, stream: Stream) -> None:
         with collected() as messages:
             if not self._context.execute_async_v3(self._device.handle(stream)):
                 raise messages.error(f"tensorrt failed at step {step}")
 
 
-def _apart(device: Any, load: Callable[[], T]) -> T:
+def _apart(device: Device, load: Callable[[], T]) -> T:
     """Call something on a thread of its own, on the current stream.
 
     Python runs the handlers of signals in the main thread, in whatever code of Python comes next. While an engine is
@@ -134,9 +137,9 @@ def _apart(device: Any, load: Callable[[], T]) -> T:
         with device.on(stream):
             return load()
 
-    hands, task = Hands(1), Task(work)
+    threads, task = Threads(1), Task(work)
     try:
-        hands.give(task)
+        threads.submit(task)
         return task.result()
     except BaseException:
         end([task])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from PIL import ExifTags, Image, TiffImagePlugin
 
@@ -183,7 +183,7 @@ def _check_samples(image: TiffImagePlugin.TiffImageFile, budget: Budget) -> None
         raise PictureError(f"{budget.path} holds {depth}-bit samples", hint="convert it to 8 bits, or to 16-bit grey")
 
 
-def _check_pieces(file: BinaryIO, tags: Any, budget: Budget) -> int:
+def _check_pieces(file: BinaryIO, tags: TiffImagePlugin.ImageFileDirectory_v2, budget: Budget) -> int:
     """Refuse strips or tiles that are missing, or shorter than their pixels; returns the bytes of one, unpacked."""
     width, height, samples = tags[_WIDTH], tags[_HEIGHT], tags.get(_SAMPLES, 1)
     tiled = _TILE_OFFSETS in tags

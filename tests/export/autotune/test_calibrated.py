@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from mrs.export import quantise as quantisation
 from mrs.export.architectures.nafnet import NAFNet
-from mrs.export.architectures.nafnet.graph import build_graph
 from mrs.export.architectures.nafnet.modulation import modulation_table
 from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.export.autotune.calibrated import CalibratedGraphs, feeds_of, graph_of
@@ -30,6 +29,7 @@ from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.chain import Loop
 from mrs.runtime.errors import BackendError
 from tests.export.modelopt_double import ARGUMENTS, ModelOpt, install
+from tests.random_nafnet import nafnet_bytes, random_nafnet
 
 GATES = ("split", "weights")
 STEPS = 3
@@ -53,8 +53,7 @@ def absent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def graph(net: ConditionalNAFNet, gate: str = "split") -> bytes:
-    state = {key: value.numpy() for key, value in net.state_dict().items()}
-    return build_graph(state, net.arch, variant=GraphVariant("layernorm", gate)).SerializeToString()
+    return nafnet_bytes(net, GraphVariant("layernorm", gate))
 
 
 def picture(seed: int) -> NDArray[np.uint8]:
@@ -63,14 +62,7 @@ def picture(seed: int) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def net() -> ConditionalNAFNet:
-    import torch
-
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
-        net = ConditionalNAFNet(NAFNet(16, (1, 1), 1, (1, 1))).eval()
-        for parameter in net.parameters():
-            parameter.copy_(0.25 * torch.randn_like(parameter))
-    return net
+    return random_nafnet(NAFNet(16, (1, 1), 1, (1, 1)), gains=0.25, contrast=None)
 
 
 @pytest.fixture(scope="module")
@@ -147,9 +139,7 @@ def test_it_is_asked_for_on_any_machine_and_leaves_the_rest_float32(modelopt: Mo
 def test_made_once_for_each_form_and_precision(modelopt: ModelOpt, net: Any, loop: Loop) -> None:
     engine = backends.get("onnxruntime")
     shapes = {GraphVariant("layernorm", gate): graph(net, gate) for gate in GATES}
-    shapes[first_variant(engine)] = build_graph(
-        {key: value.numpy() for key, value in net.state_dict().items()}, net.arch, variant=first_variant(engine)
-    ).SerializeToString()
+    shapes[first_variant(engine)] = nafnet_bytes(net, first_variant(engine))
     told: list[str] = []
     graphs = CalibratedGraphs(
         shapes, [Pair(picture(0))], loop, Target(engine.name, settings=CompileSettings(1, report=told.append))

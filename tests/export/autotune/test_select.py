@@ -10,13 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from mrs.export.architectures.nafnet import NAFNet
-from mrs.export.architectures.nafnet.graph import build_graph
 from mrs.export.architectures.nafnet.modulation import modulation_table
-from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.export.autotune import select as selection
 from mrs.export.autotune import timing
 from mrs.export.autotune import variants as forms
@@ -33,6 +30,7 @@ from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.chain import Loop
 from mrs.runtime.errors import BackendError, InputError
+from tests.random_nafnet import nafnet_bytes, random_nafnet
 
 pytestmark = pytest.mark.slow(14)
 
@@ -197,16 +195,9 @@ def hurry(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
 @pytest.fixture(scope="module")
 def loops() -> tuple[dict[GraphVariant, bytes], Loop, Loop]:
     """A tiny network's graphs, three steps, and ten steps."""
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
-        net = ConditionalNAFNet(NAFNet(4, (1,), 0, (1,))).eval()
-        for parameter in net.parameters():
-            parameter.copy_(0.25 * torch.randn_like(parameter))
-        net.ending.bias.fill_(0.5)
-        net.ending.weight.mul_(0.1)
-    state = {key: value.numpy() for key, value in net.state_dict().items()}
+    net = random_nafnet(NAFNet(4, (1,), 0, (1,)), gains=0.25)
     shapes = variants_of(backends.BACKENDS.values())
-    graphs = {shape: build_graph(state, net.arch, variant=shape).SerializeToString() for shape in shapes}
+    graphs = {shape: nafnet_bytes(net, shape) for shape in shapes}
     made = []
     for steps in (3, 10):
         table = tableau(Schedule(), Solver(steps=steps), "data")

@@ -37,6 +37,7 @@ REST = (
     "start_planes_u8_bf16_last",
     "finish_planes_u8_fp32",
     "audit_values_fp16_any",
+    "mirror_planes_bf16_last",
 )
 # Processes that compile at a time, where as many others run tests.
 JOBS = max(2, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))

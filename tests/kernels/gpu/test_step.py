@@ -9,21 +9,10 @@ import pytest
 import torch
 
 from mrs.kernels.table import Row
+from tests.kernels.rows import ROWS
 
 pytestmark = pytest.mark.slow(12)
 
-ROWS = {
-    "order 1": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5),
-    "order 2": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b1=-0.25),
-    "order 3": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b1=-0.25, b2=0.125),
-    "order 4": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b1=-0.25, b2=0.125, b3=-0.0625),
-    "only q2": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b2=0.125),
-    "only q3": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b3=0.125),
-    "momentum": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, m=0.375),
-    "noise": Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, n=0.4),
-    "all": Row(2.9, -1.2, -0.7, 0.8, -0.3, 0.5, b1=-0.25, b2=0.125, b3=-0.0625, n=0.4, m=0.375),
-    "last": Row(0.0, 0.0, 1.0, 0.0, 0.0, 1.0),
-}
 READ = {name: (row.b1 != 0 or row.m != 0, row.b2 != 0, row.b3 != 0) for name, row in ROWS.items()}
 # Of a step with history in all of its slots.
 INDEX = 4

@@ -37,9 +37,9 @@ def test_flags_of_engines_and_the_cache(run, plan, monkeypatch) -> None:
 
 
 def test_the_plan_says_the_size(run, plan) -> None:
-    from mrs.runtime.plan import read_manifest
+    from mrs.runtime.plan import read_plan
 
-    count, height, width = read_manifest(plan)["shape"]
+    count, height, width = read_plan(plan).facts.shape
     ended = run("bench", plan, "--seconds", 0.01)
     assert f"at {height}x{width}, batch {count}" in ended.out
 

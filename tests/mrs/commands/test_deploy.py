@@ -11,16 +11,6 @@ from mrs.runtime.plan import read_plan
 pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.slow(10)]
 
 
-@pytest.fixture
-def refuse_deploy(refuse, golden, tmp_path):
-    """`deploy` that must fail, of the tiny checkpoint unless another is named."""
-
-    def call(*arguments: object, says: object, checkpoint: object = golden.weights, output: object = None) -> str:
-        return refuse("deploy", checkpoint, "-o", output or tmp_path / "models", *arguments, says=says)
-
-    return call
-
-
 def test_a_repository_from_a_checkpoint(run, golden, tmp_path) -> None:
     result = run(
         "deploy", golden.weights, "-o", tmp_path / "models", "--name", "rain",

@@ -18,16 +18,6 @@ pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.slow(15)]
 
 
 @pytest.fixture
-def refuse_export(refuse, golden, tmp_path):
-    """`export` that must fail, of the tiny checkpoint unless another is named."""
-
-    def call(*arguments: object, says: object, checkpoint: object = golden.weights, output: object = None) -> str:
-        return refuse("export", checkpoint, "-o", output or tmp_path / "new.onnx", *arguments, says=says)
-
-    return call
-
-
-@pytest.fixture
 def sampler(run, golden, tmp_path):
     """Export nafnet_tiny as one ONNX file; the result and the model."""
 

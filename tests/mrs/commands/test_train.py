@@ -92,13 +92,33 @@ def test_flags_reach_the_recipe(recipe) -> None:
         "--iterations", 7, "--batch", 3, "--patch", 16, "--learning-rate", 0.001, "--ema", 0.9, "--seed", 5,
         "--no-bf16", "--compile", "--device", "cuda", "--width", 6, "--enc", "1,2", "--mid", 3, "--dec", "4,5",
         "--max-sigma", 30, "--schedule", "linear", "--eps", 0.01, "--T", 40, "--convention", "mr-sampler", "--resume",
+        "--save-every", 50, "--predict", "velocity", "--degradation", "mixed",
     )  # fmt: skip
     assert made == Recipe(
         arch=NAFNet(6, (1, 2), 3, (4, 5)),
         schedule=mrs.Schedule("linear", 30.0, 0.01, 40, "mr-sampler"),
+        output="velocity", degradation="mixed",
         iterations=7, batch=3, patch=16, learning_rate=0.001, ema=0.9, bf16=False, compile=True, seed=5,
     )  # fmt: skip
-    assert options == {"resume": True, "overwrite": True, "device": "cuda"}
+    assert options == {"resume": True, "overwrite": True, "device": "cuda", "save_every": 50}
+
+
+def test_losses_by_task_are_a_line(run, pictures, out, monkeypatch) -> None:
+    def train(*arguments, report, **options) -> None:
+        report({"iteration": 1000, "loss": 0.5, "rate": 1e-3, "tasks": {"haze": 0.25, "noise": 0.125}})
+
+    monkeypatch.setattr("mrs.training.train.train", train)
+    lines = run("train", pictures, "-o", out, *TINY, "--degradation", "mixed").err.splitlines()
+    assert lines[0].startswith("1000/2  loss 0.500000  rate ")
+    assert lines[1:] == ["loss by task  haze 0.250000  noise 0.125000", f"wrote {out}"]
+
+
+def test_saving_more_often(run, pictures, out, monkeypatch) -> None:
+    """What a killed run leaves is never older than so many iterations."""
+    saved = []
+    monkeypatch.setattr("mrs.training.train._save", lambda *arguments: saved.append(arguments[3]))
+    assert run("train", pictures, "-o", out, *TINY, "--iterations", 5, "--save-every", 2).code == 0
+    assert saved == [2, 4, 5]
 
 
 # What is refused
@@ -127,6 +147,8 @@ def refuse_train(refuse, pictures, out):
         (["--patch", "10"], ("patch 10 is not a multiple of 4", "halves it once per level")),
         (["--patch", "40"], "no picture of at least 40x40 pixels"),
         (["--degradation", "frogs"], ("degradation 'frogs' is unknown", "rain")),
+        (["--predict", "data"], "invalid choice: 'data'"),
+        (["--save-every", "0"], "'0' is not a whole number of at least 1"),
         (["--learning-rate", "0"], "learning rate 0.0 is outside (0, 1)"),
         (["--learning-rate", "nan"], "learning rate nan is outside (0, 1)"),
         (["--learning-rate", "fast"], "invalid float value: 'fast'"),

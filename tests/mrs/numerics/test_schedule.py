@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 from mrs.numerics.schedule import CONVENTIONS, INTERPOLATIONS, KINDS, Schedule
 from mrs.runtime.errors import InputError
 
-schedules = st.builds(
-    Schedule,
-    kind=st.sampled_from(KINDS),
-    max_sigma=st.floats(1, 255),
-    eps=st.floats(1e-6, 0.9),
-    T=st.integers(2, 1000),
-    convention=st.sampled_from(CONVENTIONS),
-)
+SETTINGS: dict[str, st.SearchStrategy[Any]] = {
+    "kind": st.sampled_from(KINDS),
+    "max_sigma": st.floats(1, 255),
+    "eps": st.floats(1e-6, 0.9),
+    "T": st.integers(2, 1000),
+    "convention": st.sampled_from(CONVENTIONS),
+}
+schedules = st.builds(Schedule, **SETTINGS)
+exact_schedules = st.builds(Schedule, **SETTINGS, interpolation=st.just("exact"))
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
@@ -148,17 +149,6 @@ def test_half_log_snr_near_0_falls_without_a_jump() -> None:
 
 
 # Exact interpolation
-
-
-exact_schedules = st.builds(
-    Schedule,
-    kind=st.sampled_from(KINDS),
-    max_sigma=st.floats(1, 255),
-    eps=st.floats(1e-6, 0.9),
-    T=st.integers(2, 1000),
-    convention=st.sampled_from(CONVENTIONS),
-    interpolation=st.just("exact"),
-)
 
 
 @given(exact_schedules)

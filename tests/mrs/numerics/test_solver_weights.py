@@ -14,26 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrs.kernels.table import CLAMPS
-from mrs.numerics.methods import METHODS
 from mrs.numerics.reference import sample
 from mrs.numerics.schedule import CONVENTIONS, Schedule
 from mrs.numerics.solver import LAST_STEPS, MOST_PREDICTIONS, OUTPUTS, PREDICTIONS, Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import InputError
 from mrs.tuning.fitting import own_weights
+from tests.mrs.numerics.weight_takers import TAKERS
 
 pytestmark = pytest.mark.slow(6)
 
 SIX = (100.0, 70.0, 45.0, 25.0, 11.0, 3.0, 0.0)
 TWO: dict[str, Any] = {"method": "dpm++", "order": 2, "steps": 2, "spacing": "custom", "times": (100, 40, 0)}
 WEIGHTS = ((0.5, 0.25), (0.75, 0.5, -0.125))
-# What takes weights: one evaluation for each time of the grid, no noise, no momentum.
-TAKERS = [
-    (method, order)
-    for method, facts in METHODS.items()
-    for order in facts.orders
-    if facts.times == "grid" and not facts.stochastic and facts.option != "momentum"
-]
 each_convention = pytest.mark.parametrize("convention", CONVENTIONS)
 each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
 

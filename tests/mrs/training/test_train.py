@@ -20,8 +20,11 @@ from mrs.export.architectures import load_checkpoint
 from mrs.export.architectures.nafnet import NAFNet
 from mrs.export.checkpoint import read_checkpoint
 from mrs.numerics.schedule import CONVENTIONS, KINDS, Schedule
+from mrs.numerics.solver import Solver
+from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import InputError
 from mrs.training import train
+from mrs.training.objective import Objective
 from mrs.training.train import Recipe, load_pictures
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow(25)]
@@ -43,7 +46,8 @@ def folder(tmp_path: Path) -> Path:
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Report after every iteration, save after every fourth."""
     monkeypatch.setattr(train, "LOG_EVERY", 1)
-    monkeypatch.setattr(train, "SAVE_EVERY", 4)
+    real = train.train
+    monkeypatch.setattr(train, "train", lambda *arguments, **options: real(*arguments, **{"save_every": 4, **options}))
 
 
 def interrupt_at(iteration: int) -> Any:
@@ -92,11 +96,11 @@ def constants(shape: tuple[int, ...], *values: float) -> list[torch.Tensor]:
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: f"{s.kind} {s.convention}")
 @pytest.mark.parametrize("t", [1, 2, 7, 50, 99, 100])
 def test_loss_is_the_published_one(schedule: Schedule, t: int) -> None:
-    objective = train._Objective(schedule, torch.device("cpu"))
+    objective = Objective(schedule, "noise", torch.device("cpu"))
     for x0, mu, z, f in [(0.9, 0.2, 0.7, -0.4), (0.1, 0.6, -1.5, 2.0), (0.5, 0.5, 0.0, 1.0)]:
         clean, degraded, noise = constants((1, 3, 2, 2), x0, mu, z)
         predicted = torch.full_like(clean, f)
-        loss = objective(lambda *_, predicted=predicted: predicted, clean, degraded, torch.tensor([t]), noise)
+        (loss,) = objective(lambda *_, predicted=predicted: predicted, clean, degraded, torch.tensor([t]), noise)
         expected = expected_loss(schedule, t, x0, mu, z, f)
         assert float(loss) == pytest.approx(expected, rel=1e-4, abs=3e-7)
 
@@ -106,7 +110,7 @@ def test_loss_is_least_where_the_step_is_optimal(schedule: Schedule) -> None:
     torch.manual_seed(0)
     clean, mu, noise = torch.rand(5, 3, 4, 4), torch.rand(5, 3, 4, 4), torch.randn(5, 3, 4, 4)
     t = torch.tensor([1, 5, 30, 60, 100])
-    objective = train._Objective(schedule, torch.device("cpu"))
+    objective = Objective(schedule, "noise", torch.device("cpu"))
 
     def at(values: list[float]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.float64)[:, None, None, None]
@@ -121,11 +125,37 @@ def test_loss_is_least_where_the_step_is_optimal(schedule: Schedule) -> None:
     best = ((1 + step - of_state) * y - of_clean * y0) * s / (2 * step * schedule.S**2)
 
     def loss(off: float) -> float:
-        return float(objective(lambda x, mu, t: (best + off).float(), clean, mu, t, noise))
+        return float(objective(lambda x, mu, t: (best + off).float(), clean, mu, t, noise).mean())
 
     assert loss(0.0) < 1e-6
     assert 0 < 10 * loss(0.0) < loss(0.01) < loss(0.1) < loss(1.0)
     assert loss(-1.0) == pytest.approx(loss(1.0), rel=1e-3)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: f"{s.kind} {s.convention}")
+def test_velocity_is_what_a_restore_takes_it_for(schedule: Schedule) -> None:
+    """Where the loss is 0, a table for velocity finds x0, at any time; and an error of x0 counts S / s times."""
+    torch.manual_seed(0)
+    clean, mu, noise = torch.rand(5, 3, 4, 4), torch.rand(5, 3, 4, 4), torch.randn(5, 3, 4, 4)
+    t = torch.tensor([1, 5, 30, 60, 100])
+    objective = Objective(schedule, "velocity", torch.device("cpu"))
+    seen: list[torch.Tensor] = []
+    zero = torch.zeros_like(clean)
+    # What is missed by an answer of zero is the right answer, up to its sign.
+    objective(lambda x, mu, t: seen.append(x) or zero, clean, mu, t, noise)
+    for index, time in enumerate(t.tolist()):
+        a, s = float(schedule.alpha(time)), float(schedule.sigma(time))
+        solver = Solver(method="posterior", order=1, steps=1, spacing="custom", times=(float(time), 0.0))
+        row = tableau(schedule, solver, output="velocity").rows[0]
+        x = seen[0][index]
+        right = (a * x + (1 - a) * mu[index] - clean[index]) / (s / schedule.S)
+        found = row.cx * x + row.cm * mu[index] + row.cf * right
+        torch.testing.assert_close(found, clean[index], rtol=0, atol=2e-5)
+        answers = torch.zeros_like(clean)
+        answers[index] = right + 0.01
+        losses = objective(lambda *_, answers=answers: answers, clean, mu, t, noise)
+        assert float(losses[index]) == pytest.approx(0.01, rel=0.02)
+        assert losses.shape == (5,)
 
 
 def test_the_network_is_given_state_condition_and_time() -> None:
@@ -137,7 +167,7 @@ def test_the_network_is_given_state_condition_and_time() -> None:
         return torch.zeros_like(x)
 
     clean, mu, noise = constants((2, 3, 1, 1), 0.8, 0.3, 1.0)
-    train._Objective(schedule, torch.device("cpu"))(net, clean, mu, torch.tensor([1, 100]), noise)
+    Objective(schedule, "noise", torch.device("cpu"))(net, clean, mu, torch.tensor([1, 100]), noise)
     for index, t in enumerate((1, 100)):
         expected = 0.3 + float(schedule.alpha(t)) * 0.5 + float(schedule.sigma(t))
         assert seen["x"][index].mean() == pytest.approx(expected, rel=1e-6)
@@ -152,7 +182,8 @@ def test_batch_is_made_of_the_pictures_and_their_degradation(folder: Path, monke
     monkeypatch.setitem(degradations.DEGRADATIONS, "half", lambda picture, rng: picture / 2)
     pictures = load_pictures(folder, 16)
     recipe = replace(RECIPE, degradation="half", batch=40)
-    clean, mu, t, noise = train._batch(pictures, recipe, 3)
+    clean, mu, t, noise, tasks = train._batch(pictures, recipe, 3)
+    assert tasks.tolist() == ["half"] * 40
     assert clean.shape == mu.shape == noise.shape == (40, 3, 16, 16)
     assert clean.dtype == mu.dtype == noise.dtype == np.float32
     np.testing.assert_array_equal(mu, clean / 2)
@@ -169,6 +200,28 @@ def test_batch_is_made_of_the_pictures_and_their_degradation(folder: Path, monke
     assert t.shape == (40,)
     assert abs(noise.mean()) < 0.05
     assert abs(noise.std() - 1) < 0.05
+
+
+def test_a_mixed_batch_knows_what_was_done_to_each(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for level, name in enumerate(degradations.TASKS):
+        monkeypatch.setitem(
+            degradations.DEGRADATIONS, name, lambda picture, rng, level=level: np.full_like(picture, level / 10)
+        )
+    pictures = load_pictures(folder, 16)
+    _, mu, _, _, tasks = train._batch(pictures, replace(RECIPE, degradation="mixed", batch=60), 0)
+    names = list(degradations.TASKS)
+    assert set(tasks.tolist()) == set(names)
+    for patch, task in zip(mu, tasks.tolist(), strict=True):
+        assert patch.max() == np.float32(names.index(task) / 10)
+
+
+def test_a_drawn_task_goes_on_with_the_same_numbers() -> None:
+    picture = data.astronaut()[60:90, 200:240].astype(np.float32) / np.float32(255)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        degraded = degradations.get(degradations.draw("mixed", rng))(picture, rng)
+        expected = degradations.get("mixed")(picture, np.random.default_rng(seed))
+        np.testing.assert_array_equal(degraded, expected)
 
 
 def test_all_times_are_drawn_but_0(folder: Path) -> None:
@@ -286,6 +339,34 @@ def test_loss_falls(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert rows[-1]["loss"] < 0.75 * rows[0]["loss"]
 
 
+def test_losses_by_task(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "LOG_EVERY", 2)
+    monkeypatch.setattr(train, "TASKS_EVERY", 4)
+    recipe = replace(RECIPE, degradation="mixed", batch=30, iterations=8)
+    rows: list[dict[str, Any]] = []
+    train.train(folder, tmp_path / "net.safetensors", recipe, report=rows.append)
+    assert ["tasks" in row for row in rows] == [False, True, False, True]
+    pictures = load_pictures(folder, 16)
+    for row, earlier, first in ((rows[1], rows[0], 0), (rows[3], rows[2], 4)):
+        assert set(row["tasks"]) == set(degradations.TASKS)
+        drawn = [task for i in range(first, first + 4) for task in train._batch(pictures, recipe, i)[4].tolist()]
+        whole = sum(row["tasks"][task] for task in drawn) / len(drawn)
+        assert whole == pytest.approx((row["loss"] + earlier["loss"]) / 2, rel=1e-4)
+    rows.clear()
+    train.train(folder, tmp_path / "net.safetensors", replace(recipe, degradation="rain"), report=rows.append)
+    assert not any("tasks" in row for row in rows)
+
+
+def test_a_velocity_network_is_built_as_one(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "net.safetensors"
+    train.train(folder, output, replace(RECIPE, output="velocity"))
+    velocity = output.read_bytes()
+    assert read_checkpoint(output).metadata["output"] == "velocity"
+    train.train(folder, output, RECIPE)
+    assert read_checkpoint(output).metadata["output"] == "noise"
+    assert output.read_bytes() != velocity
+
+
 def test_bfloat16_trains_nearly_the_same(folder: Path, tmp_path: Path) -> None:
     losses = []
     for bf16 in (False, True):
@@ -320,10 +401,8 @@ def test_the_average_follows_its_decay(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train.train(folder, first, recipe, report=interrupt_at(5))
     before = state_of(first)["average"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "SAVE_EVERY", 5)
-        with pytest.raises(KeyboardInterrupt):
-            train.train(folder, second, recipe, report=interrupt_at(6))
+    with pytest.raises(KeyboardInterrupt):
+        train.train(folder, second, recipe, report=interrupt_at(6), save_every=5)
     after = state_of(second)
     for key, value in after["net"].items():
         torch.testing.assert_close(after["average"][key], 0.15 * before[key] + 0.85 * value, rtol=1e-6, atol=1e-7)
@@ -341,7 +420,7 @@ def test_metadata_rebuild_schedule_and_recipe(folder: Path, tmp_path: Path) -> N
     assert metadata["output"] == "noise"
     assert metadata["iterations"] == 9
     described = asdict(replace(RECIPE, schedule=schedule))
-    del described["schedule"]
+    del described["schedule"], described["output"]
     described["arch"] |= {key: list(described["arch"][key]) for key in ("enc_blocks", "dec_blocks")}
     assert metadata["recipe"] == described
 
@@ -368,12 +447,22 @@ def refusal(*arguments: Any, **options: Any) -> InputError:
     return caught.value
 
 
+def test_a_resumed_run_may_compute_otherwise(folder: Path, tmp_path: Path) -> None:
+    """A run that began on one machine goes on upon another, with bfloat16 or without."""
+    output = tmp_path / "net.safetensors"
+    train.train(folder, output, RECIPE)
+    train.train(folder, output, replace(RECIPE, bf16=True, iterations=RECIPE.iterations + 1), resume=True)
+    assert read_checkpoint(output).metadata["recipe"]["bf16"] is True
+    assert state_of(output)["iteration"] == RECIPE.iterations + 1
+
+
 def test_resuming_another_recipe(folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "net.safetensors"
     train.train(folder, output, RECIPE)
     content = output.read_bytes()
     others: list[dict[str, Any]] = [
         {"seed": 2},
+        {"output": "velocity"},
         {"schedule": Schedule()},
         {"learning_rate": 1e-4},
         {"arch": NAFNet(4, (1,), 2, (1,))},
@@ -479,6 +568,10 @@ def test_bad_outputs_are_refused_before_any_work(folder: Path, tmp_path: Path, o
     assert output in refusal(folder, tmp_path / output, RECIPE).message
 
 
+def test_saving_never_is_refused(folder: Path, tmp_path: Path) -> None:
+    assert "save_every 0" in refusal(folder, tmp_path / "net.safetensors", save_every=0).message
+
+
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "xla", ""])
 def test_unknown_device(folder: Path, tmp_path: Path, device: str) -> None:
     error = refusal(folder, tmp_path / "net.safetensors", RECIPE, device=device)
@@ -516,6 +609,7 @@ def test_errors_of_a_degradation_come_out(folder: Path, tmp_path: Path, monkeypa
     ("arguments", "named"),
     [
         ({"degradation": "hail"}, "degradation 'hail'"),
+        ({"output": "data"}, "output 'data' cannot be trained"),
         ({"iterations": 0}, "iterations 0"),
         ({"batch": -1}, "batch -1"),
         ({"patch": 0}, "patch 0"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,12 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from mrs.export.architectures import load_checkpoint
-from mrs.kernels.table import Table
-from mrs.numerics.methods import METHODS
-from mrs.numerics.reference import Denoiser, sample
+from mrs.numerics.reference import sample
 from mrs.numerics.schedule import CONVENTIONS, Schedule
 from mrs.numerics.solver import OUTPUTS, PREDICTIONS, Solver
 from mrs.numerics.tableau import tableau
@@ -26,68 +22,14 @@ from mrs.tuning import fitting
 from mrs.tuning.fitting import fit, own_weights
 from mrs.tuning.trial import Trial, of_network
 from tests.gaussian import GaussianProblem
+from tests.mrs.numerics.weight_takers import TAKERS
+from tests.mrs.tuning.trials import HIGH, LOW, PICTURE, SCHEDULE, SHAPE, TIMES, Array, FakeTrial, solver_at, two_values
 
 pytestmark = pytest.mark.slow(8)
 
-Array = NDArray[Any]
-SCHEDULE = Schedule()
-# Bright and dark ends are far enough for all final states to stay between 0 and 1, or nearly all.
-SHAPE, LOW, HIGH = (2, 4, 5, 3), 70, 186
-TIMES = {2: (100, 40, 0), 3: (100, 60, 25, 0), 5: (100, 80, 55, 30, 10, 0)}
-PICTURE = np.full(SHAPE, 0.5, np.float32)
-# Methods without noise and momentum, one evaluation for each time.
-TAKERS = [
-    (method, order)
-    for method, facts in METHODS.items()
-    for order in facts.orders
-    if facts.times == "grid" and not facts.stochastic and facts.option != "momentum"
-]
 each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
 each_output = pytest.mark.parametrize("output", OUTPUTS)
 each_convention = pytest.mark.parametrize("convention", CONVENTIONS)
-
-
-class FakeTrial:
-    """A `Trial` of a function instead of a network, which counts how often it is evaluated."""
-
-    def __init__(self, denoiser: Denoiser, seed: int = 0, pictures: Array | None = None) -> None:
-        random = np.random.default_rng(seed)
-        self.denoiser = denoiser
-        self.pictures = random.integers(LOW, HIGH, SHAPE, np.uint8) if pictures is None else pictures
-        self.mu = np.ascontiguousarray(self.pictures.transpose(0, 3, 1, 2)) / np.float32(255)
-        self.z = random.standard_normal(self.mu.shape, np.float32)
-        self.evaluations = 0
-
-    def start(self, sigma: float) -> tuple[Array, Array]:
-        return self.mu.copy(), self.mu + np.float32(sigma) * self.z
-
-    def predict(self, x: Array, mu: Array, t: float) -> Array:
-        self.evaluations += 1
-        return self.denoiser(x, mu, t).astype(np.float32)
-
-    def restored(self, table: Table) -> Array:
-        return sample(self.denoiser, self.mu, table, init_noise=self.z).transpose(0, 2, 3, 1)
-
-    def distance(self, solver: Solver, reference: Array, schedule: Schedule = SCHEDULE, output: str = "noise") -> float:
-        """PSNR in dB between a solver's pictures, by the reference loop, and others."""
-        error = np.mean(np.square(self.restored(tableau(schedule, solver, output)).astype(np.float64) - reference))
-        return float(-10 * np.log10(error + 1e-30))
-
-
-def mixture(schedule: Schedule = SCHEDULE, output: str = "noise", distance: float = 0.1) -> Denoiser:
-    """The best denoiser where each value of x0 - mu is one of two: far from linear in x."""
-
-    def best(x: Array, mu: Array, t: float) -> Array:
-        a, s, S = float(schedule.alpha(t)), float(schedule.sigma(t)), schedule.S
-        y0 = distance * np.tanh(a * distance * (x - mu) / s**2)
-        eps = (x - mu - a * y0) / s
-        return {"noise": eps, "data": mu + y0, "velocity": a * S * eps - s / S * y0}[output]
-
-    return best
-
-
-def solver_at(times: Sequence[float], method: str = "dpm++", order: int = 2, **more: Any) -> Solver:
-    return Solver(method, order, steps=len(times) - 1, spacing="custom", times=tuple(times), **more)
 
 
 def many_steps(trial: FakeTrial, schedule: Schedule = SCHEDULE, output: str = "noise") -> Array:
@@ -110,7 +52,7 @@ def exact(trial: FakeTrial, problem: GaussianProblem) -> Array:
 def test_a_fit_is_nearer_by_decibels_for_these_pictures_and_for_others(
     steps: int, prediction: str, method: str
 ) -> None:
-    trial, others = FakeTrial(mixture()), FakeTrial(mixture(), seed=1)
+    trial, others = FakeTrial(two_values()), FakeTrial(two_values(), seed=1)
     solver = solver_at(TIMES[steps], method, prediction=prediction, last_step="lower-order")
     reference = many_steps(trial)
     fitted = fit(trial, SCHEDULE, solver, reference)
@@ -147,7 +89,7 @@ def test_a_fit_never_gets_further_whatever_it_starts_from(data: Any) -> None:
     method, order = data.draw(st.sampled_from(TAKERS))
     prediction = data.draw(st.sampled_from(PREDICTIONS))
     solver = solver_at((100, *sorted(inner, reverse=True), 0), method, order, prediction=prediction)
-    trial = FakeTrial(mixture(distance=data.draw(st.sampled_from([0.05, 0.15]))))
+    trial = FakeTrial(two_values(distance=data.draw(st.sampled_from([0.05, 0.15]))))
     if data.draw(st.booleans()):
         random = np.random.default_rng(data.draw(st.integers(0, 99)))
         own = own_weights(tableau(SCHEDULE, solver))
@@ -161,13 +103,13 @@ def test_a_fit_never_gets_further_whatever_it_starts_from(data: Any) -> None:
 
 def test_a_solver_that_is_the_reference_stays_there() -> None:
     for solver in (solver_at(TIMES[3]), solver_at(TIMES[3], prediction="noise")):
-        trial = FakeTrial(mixture())
+        trial = FakeTrial(two_values())
         reference = trial.restored(tableau(SCHEDULE, solver))
         assert trial.distance(fit(trial, SCHEDULE, solver, reference), reference) > 115
 
 
 def test_a_fit_goes_on_from_the_weights_of_the_fit_before() -> None:
-    trial = FakeTrial(mixture())
+    trial = FakeTrial(two_values())
     reference = many_steps(trial)
     first = fit(trial, SCHEDULE, solver_at(TIMES[5]), reference)
     assert fit(trial, SCHEDULE, first, reference, deadline=-math.inf) == first
@@ -177,7 +119,7 @@ def test_a_fit_goes_on_from_the_weights_of_the_fit_before() -> None:
 
 def test_two_fits_are_the_same() -> None:
     solver = solver_at(TIMES[5])
-    one, other = (fit(FakeTrial(mixture()), SCHEDULE, solver, many_steps(FakeTrial(mixture()))) for _ in range(2))
+    one, other = (fit(FakeTrial(two_values()), SCHEDULE, solver, many_steps(FakeTrial(two_values()))) for _ in range(2))
     assert one == other
 
 
@@ -185,7 +127,7 @@ def test_the_last_step_that_denoises_is_where_the_fit_starts() -> None:
     """Its weights are then fitted like others; with `denoise_last` they would not be read."""
     for prediction in PREDICTIONS:
         solver = solver_at(TIMES[3], prediction=prediction, denoise_last=True)
-        trial = FakeTrial(mixture())
+        trial = FakeTrial(two_values())
         reference = many_steps(trial)
         unmoved = fit(trial, SCHEDULE, solver, reference, deadline=-math.inf)
         rows, own = (np.array(tableau(SCHEDULE, each).rows) for each in (unmoved, solver))
@@ -203,7 +145,9 @@ def test_the_last_step_that_denoises_is_where_the_fit_starts() -> None:
 @pytest.mark.parametrize("problem", ["gaussian", "mixture"])
 def test_the_derivatives_are_those_of_the_reference_loop(problem: str, prediction: str, output: str) -> None:
     """J^T r and J^T J by central differences of the whole loop in float64, one weight after the other."""
-    denoiser = mixture(output=output) if problem == "mixture" else GaussianProblem(SCHEDULE, 0.05, 0.1).denoiser(output)
+    denoiser = (
+        two_values(output=output) if problem == "mixture" else GaussianProblem(SCHEDULE, 0.05, 0.1).denoiser(output)
+    )
     trial = FakeTrial(denoiser)
     solver = solver_at(TIMES[5], prediction=prediction)
     reference = many_steps(trial, output=output)
@@ -293,7 +237,7 @@ def test_pixels_that_end_clamped_and_right_change_nothing() -> None:
 
 def test_pictures_of_which_many_pixels_are_clamped_get_nearer_too() -> None:
     pictures = np.random.default_rng(5).integers(0, 256, SHAPE, np.uint8)
-    trial = FakeTrial(mixture(), pictures=pictures)
+    trial = FakeTrial(two_values(), pictures=pictures)
     reference = many_steps(trial)
     assert ((reference == 0) | (reference == 1)).mean() > 0.05
     for prediction in PREDICTIONS:
@@ -314,7 +258,7 @@ def test_where_all_pixels_are_clamped_the_methods_own_weights_stay() -> None:
 
 def test_after_the_deadline_the_methods_own_weights_are_given() -> None:
     for solver in (solver_at(TIMES[5], "unipc-b2", 3), solver_at(TIMES[3], "ipndm", 3, prediction="noise")):
-        trial = FakeTrial(mixture())
+        trial = FakeTrial(two_values())
         lines: list[str] = []
         fitted = fit(trial, SCHEDULE, solver, PICTURE, deadline=-math.inf, report=lines.append)
         assert fitted == replace(solver, weights=own_weights(tableau(SCHEDULE, solver)))
@@ -324,7 +268,7 @@ def test_after_the_deadline_the_methods_own_weights_are_given() -> None:
 
 def test_a_deadline_between_two_steps_keeps_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that only the network moves."""
-    trial = FakeTrial(mixture())
+    trial = FakeTrial(two_values())
     reference = many_steps(trial)
     monkeypatch.setattr(fitting.time, "monotonic", lambda: float(trial.evaluations))
     solver, lines = solver_at(TIMES[5]), []
@@ -336,7 +280,7 @@ def test_a_deadline_between_two_steps_keeps_the_first(monkeypatch: pytest.Monkey
 
 
 def test_each_step_is_reported_with_its_distance() -> None:
-    trial, lines = FakeTrial(mixture()), []
+    trial, lines = FakeTrial(two_values()), []
     reference = many_steps(trial)
     fitted = fit(trial, SCHEDULE, solver_at(TIMES[3]), reference, report=lines.append)
     matches = [re.fullmatch(r"weights fitted, step (\d): (\d+\.\d\d) dB", line) for line in lines]

@@ -4,59 +4,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from mrs.kernels.table import Table
-from mrs.numerics.reference import Denoiser, sample
-from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import BackendError, InputError
 from mrs.tuning.fitting import can_be_fitted, fit, own_weights
 from mrs.tuning.search import tune
 from tests.gaussian import GaussianProblem
+from tests.mrs.tuning.trials import PICTURE, SCHEDULE, TIMES, Array, FakeTrial, solver_at
 
-Array = NDArray[Any]
-SCHEDULE = Schedule()
-SHAPE = (2, 4, 5, 3)
-PICTURE = np.full(SHAPE, 0.5, np.float32)
-TIMES = {2: (100, 40, 0), 3: (100, 60, 25, 0), 5: (100, 80, 55, 30, 10, 0)}
 gaussian = GaussianProblem(SCHEDULE, 0.05, 0.1).denoiser()
-
-
-class FakeTrial:
-    """A `Trial` of a function instead of a network, which counts how often it is evaluated for a fit."""
-
-    def __init__(self, denoiser: Denoiser) -> None:
-        random = np.random.default_rng(0)
-        self.denoiser = denoiser
-        self.pictures = random.integers(70, 186, SHAPE, np.uint8)
-        self.mu = np.ascontiguousarray(self.pictures.transpose(0, 3, 1, 2)) / np.float32(255)
-        self.z = random.standard_normal(self.mu.shape, np.float32)
-        self.evaluations = 0
-
-    def start(self, sigma: float) -> tuple[Array, Array]:
-        return self.mu.copy(), self.mu + np.float32(sigma) * self.z
-
-    def predict(self, x: Array, mu: Array, t: float) -> Array:
-        self.evaluations += 1
-        return self.denoiser(x, mu, t).astype(np.float32)
-
-    def run(self, table: Table) -> Array:
-        return self.restored(table)
-
-    def restored(self, table: Table) -> Array:
-        return sample(self.denoiser, self.mu, table, init_noise=self.z).transpose(0, 2, 3, 1)
-
-
-def solver_at(times: Sequence[float], method: str = "dpm++", order: int = 2, **more: Any) -> Solver:
-    return Solver(method, order, steps=len(times) - 1, spacing="custom", times=tuple(times), **more)
 
 
 # Networks that give no numbers

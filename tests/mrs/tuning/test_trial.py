@@ -22,12 +22,13 @@ from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.cpu_chain import Chain
+from mrs.runtime.cpu_chain import CpuChain
 from mrs.runtime.errors import BackendError, InputError
 from mrs.runtime.plan import Plan, read_plan
 from mrs.runtime.session import Restorer
 from mrs.runtime.system import machine
 from mrs.tuning.trial import TimedNetwork, Trial, of_network, of_plan
+from tests.random_nafnet import random_nafnet
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow(24)]
 
@@ -51,14 +52,7 @@ def table_of(name: str) -> Table:
 
 @pytest.fixture(scope="module")
 def net() -> ConditionalNAFNet:
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
-        net = ConditionalNAFNet(NAFNet(4, (1,), 0, (1,))).eval()
-        for parameter in net.parameters():
-            parameter.copy_(0.3 * torch.randn_like(parameter))
-        net.ending.bias.fill_(0.5)
-        net.ending.weight.mul_(0.2)
-    return net
+    return random_nafnet(NAFNet(4, (1,), 0, (1,)), scale=0.3, gains=0.3, contrast=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +126,7 @@ def test_batches_that_do_not_divide_are_restored_each_with_its_own_seed(network:
         compiled = network.backend.compile(
             network.graph, network.modulation(table.times[:-1]), (size, 6, 8, 10), "fp32", CompileSettings(1)
         )
-        chain = Chain(compiled, table, 1)
+        chain = CpuChain(compiled, table, 1)
         out = np.empty(part.shape, np.float32)
         chain.restore_into(part, out, 11 + index)
         np.testing.assert_array_equal(restored[low : low + batch], out)

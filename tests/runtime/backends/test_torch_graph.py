@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mrs.export.graph_variant import GraphVariant
+from tests.random_nafnet import nafnet_bytes
+
 pytest.importorskip("torch")
 import torch
 import torch.nn.functional as F
@@ -26,11 +29,7 @@ def drawn(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def split(tiny) -> bytes:
     """The graph that torch runs: norms as layer norms, gates as halves."""
-    from mrs.export.architectures.nafnet.graph import build_graph
-    from mrs.export.graph_variant import GraphVariant
-
-    state = {key: value.numpy() for key, value in tiny.net.state_dict().items()}
-    return build_graph(state, tiny.net.arch, variant=GraphVariant("layernorm", "split")).SerializeToString()
+    return nafnet_bytes(tiny.net, GraphVariant("layernorm", "split"))
 
 
 def computed(graph: bytes, tiny: Any, packed: torch.Tensor, dtype: torch.dtype, compiled: bool) -> torch.Tensor:

@@ -14,7 +14,6 @@ import torch
 
 from mrs.export import quantise as quantisation
 from mrs.export.architectures.nafnet import NAFNet
-from mrs.export.architectures.nafnet.graph import build_graph
 from mrs.export.architectures.nafnet.modulation import modulation_table
 from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.export.graph_variant import GATES, NORMS, GraphVariant
@@ -23,6 +22,7 @@ from mrs.runtime.backends.torch_graph import program_of, read, weights_of
 from mrs.runtime.backends.typed_graph import typed_graph
 from mrs.runtime.errors import BackendError
 from tests.export.modelopt_double import install
+from tests.random_nafnet import nafnet_bytes, random_nafnet
 from tests.runtime.backends.tensorrt import reference
 
 pytestmark = pytest.mark.slow(24)
@@ -38,12 +38,9 @@ FLOAT = onnx.TensorProto.FLOAT
 @functools.cache
 def network(scale: float = 1.0) -> ConditionalNAFNet:
     """Random weights; the residual stream is `scale` times as large as it would be."""
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
-        net = ConditionalNAFNet(NAFNet(8, (1, 1), 1, (1, 1))).eval()
+    net = random_nafnet(NAFNet(8, (1, 1), 1, (1, 1)), contrast=None)
+    with torch.no_grad():
         for name, parameter in net.named_parameters():
-            own = 1.0 if name.endswith(("beta", "gamma", ".g")) else 0.25
-            parameter.copy_(own * torch.randn_like(parameter))
             # All that is added to it, but not what makes it smaller or wider.
             if name.startswith("intro") or name.endswith(("beta", "gamma")):
                 parameter.mul_(scale)
@@ -53,9 +50,7 @@ def network(scale: float = 1.0) -> ConditionalNAFNet:
 
 @functools.cache
 def graph(norm: str = "layernorm", gate: str = "split", scale: float = 1.0) -> bytes:
-    net = network(scale)
-    state = {key: value.numpy() for key, value in net.state_dict().items()}
-    return build_graph(state, net.arch, variant=GraphVariant(norm, gate)).SerializeToString()
+    return nafnet_bytes(network(scale), GraphVariant(norm, gate))
 
 
 def typed(precision: str, *form: Any) -> onnx.ModelProto:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from mrs.kernels.table import Table
@@ -22,10 +22,13 @@ from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.plan import Plan
+from mrs.runtime.session import Restorer
 from mrs.runtime.system import machine
 from tests import interpreter
+from tests.runtime.cuda.double import Double
+from tests.runtime.left_out import lacking, left_out
 
-MISSING = [name for name in ("torch", "triton", "onnx") if find_spec(name) is None]
+MISSING = lacking("torch", "triton", "onnx")
 if not MISSING:
     import torch
 
@@ -36,15 +39,8 @@ SHAPE = (1, 16, 16)
 MULTIPLE = 4
 
 
-class LeftOut(pytest.Module):
-    """A file of tests that cannot be loaded here."""
-
-    def collect(self) -> Any:
-        pytest.skip(f"{' and '.join(MISSING)} not installed")
-
-
 def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> pytest.Module | None:
-    return LeftOut.from_parent(parent, path=module_path) if MISSING else None
+    return left_out(MISSING, module_path, parent)
 
 
 @pytest.fixture(autouse=True)
@@ -244,3 +240,11 @@ def pictures() -> Callable[..., NDArray[Any]]:
 @pytest.fixture(scope="session")
 def table() -> Callable[..., Table]:
     return table_of
+
+
+@pytest.fixture
+def on_cpu(fake, gpu, table):
+    """The CPU runtime with the same network."""
+    manifest = {**gpu.plan().manifest, "backend": "fake"}
+    with Restorer(replace(gpu.plan(), manifest=manifest), backend="fake", threads=1) as restorer:
+        yield restorer

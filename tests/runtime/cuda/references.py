@@ -43,6 +43,8 @@ class References:
             reference.finish(*state, given["history"], given["picture"], *tables)
         elif kind == "audit":
             reference.audit(given["values"], given["status"])
+        elif kind == "mirror":
+            reference.mirror(given["packed"], size)
         elif kind == "count":
             self._counted[launch.arguments[4].data_ptr()] = [*state, given["records"], given["index"], size]
         elif kind == "choose":

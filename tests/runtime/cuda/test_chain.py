@@ -8,16 +8,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrs.runtime.cpu_chain import Chain
+from mrs.kernels.update import reflected
+from mrs.runtime.cpu_chain import CpuChain
 
 TABLES = {"ode-1": 0, "sde-2": 1, "ode-3": 2, "ipndm-4": 3}
 
 
-def by_cpu(fake_network: Any, table: Any, pictures: Any, clamp: str = "none", seed: int = 0, origin=(0, 0)) -> Any:
+def by_cpu(
+    fake_network: Any,
+    table: Any,
+    pictures: Any,
+    clamp: str = "none",
+    seed: int = 0,
+    origin=(0, 0),
+    mirrors: bool = False,
+) -> Any:
     """The same restore on a CPU, of a network that is padded alike."""
     count, height, width, channels = pictures.shape
     padded = (count, 2 * channels, -(-height // 4) * 4, -(-width // 4) * 4)
-    chain = Chain(fake_network(padded), replace(table, clamp=clamp), 1)
+    chain = CpuChain(fake_network(padded), replace(table, clamp=clamp), 1, mirrors=mirrors)
     return chain.restore_into(pictures, None, seed, origin)
 
 
@@ -40,6 +49,22 @@ def test_pictures_of_any_size_as_on_a_cpu(
     assert close(out, by_cpu(fake_network, table(), given, seed=7, origin=(3, 5)))
     assert not close(out, by_cpu(fake_network, table(), given, seed=8, origin=(3, 5)))
     assert not close(out, by_cpu(fake_network, table(), given, seed=7, origin=(3, 6)))
+
+
+@pytest.mark.parametrize("shape", [(2, 13, 11), (1, 8, 5), (1, 1, 2)], ids=str)
+@pytest.mark.parametrize("channels_last", [True, False], ids=["channels last", "planes"])
+def test_reflected_padding_as_on_a_cpu(
+    make_chain, fake_network, pictures, table, shape: Any, channels_last: bool
+) -> None:
+    chain = make_chain(table(), shape, dtypes=("float32", "float32"), channels_last=channels_last, mirrors=True)
+    given = pictures(shape, "float32")
+    out = chain.restore_into(given, None, 7)
+    assert close(out, by_cpu(fake_network, table(), given, seed=7, mirrors=True))
+    # As the network saw it at last.
+    packed = chain.network.packed.float().numpy()
+    rows, columns = (reflected(*sides) for sides in zip(shape[1:], packed.shape[2:], strict=True))
+    np.testing.assert_array_equal(packed, packed[:, :, rows][..., columns])
+    assert packed.std(axis=(2, 3)).min() > 0
 
 
 @pytest.mark.parametrize("clamp", ["none", "unit", "threshold"])
@@ -89,39 +114,6 @@ def test_the_empty_pictures_of_the_first_run_leave_nothing_behind(make_chain, pi
 
     restored = make_chain(trouble=spoil).restore_into(pictures((1, 16, 16)), None, 1)
     assert restored.std() > 1
-
-
-def test_another_table_needs_nothing_new(make_chain, device, pictures, table) -> None:
-    given = pictures((1, 16, 16))
-    chain = make_chain(table("ode", 2, 4), clamp="unit")
-    chain.set_table(replace(table("sde", 1, 4), start=0.1, clamp="none"))
-    assert device.captures == 1
-    other = table("sde", 1, 4)
-    fresh = make_chain(other.__class__(**{**vars(other), "start": 0.1}))
-    np.testing.assert_array_equal(chain.restore_into(given, None, 3), fresh.restore_into(given, None, 3))
-
-
-@pytest.mark.parametrize(
-    ("method", "order", "steps", "clamp"),
-    [("ode", 2, 3, "none"), ("ode", 2, 5, "none"), ("ode", 3, 4, "none"), ("ode", 2, 4, "threshold")],
-)
-def test_a_table_of_another_form_is_refused(make_chain, table, method, order, steps, clamp) -> None:
-    from mrs.runtime.errors import InputError
-
-    chain = make_chain(table("ode", 2, 4))
-    before = chain.arrays.records.numpy().copy()
-    with pytest.raises(InputError, match=f"of {steps} rows, {order - 1} remembered predictions and clamp {clamp}") as e:
-        chain.set_table(replace(table(method, order, steps), start=0.2, clamp=clamp))
-    assert "4 rows, 1 predictions" in e.value.hint
-    np.testing.assert_array_equal(chain.arrays.records.numpy(), before)
-
-
-def test_a_chain_with_a_threshold_takes_no_table_without(make_chain, table) -> None:
-    from mrs.runtime.errors import InputError
-
-    chain = make_chain(table("ode", 2, 4), clamp="threshold")
-    with pytest.raises(InputError, match="clamp unit does not fit"):
-        chain.set_table(replace(table("ode", 2, 4), start=0.2, clamp="unit"))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32], ids=str)

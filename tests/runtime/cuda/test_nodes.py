@@ -39,6 +39,16 @@ def test_a_restore_starts_and_then_steps_and_finishes_after_the_audit(make_chain
     ]  # fmt: skip
 
 
+def test_reflected_padding_is_written_before_each_evaluation_where_there_is_any(make_chain, table) -> None:
+    chain = make_chain(table("ode", 2, 2), (1, 8, 6), mirrors=True)
+    assert names(chain) == [
+        "start -1", "mirror 0", "network 0", "step 0", "mirror 1", "network 1", "audit 1", "finish 1",
+    ]  # fmt: skip
+    assert all(same(given, packed=chain.network.packed) for given in launches(chain, "mirror"))
+    whole = make_chain(table("ode", 2, 2), (1, 8, 8), mirrors=True)
+    assert "mirror 0" not in names(whole)
+
+
 def test_a_single_step_finishes_at_once(make_chain, table) -> None:
     assert names(make_chain(table("ode", 1, 1))) == ["start -1", "network 0", "audit 0", "finish 0"]
 

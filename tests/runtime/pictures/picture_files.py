@@ -6,11 +6,14 @@ import io
 import struct
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
+
+from mrs.runtime.pictures.decoding import Picture, read_picture
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -81,3 +84,16 @@ def zeros(length: int) -> bytes:
     block = bytes(1 << 20)
     parts = [packer.compress(block[: min(len(block), length - at)]) for at in range(0, length, len(block))]
     return b"".join(parts) + packer.flush()
+
+
+def pixels(path: Path) -> np.ndarray:
+    return read_picture(path).rgb
+
+
+def saved(path: Path, image: Image.Image, form: str, **options: Any) -> Path:
+    image.save(path, form, **options)
+    return path
+
+
+def read_saved(folder: Path, image: Image.Image, form: str, **options: Any) -> Picture:
+    return read_picture(saved(folder / "picture", image, form, **options))

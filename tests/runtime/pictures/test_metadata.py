@@ -1,3 +1,5 @@
+"""What a file says of its picture: carried to the result where it stays true, and dropped where it is damaged."""
+
 from __future__ import annotations
 
 import io

@@ -1,3 +1,5 @@
+"""Pictures are written as they are, with what belongs to them, or not at all."""
+
 from __future__ import annotations
 
 import os

@@ -22,6 +22,7 @@ from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import InputError
 from mrs.runtime.onnx_guard import check_network
+from tests.random_nafnet import random_nafnet
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow(19)]
 
@@ -32,12 +33,7 @@ TIMES = (90.0, 3.5)
 
 def network(arch: NAFNet = SMALL) -> ConditionalNAFNet:
     """Every weight matters; as built, the gains of the residuals are zero."""
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(1)
-        net = ConditionalNAFNet(arch).eval()
-        for parameter in net.parameters():
-            parameter.copy_(0.3 * torch.randn_like(parameter))
-    return net
+    return random_nafnet(arch, 1, scale=0.3, gains=0.3, contrast=None)
 
 
 def graph_of(net: ConditionalNAFNet, **options: Any) -> onnx.ModelProto:

@@ -12,6 +12,7 @@ from torch import Tensor
 from mrs.export.architectures.nafnet import NAFNet
 from mrs.export.architectures.nafnet.modulation import block_names, modulation_size, modulation_table
 from mrs.export.architectures.nafnet.module import ConditionalNAFNet
+from tests.random_nafnet import random_nafnet
 
 Values = dict[str, Tensor]
 ARCH = NAFNet(width=4, enc_blocks=(1, 0, 2), mid_blocks=1, dec_blocks=(0, 1, 1))
@@ -19,12 +20,7 @@ ARCH = NAFNet(width=4, enc_blocks=(1, 0, 2), mid_blocks=1, dec_blocks=(0, 1, 1))
 
 @pytest.fixture(scope="module")
 def net() -> ConditionalNAFNet:
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
-        net = ConditionalNAFNet(ARCH).eval()
-        for parameter in net.parameters():
-            parameter.copy_(0.3 * torch.randn_like(parameter))
-    return net
+    return random_nafnet(ARCH, scale=0.3, gains=0.3, contrast=None)
 
 
 def test_blocks_in_the_order_of_execution(net: ConditionalNAFNet) -> None:

@@ -24,6 +24,7 @@ class Published:
     """IR-SDE's process as its paper writes it, in its own numbers: sigma_t, not S; tables of its own."""
 
     def __init__(self, schedule: Schedule) -> None:
+        self.T, self.start = schedule.T, schedule.max_sigma / 255
         n = schedule.T + 2
         c = [math.cos((k / n + 0.008) / 1.008 * math.pi / 2) ** 2 for k in range(n + 1)]
         self.theta = [1 - c[t + 1] / c[0] for t in range(schedule.T + 1)]
@@ -41,6 +42,13 @@ class Published:
     def score(self, t: int, eps: Any) -> Any:
         return -eps / self.s[t]
 
+    def run(self, steps: int, mu: Any, z: Any, network: Callable[..., Any], move: Callable[..., Any]) -> Any:
+        """From the start to the end; `move` gives the next x from t, x, the score there and fresh noise."""
+        x = mu + self.start * z[0]
+        for i, t in enumerate(visited(self.T, steps)):
+            x = move(t, x, self.score(t, network(x, mu, float(t))), z[i + 1])
+        return x
+
 
 def visited(T: int, steps: int) -> list[int]:
     """The published few-step runs: whole times from 1 to T, from the back."""
@@ -55,13 +63,14 @@ def test_the_sde_is_published_euler_maruyama(
     predict: Callable[..., Any], solve: Callable[..., Any],
 ) -> None:  # fmt: skip
     schedule = Schedule(convention=convention)
-    process, network = Published(schedule), predict(schedule)
-    x = mu + schedule.max_sigma / 255 * z[0]
-    for i, t in enumerate(visited(100, steps)):
-        score = process.score(t, network(x, mu, float(t)))
+    process = Published(schedule)
+
+    def move(t: int, x: Any, score: Any, noise: Any) -> Any:
         reverse_drift = process.drift(t, x, mu) - process.sigma[t] ** 2 * score * process.dt
-        dispersion = process.sigma[t] * z[i + 1] * math.sqrt(process.dt)
-        x = x - reverse_drift - dispersion
+        dispersion = process.sigma[t] * noise * math.sqrt(process.dt)
+        return x - reverse_drift - dispersion
+
+    x = process.run(steps, mu, z, predict(schedule), move)
     result = mu + solve(schedule, Solver("euler-sde", 1, prediction, steps))
     np.testing.assert_allclose(result, x, rtol=0, atol=1e-9 * float(np.abs(x).max()))
 
@@ -74,11 +83,12 @@ def test_the_ode_is_published_euler(
     predict: Callable[..., Any], solve: Callable[..., Any],
 ) -> None:  # fmt: skip
     schedule = Schedule(convention=convention)
-    process, network = Published(schedule), predict(schedule)
-    x = mu + schedule.max_sigma / 255 * z[0]
-    for t in visited(100, steps):
-        score = process.score(t, network(x, mu, float(t)))
-        x = x - (process.drift(t, x, mu) - 0.5 * process.sigma[t] ** 2 * score * process.dt)
+    process = Published(schedule)
+
+    def move(t: int, x: Any, score: Any, noise: Any) -> Any:
+        return x - (process.drift(t, x, mu) - 0.5 * process.sigma[t] ** 2 * score * process.dt)
+
+    x = process.run(steps, mu, z, predict(schedule), move)
     result = mu + solve(schedule, Solver("euler-ode", 1, prediction, steps))
     np.testing.assert_allclose(result, x, rtol=0, atol=1e-9 * float(np.abs(x).max()))
 

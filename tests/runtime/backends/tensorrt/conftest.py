@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,29 +14,23 @@ import pytest
 from mrs.kernels import threads
 from mrs.runtime.backends.tensorrt import messages
 from mrs.runtime.system import machine
+from tests.haste import measure_little
 from tests.runtime.backends.tensorrt.facts import VERSIONS
+from tests.runtime.left_out import lacking, left_out
 
-MISSING = [name for name in ("torch", "triton", "onnx") if find_spec(name) is None]
+MISSING = lacking("torch", "triton", "onnx")
 if not MISSING:
-    import torch
+    from tests import interpreter
 
-    # As for the tests of the chain: triton is loaded with it.
-    if not torch.cuda.is_available() and "triton" not in sys.modules:
-        os.environ["TRITON_INTERPRET"] = "1"
-    from tests.runtime.backends.tensorrt.double import Gpu, TensorRtDouble
+    interpreter.choose()
+    from tests.runtime.backends.tensorrt.double import TensorRtDouble
+    from tests.runtime.backends.tensorrt.gpu import Gpu
 
 GPU = "NVIDIA Double 9.0"
 
 
-class LeftOut(pytest.Module):
-    """A file of tests that cannot be loaded here."""
-
-    def collect(self) -> Any:
-        pytest.skip(f"{' and '.join(MISSING)} not installed")
-
-
 def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> pytest.Module | None:
-    return LeftOut.from_parent(parent, path=module_path) if MISSING else None
+    return left_out(MISSING, module_path, parent)
 
 
 @pytest.fixture(autouse=True)
@@ -56,11 +48,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def _no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Choosing measures as little as it can, and the solution to compare with has few steps: the double is slow."""
-    monkeypatch.setattr("mrs.export.autotune.timing.SECONDS", 0.0)
-    monkeypatch.setattr("mrs.export.autotune.timing.ROUNDS", (1, 1))
-    monkeypatch.setattr("mrs.export.autotune.variants.SECONDS", 0.0)
-    monkeypatch.setattr("mrs.export.autotune.variants.ROUNDS", (1, 1))
-    monkeypatch.setattr("mrs.building.loops.REFERENCE_STEPS", 10)
+    measure_little(monkeypatch, reference_steps=10)
 
 
 @pytest.fixture(params=VERSIONS)

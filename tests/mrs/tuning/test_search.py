@@ -2,99 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from mrs.kernels.noise import normal
-from mrs.kernels.table import Table
-from mrs.numerics.reference import Denoiser, sample
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import tableau
-from mrs.runtime.errors import BackendError, InputError
 from mrs.tuning import search as tuning
 from mrs.tuning.search import CANDIDATES, POWERS, Attempt, Tuned, tune, whole_times
 from tests.gaussian import GaussianProblem
+from tests.mrs.tuning.searches import REFERENCE, ExactTrial, WholeTrial, distance, search
+from tests.mrs.tuning.trials import SCHEDULE
 
-pytestmark = pytest.mark.slow(14)
-
-Array = NDArray[Any]
-SCHEDULE = Schedule()
-REFERENCE = Solver("ode", 2, steps=100)
-PICTURES = np.random.default_rng(0).integers(60, 196, (2, 4, 4, 3), np.uint8)
-
-
-def two_values(schedule: Schedule, distance: float = 0.15) -> Denoiser:
-    """The best denoiser where each value of x0 - mu is one of two, and no straight line as a function of x."""
-
-    def best(x: Array, mu: Array, t: float) -> Array:
-        a, s = float(schedule.alpha(t)), float(schedule.sigma(t))
-        y0 = distance * np.tanh(a * distance * (x - mu) / s**2)
-        return (x - mu - a * y0) / s
-
-    return best
-
-
-class FakeTrial:
-    """A `Trial` that runs a function instead of a network, and keeps the tables that it ran."""
-
-    def __init__(self, denoiser: Denoiser) -> None:
-        self.denoiser = denoiser
-        self.pictures = PICTURES
-        self.ran: list[Table] = []
-
-    def run(self, table: Table) -> Array:
-        self.ran.append(table)
-        return self.restored(self.ran[-1])
-
-    def restored(self, table: Table) -> Array:
-        return sample(self.denoiser, self.mu, table).transpose(0, 2, 3, 1)
-
-    @property
-    def mu(self) -> Array:
-        return np.ascontiguousarray(self.pictures.transpose(0, 3, 1, 2)) / 255
-
-    def start(self, sigma: float) -> tuple[Array, Array]:
-        return self.mu, self.mu + sigma * normal(0, 0, self.mu.shape)
-
-    def predict(self, x: Array, mu: Array, t: float) -> Array:
-        return self.denoiser(x, mu, t)
-
-
-class WholeTrial(FakeTrial):
-    """One that, as a plan does, knows its network at whole times only."""
-
-    def run(self, table: Table) -> Array:
-        assert all(float(time).is_integer() for time in table.times)
-        return super().run(table)
-
-    def predict(self, x: Array, mu: Array, t: float) -> Array:
-        assert t.is_integer()
-        return super().predict(x, mu, t)
-
-
-def search(evaluations: int, trial: FakeTrial | None = None, *, fitted: bool = False, **options: Any) -> Tuned:
-    found: Tuned = tune(trial or FakeTrial(two_values(SCHEDULE)), SCHEDULE, evaluations, fitted=fitted, **options)
-    return found
-
-
-@cache
-def restored(solver: Solver) -> Array:
-    return FakeTrial(two_values(SCHEDULE)).restored(tableau(SCHEDULE, solver))
-
-
-def distance(solver: Solver) -> float:
-    """PSNR in dB between a solver's pictures and those of 100 published steps."""
-    return float(10 * np.log10(1 / np.mean((restored(solver) - restored(REFERENCE)) ** 2)))
+pytestmark = pytest.mark.slow(9)
 
 
 def plain(candidate: Solver, evaluations: int) -> list[Solver]:
@@ -104,9 +29,9 @@ def plain(candidate: Solver, evaluations: int) -> list[Solver]:
 
 
 @pytest.fixture(scope="module")
-def five() -> tuple[Tuned, FakeTrial, list[str]]:
+def five() -> tuple[Tuned, ExactTrial, list[str]]:
     """A search of grids for five evaluations, its trial and what it reported."""
-    trial, lines = FakeTrial(two_values(SCHEDULE)), []
+    trial, lines = ExactTrial(), []
     return search(5, trial, report=lines.append), trial, lines
 
 
@@ -190,8 +115,8 @@ def test_what_the_network_predicts_does_not_matter(convention: str, output: str)
     schedule = Schedule(convention=convention)
     problem = GaussianProblem(schedule, 0.05, 0.2)
     options: Any = {"candidates": CANDIDATES[:6], "seconds": 0, "fitted": False}
-    one = tune(FakeTrial(problem.denoiser()), schedule, 4, **options)
-    other = tune(FakeTrial(problem.denoiser(output)), schedule, 4, output, **options)
+    one = tune(ExactTrial(problem.denoiser()), schedule, 4, **options)
+    other = tune(ExactTrial(problem.denoiser(output)), schedule, 4, output, **options)
     assert other.best.solver == one.best.solver
     assert other.best.distance_db == pytest.approx(one.best.distance_db, abs=1e-3)
     assert other.published.distance_db == pytest.approx(one.published.distance_db, abs=1e-3)
@@ -206,7 +131,7 @@ def test_candidates_may_evaluate_twice_a_step_or_draw_noise() -> None:
 
 def test_fitting_weights_brings_decibels_more(five) -> None:
     lines: list[str] = []
-    found = search(5, WholeTrial(two_values(SCHEDULE)), fitted=True, report=lines.append)
+    found = search(5, WholeTrial(), fitted=True, report=lines.append)
     assert found.best.distance_db > five[0].best.distance_db + 3
     with_weights = [attempt for attempt in found.attempts if attempt.solver.weights]
     assert len(with_weights) == tuning.FITTED
@@ -232,7 +157,7 @@ def test_candidates_that_take_no_weights_are_left_as_they_are() -> None:
 @pytest.mark.parametrize("evaluations", [2, 3, 5])
 def test_no_table_is_run_twice(evaluations: int) -> None:
     """Few evaluations make one table of several solvers: order 3 is order 2 where the order falls at the end."""
-    trial = FakeTrial(two_values(SCHEDULE))
+    trial = ExactTrial()
     found = search(evaluations, trial)
     assert len(trial.ran) == len(set(trial.ran)) == found.tried + 1
 
@@ -242,7 +167,7 @@ def test_the_reference_is_run_first_with_all_steps(five) -> None:
 
 
 def test_without_time_the_best_plain_grid_is_found() -> None:
-    trial = FakeTrial(two_values(SCHEDULE))
+    trial = ExactTrial()
     found = search(5, trial, seconds=0)
     starts = {candidate: plain(candidate, 5) for candidate in CANDIDATES}
     tables = {tableau(SCHEDULE, solver) for solvers in starts.values() for solver in solvers}
@@ -254,7 +179,7 @@ def test_without_time_the_best_plain_grid_is_found() -> None:
 
 def test_every_finalist_and_every_size_of_move_has_its_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that only running moves."""
-    trial = FakeTrial(two_values(SCHEDULE))
+    trial = ExactTrial()
     monkeypatch.setattr(tuning.time, "monotonic", lambda: float(len(trial.ran)))
     seconds = len(CANDIDATES) * len(POWERS) + 1 + 80
     clock = []
@@ -290,116 +215,3 @@ def test_what_is_reported(five) -> None:
     assert lines[1].startswith("dpm++-2 data lower-order: ")
     form = r"[a-z0-9+-]+ (data|noise) [a-z-]+(, times moved by \d+)?: \d+\.\d\d dB"
     assert all(re.fullmatch(form, line) for line in lines[1:])
-
-
-# Pictures that are no numbers
-
-
-def spoilt(spoil: Callable[[], Array]) -> FakeTrial:
-    """A trial where thresholded tables go wrong."""
-
-    class Spoilt(FakeTrial):
-        def restored(self, table: Table) -> Array:
-            return spoil() if table.clamp == "threshold" else super().restored(table)
-
-    return Spoilt(two_values(SCHEDULE))
-
-
-def one_not_a_number() -> Array:
-    pictures = PICTURES / 255
-    pictures[0, 0, 0, 0] = np.nan
-    return pictures
-
-
-def refused() -> Array:
-    raise BackendError("the network gave infinities or NaN")
-
-
-@pytest.mark.parametrize("spoil", [one_not_a_number, refused])
-def test_a_candidate_whose_pictures_are_not_finite_never_wins(spoil: Callable[[], Array]) -> None:
-    candidates = [Solver("dpm++", 3, clamp="threshold"), Solver("dpm++", 1), Solver("deis", 2, clamp="threshold")]
-    found = search(4, spoilt(spoil), candidates=candidates)
-    assert [attempt.distance_db == -math.inf for attempt in found.attempts] == [False, True, True]
-    assert found.best.solver.clamp == "none"
-
-
-@pytest.mark.parametrize("spoil", [one_not_a_number, refused])
-def test_a_search_without_any_finite_pictures_finds_nothing(
-    spoil: Callable[[], Array], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trial = FakeTrial(two_values(SCHEDULE))
-    monkeypatch.setattr(trial, "restored", lambda table: spoil() if len(table.rows) < 100 else PICTURES / 255)
-    with pytest.raises(BackendError, match=r"no solver gives pictures .* \(check the weights\)"):
-        search(4, trial)
-
-
-def test_an_engine_that_fails_at_the_reference_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    trial = FakeTrial(two_values(SCHEDULE))
-    monkeypatch.setattr(trial, "restored", lambda table: refused())
-    with pytest.raises(BackendError, match="the network gave"):
-        search(4, trial)
-
-
-# What is refused
-
-
-@pytest.mark.parametrize(("T", "evaluations"), [(100, 0), (100, 1), (100, 51), (100, -3), (7, 4), (3, 2)])
-def test_evaluations_that_leave_nothing_to_search(T: int, evaluations: int) -> None:
-    trial = FakeTrial(refused)
-    with pytest.raises(InputError) as caught:
-        tune(trial, Schedule(T=T), evaluations)
-    assert caught.value.message == f"{evaluations} evaluations are outside 2 to {T // 2}"
-    assert caught.value.hint == "one has no times to move, more need no search of the grid"
-    assert trial.ran == []
-
-
-@pytest.mark.parametrize("evaluations", [2, 50])
-def test_the_fewest_and_the_most_evaluations(evaluations: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the time of some runs after those of the plain grids."""
-    trial = FakeTrial(two_values(SCHEDULE))
-    monkeypatch.setattr(tuning.time, "monotonic", lambda: float(len(trial.ran)))
-    found = search(evaluations, trial, candidates=CANDIDATES[:1], seconds=len(POWERS) + 20)
-    assert len(found.best.solver.times) == evaluations + 1
-
-
-@pytest.mark.parametrize("candidate", [Solver("euler-ode", 1), Solver(start_time=50.0)], ids=["single", "later"])
-def test_a_candidate_that_cannot_have_a_grid_of_its_own(candidate: Solver) -> None:
-    with pytest.raises(InputError, match=r"times of its own|starts where its times start"):
-        search(4, candidates=[candidate])
-
-
-# Whole times
-
-
-@pytest.mark.parametrize("evaluations", [3, 6, 7, 8, 9, 12])
-def test_a_network_that_is_known_at_whole_times_is_enough(evaluations: int) -> None:
-    trial = WholeTrial(two_values(SCHEDULE))
-    found = search(evaluations, trial, seconds=0)
-    assert found == search(evaluations, seconds=0)
-    published = tableau(SCHEDULE, Solver("ode", 2, steps=evaluations)).times
-    assert found.published.solver.steps == evaluations
-    assert found.published.solver.times == tuple(float(round(t)) for t in published)
-
-
-@pytest.mark.parametrize(
-    "schedule",
-    [
-        Schedule(T=150),
-        Schedule(T=200),
-        Schedule(T=37),
-        Schedule(T=5),
-        Schedule(max_sigma=255.0, eps=0.001),
-        Schedule("linear", T=99, convention="ir-sde"),
-    ],
-    ids=lambda schedule: f"{schedule.kind} {schedule.T} {schedule.max_sigma:g}",
-)
-def test_every_process_has_a_reference_at_whole_times(schedule: Schedule) -> None:
-    trial, lines = WholeTrial(GaussianProblem(schedule).denoiser()), []
-    found = tune(trial, schedule, 2, candidates=CANDIDATES[:2], seconds=10, report=lines.append)
-    times = trial.ran[0].times
-    assert all(u > t for u, t in pairwise(times))
-    assert times[-1] == 0
-    assert schedule.half_log_snr(times[0]) >= -5
-    assert lines[0] == f"reference: ode-2 at {len(times) - 1} evaluations, 2 pictures"
-    assert len(times) - 1 >= 0.7 * min(100, schedule.T)
-    assert math.isfinite(found.best.distance_db)
