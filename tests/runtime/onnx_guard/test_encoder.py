@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ TOLD = ConditionalUNet(32, (32, 32), middle="transformer", context=4, prompt=Tru
 def conditioner(encoder: Encoder) -> bytes:
     state = {key: torch.ones(shape) for key, shape in encoder.weight_shapes().items()}
     weights = {key: value.numpy() for key, value in TOLD.module().state_dict().items()}
-    found = TOLD.conditioner(weights, EncoderWeights(encoder, state, ""))
+    found = TOLD.conditioner(weights, EncoderWeights(encoder, state, "", Path("encoder.pt")))
     assert found is not None
     return found.graph.SerializeToString()
 
