@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from mrs.export.architectures import load_checkpoint as load_checkpoint
     from mrs.export.architectures.clip import load_encoder as load_encoder
     from mrs.export.architectures.latent_unet import load_autoencoder as load_autoencoder
-    from mrs.export.architectures.clip import load_encoder as load_encoder
-    from mrs.export.architectures.latent_unet import load_autoencoder as load_autoencoder
     from mrs.kernels.table import Table as Table
     from mrs.numerics.reference import sample as sample
     from mrs.numerics.schedule import Schedule as Schedule
@@ -39,9 +37,7 @@ _HOMES = {
     "build": "mrs.building.build",
     "load": "mrs.runtime.session",
     "load_autoencoder": "mrs.export.architectures.latent_unet",
-    "load_autoencoder": "mrs.export.architectures.latent_unet",
     "load_checkpoint": "mrs.export.architectures",
-    "load_encoder": "mrs.export.architectures.clip",
     "load_encoder": "mrs.export.architectures.clip",
     "sample": "mrs.numerics.reference",
     "tableau": "mrs.numerics.tableau",
