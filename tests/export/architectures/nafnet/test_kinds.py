@@ -179,6 +179,11 @@ def test_networks_for_stereo_pairs_are_refused_by_name(name: str, tmp_path: Path
         load_checkpoint(weights(name, tmp_path))
 
 
+def test_a_skip_around_everything_keeps_what_the_first_convolution_makes() -> None:
+    plain, around = (kind(16, (1,), 1, (1,), 4) for kind in (NAFNet, NAFNetLatentDehazing))
+    assert around.bytes_per_pixel - plain.bytes_per_pixel == 4 * 16
+
+
 # Lenses
 
 
