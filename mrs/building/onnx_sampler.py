@@ -11,7 +11,7 @@ from mrs import _version
 from mrs.building.calibration import calibration_pairs
 from mrs.building.graph_check import check_graphs
 from mrs.building.loops import loop_of
-from mrs.building.source import read_source
+from mrs.building.source import MadeFor, read_source
 from mrs.export.autotune.workload import Target
 from mrs.export.graph_variant import first_variant
 from mrs.export.sampler_graph import build_sampler
@@ -66,6 +66,7 @@ def export_sampler(
     schedule: Schedule | None = None,
     output: str | None = None,
     override_checkpoint: bool = False,
+    made_for: MadeFor | None = None,
     overwrite: bool = True,
     report: Callable[[str], None] = lambda line: None,
 ) -> SamplerFile:
@@ -78,6 +79,7 @@ def export_sampler(
         schedule: the process the network was trained on; by default what the checkpoint says, else Refusion's.
         output: what the network predicts; by default what the checkpoint says, else `noise`.
         override_checkpoint: whether `schedule` and `output` may contradict what the checkpoint says.
+        made_for: what else the caller says of the checkpoint: a preset, how noisy pictures are.
         overwrite: whether `path` may be replaced where it exists, or appears meanwhile.
         report: called with lines of progress.
 
@@ -87,14 +89,15 @@ def export_sampler(
         InputError: for any other argument that is wrong.
     """
     solver = solver or RECOMMENDED
-    source = read_source(checkpoint, schedule, output, override_checkpoint)
+    source = read_source(checkpoint, schedule, output, override_checkpoint, made_for)
+    solver = source.started(solver)
     table = tableau(source.schedule, solver, source.output)
     report(f"read {source.path}")
     # The form that OpenVINO runs fastest, for the other engine's own is hardly faster there.
     engine = backends.get("openvino")
     variant = first_variant(engine)
     network = source.graph(variant)
-    (pair, *_) = calibration_pairs(None, None, source.arch.multiple)
+    (pair, *_) = calibration_pairs(None, None, source.arch.multiple, source.noise_sigma)
     target = Target(engine.name, settings=CompileSettings(machine.threads(), report=report))
     check_graphs(source, {variant: network.SerializeToString()}, pair, target)
     metadata = {

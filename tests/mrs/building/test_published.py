@@ -98,3 +98,30 @@ def test_a_network_for_noise_becomes_a_plan(published: Any, tmp_path: Path) -> N
 
     expected = mrs.sample(denoise, mu, plan.facts.table)[0].transpose(1, 2, 0)
     assert np.abs(restored / 255 - expected).max() <= 0.502 / 255
+
+
+@pytest.mark.parametrize("size", [(12, 16), (9, 14)], ids=str)
+def test_a_unet_becomes_one_file_of_the_sampler(published: Any, tmp_path: Path, size: tuple[int, int]) -> None:
+    """With attention over all pixels and reflected padding, for any size."""
+    import onnxruntime
+    import torch
+
+    from mrs.building.onnx_sampler import export_sampler
+    from mrs.kernels.noise import normal
+
+    path, solver = published("irsde_unet_d2.pth"), Solver("sde", 1, steps=3)
+    export_sampler(path, tmp_path / "a.onnx", solver=solver, made_for=MadeFor(preset="irsde-derain"))
+    picture = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
+    noise = np.stack([normal(0, draw, (2, 3, *size)) for draw in range(4)])
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
+    restored = session.run(None, {"picture": picture, "noise": noise[: session.get_inputs()[1].shape[0]]})[0]
+    net = mrs.load_checkpoint(path)
+
+    def denoise(x: Any, mu: Any, t: float) -> Any:
+        with torch.no_grad():
+            return net(torch.from_numpy(x), torch.from_numpy(mu), t).numpy()
+
+    table = mrs.tableau(Schedule(max_sigma=10, convention="ir-sde"), solver)
+    planes = picture.transpose(0, 3, 1, 2) / np.float32(255)
+    expected = mrs.sample(denoise, planes, table, noise=noise[1:], init_noise=noise[0])
+    assert np.abs(restored / 255 - expected.transpose(0, 2, 3, 1)).max() <= 0.502 / 255
