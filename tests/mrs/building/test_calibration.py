@@ -12,6 +12,7 @@ from PIL import Image
 from mrs import degradations
 from mrs.building import calibration
 from mrs.building.calibration import calibration_pairs, tuning_pictures
+from mrs.degradations import DEGRADATIONS
 from mrs.runtime.errors import InputError, PictureError
 from mrs.runtime.psnr import psnr
 
@@ -245,7 +246,7 @@ def test_what_cannot_be_tuned_on(tmp_path: Path) -> None:
     (tmp_path / "broken" / "a.png").write_text("no picture")
     for folder, degradation, message, hint in (
         (None, "rain", "the bundled pictures are degraded already", "give a folder with the degradation"),
-        (tmp_path / "small", "snow", "degradation 'snow' is unknown", "use one of rain"),
+        (tmp_path / "small", "fog", "degradation 'fog' is unknown", f"use one of {', '.join(sorted(DEGRADATIONS))}"),
         (tmp_path / "none", None, f"folder {tmp_path / 'none'} does not exist", "give a folder of pictures"),
         (tmp_path / "small" / "000.png", None, "000.png does not exist", "give a folder of pictures"),
         (tmp_path / "empty", None, "empty holds no picture of at least 32x32 pixels", "use a smaller crop"),
