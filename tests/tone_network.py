@@ -39,6 +39,7 @@ class ToneNet:
 
     condition: ClassVar[bool] = True
     in_variants: ClassVar[bool] = False
+    calibration_side: ClassVar[int] = 256
     name: ClassVar[str] = "ToneNet"
     padding: ClassVar[Literal["zero", "reflect"]] = "zero"
     channels: ClassVar[int] = CHANNELS

@@ -22,9 +22,13 @@ MOST = 4
 
 
 def calibration_pairs(
-    folder: str | Path | None, degradation: str | None, multiple: int, noise_sigma: float | None = None
+    folder: str | Path | None,
+    degradation: str | None,
+    multiple: int,
+    noise_sigma: float | None = None,
+    side: int | None = None,
 ) -> list[Pair]:
-    """Calibration pictures, cropped in their middle to a multiple of the network's and at most `LARGEST` pixels.
+    """Calibration pictures, cropped in their middle to a multiple of the network's and at most `side` pixels.
 
     Args:
         folder: degraded pictures of the user's; the first `MOST` by name that are large enough are used. None for the
@@ -33,13 +37,15 @@ def calibration_pairs(
             unknown. Bundled pictures are degraded so; only where it is known do they count as ground truth.
         multiple: of the network's sizes.
         noise_sigma: of noisy pictures, in 0..255 units: bundled ones get so much.
+        side: by default, and at most, `LARGEST`.
 
     Raises:
         InputError: for a folder without a picture that is large enough, or with one that cannot be read.
     """
+    side = LARGEST if side is None else min(side, LARGEST)
     if folder is None:
         return [
-            _bundled(path, i, degradation, multiple, noise_sigma)
+            _bundled(path, i, degradation, multiple, side, noise_sigma)
             for i, path in enumerate(sorted(BUNDLED.glob("*.png")))
         ]
     folder = Path(folder)
@@ -48,7 +54,7 @@ def calibration_pairs(
     paths = paths_below(folder)
     if not paths:
         raise InputError(f"calibration folder {folder} holds no pictures", hint="give a folder of degraded pictures")
-    crops = (_crop(read_bytes(path), multiple, LARGEST) for path in paths)
+    crops = (_crop(read_bytes(path), multiple, side) for path in paths)
     pairs = [Pair(crop) for crop in islice((crop for crop in crops if crop.size), MOST)]
     if not pairs:
         raise InputError(f"calibration folder {folder} holds no picture of at least {multiple}x{multiple} pixels")
@@ -112,8 +118,10 @@ def _spread(paths: list[Path], most: int) -> list[Path]:
     return chosen + sorted(set(paths) - set(chosen))
 
 
-def _bundled(path: Path, index: int, degradation: str | None, multiple: int, noise_sigma: float | None = None) -> Pair:
-    clean = _crop(read_bytes(path), multiple, LARGEST)
+def _bundled(
+    path: Path, index: int, degradation: str | None, multiple: int, side: int, noise_sigma: float | None
+) -> Pair:
+    clean = _crop(read_bytes(path), multiple, side)
     if not clean.size:
         raise InputError(
             f"the bundled calibration pictures are smaller than {multiple}x{multiple} pixels",

@@ -97,7 +97,7 @@ def export_sampler(
     engine = backends.get("openvino")
     variant = first_variant(engine)
     network = source.graph(variant)
-    (pair, *_) = calibration_pairs(None, None, source.arch.multiple, source.noise_sigma)
+    (pair, *_) = calibration_pairs(None, None, source.arch.multiple, source.noise_sigma, 64)
     target = Target(engine.name, settings=CompileSettings(machine.threads(), report=report))
     check_graphs(source, {variant: network.SerializeToString()}, pair, target)
     metadata = {

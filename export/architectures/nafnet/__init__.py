@@ -24,6 +24,7 @@ class NAFNet(Config):
 
     name: ClassVar[str] = "ConditionalNAFNet"
     in_variants: ClassVar[bool] = True
+    calibration_side: ClassVar[int] = 256
     padding: ClassVar[Literal["zero", "reflect"]] = "zero"
 
     @classmethod

@@ -28,6 +28,7 @@ class ConditionalUNet(Config):
 
     name: ClassVar[str] = "ConditionalUNet"
     in_variants: ClassVar[bool] = False
+    calibration_side: ClassVar[int] = 128
     padding: ClassVar[Literal["zero", "reflect"]] = "reflect"
 
     @classmethod

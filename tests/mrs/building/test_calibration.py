@@ -259,3 +259,17 @@ def test_what_cannot_be_tuned_on(tmp_path: Path) -> None:
         assert caught.value.hint == hint
     with pytest.raises(PictureError, match=r"a\.png"):
         tuning_pictures(tmp_path / "broken", None, 32, 10, 16)
+
+
+def test_a_network_of_dear_evaluations_has_smaller_pictures() -> None:
+    """And never larger ones than others."""
+    assert all(pair.degraded.shape == (48, 48, 3) for pair in calibration_pairs(None, "rain", 16, side=63))
+    shapes = [pair.degraded.shape for pair in calibration_pairs(None, "rain", 16)]
+    assert [pair.degraded.shape for pair in calibration_pairs(None, "rain", 16, side=999)] == shapes
+
+
+def test_pictures_of_so_much_noise() -> None:
+    (pair, *_) = calibration_pairs(None, None, 16, noise_sigma=25)
+    noise = pair.degraded.astype(float) - pair.clean
+    inside = (pair.clean > 80) & (pair.clean < 175)
+    assert noise[inside].std() == pytest.approx(25, rel=0.03)
