@@ -32,12 +32,14 @@ PADDINGS = ("zero", "reflect")
 @dataclass(frozen=True)
 class NetworkFacts:
     """Of the network: channels of pictures, the multiple that heights and widths are padded to, how they are padded,
-    and the most bytes of activations that a pixel takes."""
+    the most bytes of activations that a pixel takes, and, of an engine that writes down how each pixel attends to each,
+    how many a pair of pixels takes."""
 
     channels: int
     multiple: int
     bytes_per_pixel: int
     padding: str
+    bytes_per_pair: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,11 @@ class Manifest:
         return Manifest(
             raw=values,
             network=NetworkFacts(
-                network["channels"], network["multiple"], network["bytes_per_pixel"], network.get("padding", "zero")
+                network["channels"],
+                network["multiple"],
+                network["bytes_per_pixel"],
+                network.get("padding", "zero"),
+                float(network.get("bytes_per_pair", 0)),
             ),
             conditioner=None
             if conditioner is None
@@ -165,6 +171,8 @@ def _wrong_fields(manifest: JsonObject) -> Iterator[str]:
         yield "conditioner"
     elif conditioner.get("resize", STRETCH) not in (STRETCH, CLIP):
         yield "conditioner.resize"
+    if not _is_number(network.get("bytes_per_pair", 0)) or network.get("bytes_per_pair", 0) < 0:
+        yield "network.bytes_per_pair"
     if network.get("padding", "zero") not in PADDINGS:
         yield "network.padding"
     if not _is_list(manifest.get("shape"), _is_count, 3) or math.prod(manifest["shape"]) >= 1 << 31:

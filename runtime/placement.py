@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import NamedTuple
 
 from mrs.runtime import backends
@@ -16,6 +17,8 @@ log = logging.getLogger("mrs")
 
 # Memory for the network's activations; larger pictures are cut into tiles. Half of what is free counts where less is.
 MEMORY = 2 << 30
+# Engines that compute the attention of all pixels to all as a matrix in memory.
+WRITES_ATTENTION = frozenset({"onnxruntime"})
 
 
 class Choice(NamedTuple):
@@ -60,9 +63,15 @@ def default_memory(device: Device | None) -> int:
     return MEMORY if free is None else max(1 << 20, min(MEMORY, free // 2))
 
 
-def pixels_that_fit(plan: Plan, memory: int, workers: int) -> int:
-    """Of a batch, padded, that each of so many workers may have at once."""
-    return max(1, memory // plan.facts.network.bytes_per_pixel // workers)
+def pixels_that_fit(plan: Plan, backend: str, memory: int, workers: int) -> int:
+    """Of a batch, padded, that each of so many workers may have at once on a backend."""
+    network, each = plan.facts.network, memory // workers
+    pixels = each / network.bytes_per_pixel
+    if backend in WRITES_ATTENTION and network.bytes_per_pair:
+        # bytes_per_pair p^2 + bytes_per_pixel p is what there is.
+        half = network.bytes_per_pixel / (2 * network.bytes_per_pair)
+        pixels = math.sqrt(half**2 + each / network.bytes_per_pair) - half
+    return max(1, int(pixels))
 
 
 def _named(name: str) -> Backend:

@@ -113,7 +113,8 @@ class Restorer:
         self._backend = chosen.backend
         self._device = device or device_of(self._backend)
         check_no_capture(self._device)
-        budget = Budget(pixels_that_fit(plan, memory or default_memory(self._device), workers), self.multiple)
+        memory = memory or default_memory(self._device)
+        budget = Budget(pixels_that_fit(plan, self._backend.name, memory, workers), self.multiple)
         self._networks = Networks(
             plan, chosen.backend, chosen.precision, max(1, self.threads // workers), settled=chosen.settled,
             engine=engine, cache=NetworkCache() if cache else None,

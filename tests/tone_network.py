@@ -48,6 +48,10 @@ class ToneNet:
     width: int
 
     @property
+    def bytes_per_pair(self) -> float:
+        return 0.0
+
+    @property
     def bytes_per_pixel(self) -> int:
         return 4 * 8 * self.width
 

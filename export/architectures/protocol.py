@@ -42,6 +42,8 @@ class Architecture(Protocol):
         multiple: of the sides that it takes; smaller pictures are padded.
         padding: with what.
         bytes_per_pixel: memory of its activations for one pixel of a picture.
+        bytes_per_pair: the same for each pair of pixels, on engines that write the attention of all to all down; 0
+            where there is none.
         condition: whether it is told of the degraded picture; networks that take noise away are not.
         calibration_side: of the pictures that a build restores in a hundred steps to judge rounding by: smaller for
             networks of which one evaluation takes seconds.
@@ -61,6 +63,9 @@ class Architecture(Protocol):
 
     @property
     def bytes_per_pixel(self) -> int: ...
+
+    @property
+    def bytes_per_pair(self) -> float: ...
 
     @property
     def condition(self) -> bool: ...

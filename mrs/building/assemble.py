@@ -146,6 +146,7 @@ def _origin(source: Source, solver: Solver, table: Table) -> dict[str, object]:
             "multiple": source.arch.multiple,
             "padding": source.arch.padding,
             "bytes_per_pixel": source.arch.bytes_per_pixel,
+            **({"bytes_per_pair": source.arch.bytes_per_pair} if source.arch.bytes_per_pair else {}),
         },
         **_said(source),
         "schedule": source.schedule.to_dict(),

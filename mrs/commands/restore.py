@@ -114,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
 def _restorer(plan: Plan, sizes: Sequence[tuple[int, int]], options: argparse.Namespace) -> Restorer:
     """With as many workers as are asked for, as pictures of these sizes need, and as the memory lets."""
     from mrs.runtime.chain import device_of
-    from mrs.runtime.placement import choose, default_memory
+    from mrs.runtime.placement import choose, default_memory, pixels_that_fit
     from mrs.runtime.session import Restorer
 
     choice = choose(plan, options.backend, options.precision)
@@ -125,7 +125,7 @@ def _restorer(plan: Plan, sizes: Sequence[tuple[int, int]], options: argparse.Na
     if device is None and len(sizes) >= FEWEST:
         default = min(WORKERS, options.threads or machine.threads())
     workers = in_flight.workers_that_fit(
-        min(options.workers or default, len(sizes)), memory // network.bytes_per_pixel, sizes,
+        min(options.workers or default, len(sizes)), pixels_that_fit(plan, choice.backend.name, memory, 1), sizes,
         network.multiple, options.tile,
     )  # fmt: skip
     return Restorer(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ import pytest
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError, InputError, PlanError
-from mrs.runtime.placement import MEMORY
+from mrs.runtime.placement import MEMORY, pixels_that_fit
 from mrs.runtime.plan import Plan
 from mrs.runtime.session import Restorer, load
 from mrs.runtime.system import machine
@@ -25,6 +28,17 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_memory_by_default(fake_plan: Plan, monkeypatch: pytest.MonkeyPatch, free: int | None, memory: int) -> None:
     monkeypatch.setattr(machine, "free_memory", lambda: free)
     assert Restorer(fake_plan)._dispatch.budget.pixels == memory // 160
+
+
+def test_attention_that_is_written_down_leaves_room_for_fewer_pixels(fake_plan: Plan) -> None:
+    """a p + b p^2 bytes, on engines that do so alone."""
+    facts = replace(fake_plan.facts, network=replace(fake_plan.facts.network, bytes_per_pair=0.5))
+    plan: Any = SimpleNamespace(facts=facts)
+    each = facts.network.bytes_per_pixel
+    assert pixels_that_fit(plan, "openvino", 1_000_000, 1) == 1_000_000 // each
+    fitting = pixels_that_fit(plan, "onnxruntime", 1_000_000, 1)
+    assert each * fitting + 0.5 * fitting**2 <= 1_000_000 < each * (fitting + 1) + 0.5 * (fitting + 1) ** 2
+    assert pixels_that_fit(plan, "onnxruntime", 10, 4) == 1
 
 
 # Engines

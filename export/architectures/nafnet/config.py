@@ -85,6 +85,11 @@ class Config:
         return f"width {self.width}, blocks {' / '.join(','.join(map(str, part)) for part in parts)}"
 
     @property
+    def bytes_per_pair(self) -> float:
+        """No pixel attends to others."""
+        return 0.0
+
+    @property
     def bytes_per_pixel(self) -> int:
         """Memory of the activations for one pixel of a picture."""
         return 4 * (LIVE_CHANNELS + self.outer_skip) * self.width
