@@ -195,7 +195,7 @@ class _Typing:
             node.input[place] = again
         node.output[0] = wide
         yield node
-        yield onnx.helper.make_node("Mul", [wide, factors[1]], [made], name=made)
+        yield onnx.helper.make_node("Mul", [wide, factors[1]], [made], name=f"{made}.scaled")
         self.types[made] = self.float
 
     def _number(self, name: str, value: float) -> str:

@@ -88,7 +88,7 @@ def by_torch(graph: bytes, packed: np.ndarray[Any, Any], modulation: Any) -> Any
     structure, arrays = calls.read(model.SerializeToString())
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(calls.OPERATIONS, "Cast", lambda attributes: lambda x: x.to(dtypes[attributes["to"]]))
-        patch.setattr(calls, "_fused", lambda nodes, uses, ones: iter(nodes))
+        patch.setattr(calls, "fused", lambda nodes, numbers, ones: iter(nodes))
         program = calls.program_of(structure, compiled=True)
     row = torch.from_numpy(modulation[0][None, :, None, None].copy())
     weights = calls.weights_of(structure, arrays, torch.bfloat16, "cpu")
