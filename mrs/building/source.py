@@ -73,6 +73,7 @@ class Source:
         output: what the network predicts: `noise`, `data` or `velocity`.
         encoder: what gives the features of a picture that the network is told; None for networks that are told none.
         noise_sigma: of the pictures, in 0..255 units, for a network that takes noise away.
+        preset: the published setting that it has its process from.
     """
 
     path: Path
@@ -82,6 +83,7 @@ class Source:
     output: str
     encoder: EncoderWeights | None = None
     noise_sigma: float | None = None
+    preset: str | None = None
 
     @cached_property
     def network(self) -> nn.Module:
@@ -251,6 +253,7 @@ def read_source(
         output or str(read.metadata.get("output", "noise")),
         _encoder(arch, said, path),
         _noise(process, sigma),
+        said.preset,
     )
     if not override:
         source.check_process()

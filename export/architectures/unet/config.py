@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
 
 from mrs.runtime.errors import InputError
 
@@ -18,6 +20,10 @@ WIDENING = 4
 # Keys are read with so many digits, and a checkpoint may claim any sizes.
 MOST_LEVELS, MOST_CHANNELS = 9, 1 << 16
 MIDDLES = ("linear", "softmax", "transformer")
+# Numbers alive at once for one pixel of a level, measured: a linear attention's queries and keys, so many per channel
+# of the level and of the next; so many more per channel of a transformer's tokens, and at full resolution around a
+# network of half of it.
+LIVE, LIVE_NEXT, LIVE_TOKENS, LIVE_AROUND = 4, 1, 10, 6
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,15 @@ class Config:
     def multiple(self) -> int:
         """Height and width are mirrored up to a multiple of this, twice what the halvings need, as published."""
         return 2**self.levels
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Memory of the activations for one pixel of a picture: of the level that needs most."""
+        inside = 0.0
+        for level, (outer, inner) in enumerate(pairwise(self.widths)):
+            tokens = LIVE_TOKENS * inner if level >= self.first_transformer else 0
+            inside = max(inside, (2 * HEADS * HEAD + LIVE * outer + LIVE_NEXT * inner + tokens) / 4**level)
+        return 4 * ceil(max(inside / 4, LIVE_AROUND * self.width) if self.half else inside)
 
     @property
     def time(self) -> int:

@@ -116,7 +116,8 @@ class UNet(nn.Module):
         if self.arch.half:
             y = self.downsample(y)
         skips = []
-        for level, (block1, block2, attend, down) in enumerate(self.downs):  # type: ignore[misc]
+        for level, parts in enumerate(self.downs):
+            block1, block2, attend, down = _four(parts)
             y = block1(y, time)
             skips.append(y)
             y = self._attend(attend, block2(y, time), level, attended)
@@ -124,8 +125,9 @@ class UNet(nn.Module):
             y = down(y)
         y = self.mid_attn(self.mid_block1(y, time), next(attended) if self.arch.image else None)
         y = self.mid_block2(y, time)
-        for up, (block1, block2, attend, enlarge) in enumerate(self.ups):  # type: ignore[misc]
-            for block in (block1, block2):
+        for up, parts in enumerate(self.ups):
+            *blocks, attend, enlarge = _four(parts)
+            for block in blocks:
                 y = block(torch.cat([y, skips.pop()], dim=1), time)
             y = enlarge(self._attend(attend, y, self.arch.levels - 1 - up, attended))
         if self.arch.half:
@@ -210,6 +212,13 @@ class DenoisingUNet(UNet):
 def module_of(config: Config) -> UNet:
     """The network of these hyper-parameters."""
     return (ConditionalUNet if config.condition else DenoisingUNet)(config)
+
+
+def _four(parts: nn.Module) -> tuple[nn.Module, nn.Module, nn.Module, nn.Module]:
+    """A level's two blocks, what attends, and what leads to the next level."""
+    assert isinstance(parts, nn.ModuleList)
+    block1, block2, attend, leave = parts
+    return block1, block2, attend, leave
 
 
 def upsample(channels: int, made: int) -> nn.Sequential:
