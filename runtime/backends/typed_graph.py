@@ -36,6 +36,7 @@ WIDER = frozenset({"Add", "Mul", "Sub"})
 # These move values about; what comes after the first input tells how.
 MOVES = frozenset({"DepthToSpace", "Reshape", "Split", "Transpose"})
 # The third input, a zero, tells the quantised type.
+QUANTISING = frozenset({"DequantizeLinear", "QuantizeLinear"})
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 # The smallest float16: a scale must be positive, also of weights that are next to nothing.
 LEAST_SCALE = 2.0**-24
@@ -87,7 +88,7 @@ def _check_quantised(graph: GraphProto, precision: str) -> None:
     import onnx
 
     wanted = {"int8": onnx.TensorProto.INT8, "fp8": onnx.TensorProto.FLOAT8E4M3FN}.get(precision)
-    zeros = {node.input[2] for node in graph.node if node.op_type in (QUANTIZE, DEQUANTIZE)}
+    zeros = {node.input[2] for node in graph.node if node.op_type in QUANTISING}
     found = {tensor.data_type for tensor in graph.initializer if tensor.name in zeros}
     if found != ({wanted} if precision in QUANTISED else set()):
         raise BackendError(f"the graph is not one for {precision}", hint=f"build a plan with --precision {precision}")
@@ -114,7 +115,7 @@ class _Typing:
     def nodes(self) -> Iterator[NodeProto]:
         """The graph's nodes in order, with casts before those that need them."""
         for node in self.graph.node:
-            if node.op_type in (QUANTIZE, DEQUANTIZE):
+            if node.op_type in QUANTISING:
                 yield from self._quantised(node)
             elif node.output[0] in self.roles.means and self.half == self.float16:
                 yield from self._mean(node)
