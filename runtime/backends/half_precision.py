@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 # A distribution over pixels has values of the order of one by their number, which float16 cannot hold: it is multiplied
-# by this before it is rounded. What it weighs is normal, at most the root of the channels, of which there are fewer than
-# 2^16: so no mean times this is beyond float16.
+# by this before it is rounded. What it weighs is normal, at most the root of the channels, of which there are fewer
+# than 2^16: so no mean times this is beyond float16.
 SPREAD = 2.0**8
 
 

@@ -5,9 +5,9 @@ computed in float32: the norms with their statistics and epsilon, the modulation
 (half_precision.py).
 
 A norm with its gain and shift is one call, and so is an attention of all pixels to all, whose memory is that of the
-pixels (torch_fusion.py). A convolution of single pixels is a product of matrices that adds its bias, and a pixel shuffle
-leaves the channels last: torch's own would leave planes on a GPU, and everything after it would be turned round.
-`python -m benchmarks.cost` counts the kernels.
+pixels (torch_fusion.py). A convolution of single pixels is a product of matrices that adds its bias, and a pixel
+shuffle leaves the channels last: torch's own would leave planes on a GPU, and everything after it would be turned
+round. `python -m benchmarks.cost` counts the kernels.
 """
 
 from __future__ import annotations

@@ -21,9 +21,9 @@ def for_cuda(graph: bytes, precision: str) -> bytes:
     that differ copies addresses from the host, which a replay reads again after ONNX Runtime gave that memory back. Any
     other Split of such parts is a Slice for each.
 
-    In bfloat16 each DepthToSpace and ConvTranspose is done in float32, as there is no other kernel: the first only moves
-    numbers, the other rounds less. And the norms and means of a whole picture, which have no kernel in the opset of
-    bfloat16 (ONNX Runtime's issue 27729), are written out.
+    In bfloat16 each DepthToSpace and ConvTranspose is done in float32, as there is no other kernel: the first only
+    moves numbers, the other rounds less. And the norms and means of a whole picture, which have no kernel in the opset
+    of bfloat16 (ONNX Runtime's issue 27729), are written out.
 
     Args:
         graph: as `typed_graph` gives it.

@@ -20,7 +20,7 @@ TO_ARRAY = onnx.numpy_helper.to_array
 # docs/OperatorKernels.md of ONNX Runtime, Operators implemented by CUDAExecutionProvider: those that have bfloat16, and
 # from which opset on.
 IN_BFLOAT16 = {"Add": 13, "Cast": 13, "Conv": 22, "Mul": 13, "Split": 18, "Sub": 13, "Transpose": 13}
-IN_FLOAT32 = {"Add", "Cast", "Conv", "DepthToSpace", "Div", "GlobalAveragePool", "LayerNormalization", "Mul",
+IN_FLOAT32 = {"Add", "Cast", "Conv", "DepthToSpace", "Div", "LayerNormalization", "Mul",
               "ReduceL2", "ReduceMean", "Split", "Sqrt", "Sub", "Transpose"}  # fmt: skip
 
 

@@ -1,6 +1,7 @@
-"""A typed graph carried out on a CPU as ONNX has it: types are never mixed, a half-precision result is rounded once.
+"""A typed graph carried out on a CPU as ONNX has it: types are never mixed, what is half precision is rounded once.
 
-It is what the double of TensorRT computes. Convolutions and products of matrices accumulate in float32, as tensor cores do, softmaxes compute in it.
+It is what the double of TensorRT computes. Convolutions and products of matrices sum in float32, as tensor cores do,
+and softmaxes compute in it.
 """
 
 from __future__ import annotations
@@ -56,12 +57,20 @@ def evaluate(
     context: Tensor | None = None,
 ) -> Tensor:
     """The output of a typed graph, for inputs of its types; `look` sees every node with its first output."""
+    given = {"packed": packed, "modulation": modulation, "context": context}
+    return evaluated(program, {name: value for name, value in given.items() if value is not None}, look)
+
+
+def evaluated(
+    program: Program,
+    inputs: dict[str, Tensor],
+    look: Callable[[onnx.NodeProto, Tensor], None] | None = None,
+) -> Tensor:
+    """The same, for inputs of any names."""
     known: dict[str, Any] = dict(program.constants)
     graph = program.model.graph
-    inputs = {"packed": packed, "modulation": modulation, "context": context}
     for value in graph.input:
         given = inputs[value.name]
-        assert given is not None, value.name
         assert given.dtype == TYPES[value.type.tensor_type.elem_type], value.name
         known[value.name] = given
     for node, attributes in program.nodes:
@@ -108,6 +117,10 @@ def _softmax(a: dict[str, Any], x: Tensor) -> Tensor:
 
 def _reshape(a: dict[str, Any], x: Tensor, sides: Tensor) -> Tensor:
     return x.reshape([x.shape[place] if side == 0 else side for place, side in enumerate(sides.tolist())])
+
+
+def _slice(a: dict[str, Any], x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor) -> Tensor:
+    return x.narrow(int(axes), int(starts), int(ends - starts))
 
 
 def _instance_norm(a: dict[str, Any], x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
@@ -167,6 +180,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "Shape": lambda a, x: torch.tensor(x.shape[a.get("start") : a.get("end")]),
     "Sigmoid": lambda a, x: x.sigmoid(),
     "Softmax": _softmax,
+    "Slice": _slice,
     "Split": lambda a, x, sizes: x.split(sizes.tolist(), a["axis"]),
     "Sqrt": lambda a, x: x.sqrt(),
     "Sub": lambda a, x, y: x - y,
