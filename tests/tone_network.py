@@ -38,6 +38,7 @@ class ToneNet:
     """
 
     condition: ClassVar[bool] = True
+    in_variants: ClassVar[bool] = False
     name: ClassVar[str] = "ToneNet"
     padding: ClassVar[Literal["zero", "reflect"]] = "zero"
     channels: ClassVar[int] = CHANNELS

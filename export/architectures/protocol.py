@@ -43,9 +43,11 @@ class Architecture(Protocol):
         padding: with what.
         bytes_per_pixel: memory of its activations for one pixel of a picture.
         condition: whether it is told of the degraded picture; networks that take noise away are not.
+        in_variants: whether its graph can be written down in several ways, or is one for all engines.
     """
 
     name: ClassVar[str]
+    in_variants: ClassVar[bool]
     padding: ClassVar[Literal["zero", "reflect"]]
 
     @property

@@ -136,6 +136,8 @@ class Source:
     def graphs(self) -> dict[GraphVariant, bytes]:
         """The network in each form that an engine of this machine asks for, any size and batch."""
         variants = variants_of(backends.available())
+        if not self.arch.in_variants:
+            return dict.fromkeys(variants, self.graph(GraphVariant()).SerializeToString())
         return {variant: self.graph(variant).SerializeToString() for variant in variants}
 
     def graph(self, variant: GraphVariant) -> ModelProto:

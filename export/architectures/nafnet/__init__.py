@@ -23,6 +23,7 @@ class NAFNet(Config):
     """The network for pictures; hyper-parameters as of `Config`."""
 
     name: ClassVar[str] = "ConditionalNAFNet"
+    in_variants: ClassVar[bool] = True
     padding: ClassVar[Literal["zero", "reflect"]] = "zero"
 
     @classmethod

@@ -27,6 +27,7 @@ class ConditionalUNet(Config):
     """See `protocol.Architecture`; hyper-parameters as of `Config`."""
 
     name: ClassVar[str] = "ConditionalUNet"
+    in_variants: ClassVar[bool] = False
     padding: ClassVar[Literal["zero", "reflect"]] = "reflect"
 
     @classmethod

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mrs.export.architectures.nafnet.module import SinusoidalEmbedding
 from mrs.export.architectures.unet.attention import attention, vectors_of
 from mrs.export.architectures.unet.config import Config, transformer_names
+from mrs.kernels.update import reflected
 from mrs.runtime.errors import InputError
 
 
@@ -231,8 +232,6 @@ def mirrored(x: Tensor, multiple: int) -> Tensor:
     for axis in (2, 3):
         side = x.shape[axis]
         if side % multiple:
-            # A single row mirrors itself.
-            there_and_back = max(2 * (side - 1), 1)
-            place = torch.arange(side + -side % multiple, device=x.device) % there_and_back
-            x = x.index_select(axis, torch.minimum(place, there_and_back - place))
+            lines = torch.from_numpy(reflected(side, side + -side % multiple))
+            x = x.index_select(axis, lines.to(x.device))
     return x

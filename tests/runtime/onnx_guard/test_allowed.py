@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def conditioner(patch: int) -> bytes:
         torch.manual_seed(0)
         state = {key: torch.randn(shape) for key, shape in encoder.weight_shapes().items()}
     weights = {key: value.numpy() for key, value in TOLD.module().state_dict().items()}
-    found = TOLD.conditioner(weights, EncoderWeights(encoder, state, ""))
+    found = TOLD.conditioner(weights, EncoderWeights(encoder, state, "", Path("encoder.pt")))
     assert found is not None
     return found.graph.SerializeToString()
 

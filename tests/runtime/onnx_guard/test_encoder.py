@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ import torch
 from onnx import helper
 
 from mrs.export.architectures.clip import Encoder, EncoderWeights, graph
+from mrs.export.architectures.nafnet import NAFNet
 from mrs.export.architectures.unet import ConditionalUNet
+from mrs.export.graph_variant import GraphVariant
 from mrs.runtime.errors import InputError, PlanError
-from mrs.runtime.onnx_guard import check_conditioner
-from tests.runtime.onnx_guard.test_tokens import Change, attribute, nodes, put
+from mrs.runtime.onnx_guard import check_conditioner, check_network
+from tests.runtime.onnx_guard.test_tokens import Change, attribute, between, nodes, put
 
 TOLD = ConditionalUNet(32, (32, 32), middle="transformer", context=4, prompt=True)
 
@@ -23,7 +26,7 @@ TOLD = ConditionalUNet(32, (32, 32), middle="transformer", context=4, prompt=Tru
 def conditioner(encoder: Encoder) -> bytes:
     state = {key: torch.ones(shape) for key, shape in encoder.weight_shapes().items()}
     weights = {key: value.numpy() for key, value in TOLD.module().state_dict().items()}
-    found = TOLD.conditioner(weights, EncoderWeights(encoder, state, ""))
+    found = TOLD.conditioner(weights, EncoderWeights(encoder, state, "", Path("encoder.pt")))
     assert found is not None
     return found.graph.SerializeToString()
 
@@ -108,6 +111,19 @@ def test_what_does_not_fit(halved: bytes, change: Change, match: str) -> None:
     change(model)
     with pytest.raises(PlanError, match=match):
         check_conditioner(model.SerializeToString(), "plan")
+
+
+def test_sides_that_a_graph_leaves_open_are_no_tokens() -> None:
+    arch = NAFNet(4, (), 1, ())
+    state = {key: value.numpy() for key, value in arch.module().state_dict().items()}
+    model = arch.graph(state, GraphVariant())
+    picture = nodes(model, "Conv")[0].output[0]
+    between(model, "Pad", picture)
+    pad = nodes(model, "Pad")[0]
+    pad.input.append("")
+    put(model, pad, 1, [0, 0, 1, 0, 0, 0, 0, 0], np.int64)
+    with pytest.raises(PlanError, match=r"Pad .* with inputs that do not fit"):
+        check_network(model.SerializeToString(), "plan")
 
 
 def test_patches_that_no_plan_takes_are_not_written() -> None:

@@ -83,6 +83,7 @@ def test_published_outputs_with_a_time_for_each_picture(tmp_path: Path) -> None:
     np.testing.assert_allclose(net(*given).numpy(), arrays["out_0_tvec"], rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.slow(13)
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("gate", GATES)
 def test_published_outputs_of_the_graph(name: str, net: Any, gate: str, engine: str) -> None:
