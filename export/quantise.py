@@ -1,10 +1,10 @@
 """Graphs for int8 and fp8: explicit QuantizeLinear and DequantizeLinear nodes from NVIDIA ModelOpt.
 
-Quantised are the convolutions that are most of the work, the blocks' 1x1 and the strided ones between levels: weights
-per output channel, inputs per tensor. Ranges are the largest over every evaluation of the calibration pictures'
-restores, because activations of a diffusion network depend on the time (Q-Diffusion, arXiv 2302.04304). The rest stays
-as it is: intro, ending, depthwise convolutions, the attention after its mean, norms, and what has few channels, which
-costs most of the quality and gains least (docs/engines.md).
+Quantised are the convolutions that are most of the work, a NAFNet's 1x1 and a UNet's 3x3 in their blocks and the
+strided ones between levels: weights per output channel, inputs per tensor. Ranges are the largest over every evaluation
+of the calibration pictures' restores, because activations of a diffusion network depend on the time (Q-Diffusion, arXiv
+2302.04304). The rest stays as it is: the first convolution and the last, depthwise and transposed ones, attention,
+norms, residuals, and what has few channels, which costs most of the quality and gains least (docs/engines.md).
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ from mrs.runtime.errors import BackendError
 from mrs.runtime.system.libraries import first_line
 
 INSTALL = "pip install 'mrs-trt[modelopt]'"
-CONVOLUTIONS = re.compile(r"\.conv[1345]\.weight|^downs\.\d+\.weight")
+CONVOLUTIONS = re.compile(
+    # NAFNets, between their levels too; UNets, whose decoders' convolutions are in two parts.
+    r"\.conv[1345]\.weight|^downs\.\d+\.weight|\.(block[12]\.proj|res_conv)(\.x|\.skip)?\.weight$|^downs\.\d+\.3\.weight$"
+)
 # Channels into a convolution and out of it; ModelOpt has the same bound for fp8, whatever it is asked for.
 LEAST = 32
 Feed = dict[str, NDArray[np.float32]]
@@ -89,7 +92,23 @@ def quantised(graph: bytes, precision: str, feeds: Sequence[Feed]) -> bytes:
             raise BackendError(f"ModelOpt cannot quantise for {precision}: {first_line(error)}") from error
     if not any(node.op_type == "QuantizeLinear" for node in made.graph.node):
         raise BackendError(f"ModelOpt finds no convolution in this network for {precision}")
+    _leave_residuals(made)
     return bytes(_plain(made).SerializeToString())
+
+
+def _leave_residuals(model: onnx.ModelProto) -> None:
+    """Let only convolutions read what was quantised for them: a UNet's residuals are their inputs, too."""
+    makers = {node.output[0]: node for node in model.graph.node}
+    for node in model.graph.node:
+        reads = [(place, makers.get(name)) for place, name in enumerate(node.input)]
+        quantised = {
+            place: maker for place, maker in reads if maker is not None and maker.op_type == "DequantizeLinear"
+        }
+        # A quantised convolution reads its weight so, too.
+        if node.op_type == "Conv" and 1 in quantised:
+            continue
+        for place, maker in quantised.items():
+            node.input[place] = makers[maker.input[0]].input[0]
 
 
 def _plain(model: onnx.ModelProto) -> onnx.ModelProto:

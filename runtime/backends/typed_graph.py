@@ -1,9 +1,13 @@
 """The plan's float32 graph as a strongly typed one: every value has its type in the graph, and an engine keeps it.
 
-Convolutions take and give half precision. Norms with their statistics, the means of the attention and the modulation
-by time are float32. Sums and products have the wider type of their operands, as in torch, so that what lies between
-a norm and the next convolution is float32. The residual stream, a sum of outputs of convolutions, is half precision:
-it reaches hundreds, where float16 is still exact to 2^-11, while the squares of it would overflow.
+Convolutions and products of matrices take and give half precision. Norms with their statistics, softmaxes, the means of
+the attention and the modulation by time are float32. Sums and products have the wider type of their operands, as in
+torch, so that what lies between a norm and the next convolution is float32. The residual stream, a sum of outputs of
+convolutions, is half precision: it reaches hundreds, where float16 is still exact to 2^-11, while the squares of it
+would overflow.
+
+An attention of all pixels to all is half precision throughout, in the pattern that TensorRT runs as one kernel, whose
+own numbers are float32: products of queries, which are scaled before, and keys, their softmax, products by the values.
 
 A graph that was quantised for int8 or fp8 has that type between QuantizeLinear and DequantizeLinear. All the rest,
 scales too, is as for float16, which loses less than bfloat16 does.
@@ -16,19 +20,23 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mrs.runtime.backends import onnx_graph
+from mrs.runtime.backends.half_precision import CONVOLUTIONS, SPREAD, Roles
 from mrs.runtime.backends.protocol import MEANS, QUANTISED
 from mrs.runtime.errors import BackendError
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
 
-# By the names of ONNX.
-CONVOLUTIONS = frozenset({"Conv"})
-FLOAT32 = frozenset({"Div", "GlobalAveragePool", "LayerNormalization", "Max", "ReduceL2", "ReduceMean", "Sqrt"})
+# By the names of ONNX. A Cast is of sides of a value, which are computed with.
+FLOAT32 = frozenset(
+    {"Cast", "Div", "Erf", "GlobalAveragePool", "InstanceNormalization", "LayerNormalization", "Max", "ReduceL2",
+     "ReduceMean", "Sigmoid", "Sqrt"}
+)  # fmt: skip
 WIDER = frozenset({"Add", "Mul", "Sub"})
 # These move values about; what comes after the first input tells how.
-MOVES = frozenset({"DepthToSpace", "Split", "Transpose"})
+MOVES = frozenset({"DepthToSpace", "Reshape", "Split", "Transpose"})
 # The third input, a zero, tells the quantised type.
+QUANTISING = frozenset({"DequantizeLinear", "QuantizeLinear"})
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 # The smallest float16: a scale must be positive, also of weights that are next to nothing.
 LEAST_SCALE = 2.0**-24
@@ -80,7 +88,7 @@ def _check_quantised(graph: GraphProto, precision: str) -> None:
     import onnx
 
     wanted = {"int8": onnx.TensorProto.INT8, "fp8": onnx.TensorProto.FLOAT8E4M3FN}.get(precision)
-    zeros = {node.input[2] for node in graph.node if node.op_type in (QUANTIZE, DEQUANTIZE)}
+    zeros = {node.input[2] for node in graph.node if node.op_type in QUANTISING}
     found = {tensor.data_type for tensor in graph.initializer if tensor.name in zeros}
     if found != ({wanted} if precision in QUANTISED else set()):
         raise BackendError(f"the graph is not one for {precision}", hint=f"build a plan with --precision {precision}")
@@ -93,6 +101,8 @@ class _Typing:
         import onnx
 
         self.graph, self.half, self.float = graph, half, int(onnx.TensorProto.FLOAT)
+        self.float16, self.whole = int(onnx.TensorProto.FLOAT16), int(onnx.TensorProto.INT64)
+        self.roles = Roles(graph)
         self.types = {tensor.name: tensor.data_type for tensor in graph.initializer}
         self.weights = {tensor.name: tensor for tensor in graph.initializer}
         for value in graph.input:
@@ -105,30 +115,95 @@ class _Typing:
     def nodes(self) -> Iterator[NodeProto]:
         """The graph's nodes in order, with casts before those that need them."""
         for node in self.graph.node:
-            if node.op_type in (QUANTIZE, DEQUANTIZE):
+            if node.op_type in QUANTISING:
                 yield from self._quantised(node)
-                continue
-            # An axis or a list of sizes has no precision.
-            numbers = [name for name in node.input if self.types[name] in (self.half, self.float)]
-            if node.op_type in FLOAT32 or (node.input[1:2] and node.input[1].startswith(MEANS)):
-                made = self.float
-            elif node.op_type in CONVOLUTIONS:
-                made, numbers = self.half, numbers[:1]
-                for name in node.input[1:]:
-                    self._convert(name)
-            elif node.op_type in WIDER:
-                made = self.float if self.float in {self.types[name] for name in numbers} else self.half
-            elif node.op_type in MOVES:
-                made, numbers = self.types[node.input[0]], []
+            elif node.output[0] in self.roles.means and self.half == self.float16:
+                yield from self._mean(node)
+            elif node.op_type == "Shape":
+                self.types[node.output[0]] = self.whole
+                yield node
             else:
-                raise BackendError(
-                    f"the graph's operation {node.op_type} has no types here", hint="build the plan again"
-                )
-            for name in numbers:
-                yield from self._cast(node, name, made)
-            self.types.update(dict.fromkeys(node.output, made))
-            yield node
+                yield from self._typed(node)
         # The last node is a convolution, whose output has the type of the graph's.
+
+    def _typed(self, node: NodeProto) -> Iterator[NodeProto]:
+        for name in self.roles.half_weights.intersection(node.input):
+            # Those of a quantised convolution have that type.
+            if name in self.weights:
+                self._convert(name)
+        # An axis, a side or a list of sizes has no precision.
+        numbers = [name for name in node.input if self.types[name] in (self.half, self.float)]
+        made = self._made(node, numbers)
+        if node.op_type in MOVES:
+            numbers = []
+        elif node.op_type in CONVOLUTIONS:
+            numbers = numbers[:1]
+        types = {self.types[name] for name in numbers if name not in self.weights}
+        for name in numbers:
+            yield from self._cast(node, name, made)
+        self.types.update(dict.fromkeys(node.output, made))
+        if node.op_type == "Add" and types == {self.half, self.float} != {self.float}:
+            yield from self._narrowed(node)
+        else:
+            yield node
+
+    def _made(self, node: NodeProto, numbers: Sequence[str]) -> int:
+        """The type in which a node computes."""
+        found = {self.types[name] for name in numbers}
+        if node.op_type in FLOAT32 or (node.input[1:2] and node.input[1].startswith(MEANS)):
+            return self.float
+        if node.op_type in CONVOLUTIONS:
+            return self.float if node.input[0] in self.roles.vectors else self.half
+        if node.op_type == "MatMul":
+            return self.float if self.roles.is_small(node) else self.half
+        if node.op_type == "Softmax":
+            return self.half if node.output[0] in self.roles.attentions else self.float
+        if node.op_type in WIDER:
+            return self.float if self.float in found else self.half
+        if node.op_type in MOVES:
+            return self.types[node.input[0]]
+        raise BackendError(f"the graph's operation {node.op_type} has no types here", hint="build the plan again")
+
+    def _narrowed(self, node: NodeProto) -> Iterator[NodeProto]:
+        """A sum of a residual and what is float32: computed so, and kept as residuals are."""
+        import onnx
+
+        made = node.output[0]
+        node.output[0] = f"{made}.wide"
+        self.types[made] = self.half
+        yield node
+        yield onnx.helper.make_node("Cast", [node.output[0]], [made], name=f"{made}.narrow", to=self.half)
+
+    def _mean(self, node: NodeProto) -> Iterator[NodeProto]:
+        """A mean by a distribution over all pixels, in float16: of a hundred thousand terms, each next to nothing.
+
+        TensorRT may sum float16 in float16. What is cast to float32 before a product it multiplies as float16 and sums
+        in float32, so that no term is lost (its documentation, Control of Computational Precision).
+        """
+        import onnx
+
+        made = node.output[0]
+        factors = [self._number(f"{made}.{name}", value) for name, value in (("up", SPREAD), ("down", 1 / SPREAD))]
+        spread, wide = f"{made}.spread", f"{made}.wide"
+        yield onnx.helper.make_node("Mul", [node.input[0], factors[0]], [spread], name=spread)
+        node.input[0] = spread
+        for name in (spread, node.input[1]):
+            self.types.setdefault(name, self.float)
+            yield from self._cast(node, name, self.half)
+        for place, name in enumerate(node.input):
+            again = f"{made}.{place}"
+            yield onnx.helper.make_node("Cast", [name], [again], name=again, to=self.float)
+            node.input[place] = again
+        node.output[0] = wide
+        yield node
+        yield onnx.helper.make_node("Mul", [wide, factors[1]], [made], name=f"{made}.scaled")
+        self.types[made] = self.float
+
+    def _number(self, name: str, value: float) -> str:
+        import onnx
+
+        self.graph.initializer.append(onnx.helper.make_tensor(name, self.float, (), [value]))
+        return name
 
     def _quantised(self, node: NodeProto) -> Iterator[NodeProto]:
         """Into the quantised type or out of it; a scale has the type of what is scaled."""

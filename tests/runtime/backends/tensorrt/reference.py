@@ -1,6 +1,7 @@
-"""A typed graph carried out on a CPU as ONNX has it: types are never mixed, a half-precision result is rounded once.
+"""A typed graph carried out on a CPU as ONNX has it: types are never mixed, what is half precision is rounded once.
 
-It is what the double of TensorRT computes. Convolutions accumulate in float32, as tensor cores do.
+It is what the double of TensorRT computes. Convolutions and products of matrices sum in float32, as tensor cores do,
+and softmaxes compute in it.
 """
 
 from __future__ import annotations
@@ -56,18 +57,26 @@ def evaluate(
     context: Tensor | None = None,
 ) -> Tensor:
     """The output of a typed graph, for inputs of its types; `look` sees every node with its first output."""
+    given = {"packed": packed, "modulation": modulation, "context": context}
+    return evaluated(program, {name: value for name, value in given.items() if value is not None}, look)
+
+
+def evaluated(
+    program: Program,
+    inputs: dict[str, Tensor],
+    look: Callable[[onnx.NodeProto, Tensor], None] | None = None,
+) -> Tensor:
+    """The same, for inputs of any names."""
     known: dict[str, Any] = dict(program.constants)
     graph = program.model.graph
-    inputs = {"packed": packed, "modulation": modulation, "context": context}
     for value in graph.input:
         given = inputs[value.name]
-        assert given is not None, value.name
         assert given.dtype == TYPES[value.type.tensor_type.elem_type], value.name
         known[value.name] = given
     for node, attributes in program.nodes:
         taken = [known[name] for name in node.input]
         floats = {each.dtype for each in taken if isinstance(each, Tensor) and each.dtype in TYPES.values()}
-        assert len(floats) == 1, f"{node.op_type} {node.name} mixes {floats}"
+        assert len(floats) <= 1, f"{node.op_type} {node.name} mixes {floats}"
         made = OPERATIONS[node.op_type](attributes, *taken)
         known.update(zip(node.output, made if len(node.output) > 1 else (made,), strict=True))
         if look is not None:
@@ -91,6 +100,31 @@ def _constant(tensor: onnx.TensorProto) -> Tensor:
 def _conv(a: dict[str, Any], x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     given = [None if each is None else each.float() for each in (x, weight, bias)]
     return F.conv2d(given[0], given[1], given[2], a["strides"], a["pads"][:2], 1, a["group"]).to(x.dtype)
+
+
+def _conv_transpose(a: dict[str, Any], x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    given = x.float(), weight.float(), bias.float()
+    return F.conv_transpose2d(*given, a["strides"], a["pads"][:2], groups=a["group"]).to(x.dtype)
+
+
+def _matmul(a: dict[str, Any], x: Tensor, y: Tensor) -> Tensor:
+    return (x.float() @ y.float()).to(x.dtype)
+
+
+def _softmax(a: dict[str, Any], x: Tensor) -> Tensor:
+    return x.float().softmax(a["axis"]).to(x.dtype)
+
+
+def _reshape(a: dict[str, Any], x: Tensor, sides: Tensor) -> Tensor:
+    return x.reshape([x.shape[place] if side == 0 else side for place, side in enumerate(sides.tolist())])
+
+
+def _slice(a: dict[str, Any], x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor) -> Tensor:
+    return x.narrow(int(axes), int(starts), int(ends - starts))
+
+
+def _instance_norm(a: dict[str, Any], x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
+    return F.instance_norm(x, weight=gain, bias=shift, eps=a["epsilon"])
 
 
 def _scale(scale: Tensor, x: Tensor, axis: int) -> Tensor:
@@ -128,16 +162,25 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "Add": lambda a, x, y: x + y,
     "Cast": _cast,
     "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
     "DequantizeLinear": _dequantize,
     "DepthToSpace": lambda a, x: F.pixel_shuffle(x, a["blocksize"]),
     "Div": lambda a, x, y: x / y,
+    "Erf": lambda a, x: x.erf(),
     "GlobalAveragePool": lambda a, x: x.mean((2, 3), keepdim=True),
+    "InstanceNormalization": _instance_norm,
     "LayerNormalization": _norm,
+    "MatMul": _matmul,
     "Max": lambda a, x, y: x.maximum(y),
     "Mul": lambda a, x, y: x * y,
     "QuantizeLinear": _quantize,
     "ReduceL2": lambda a, x, axes: torch.linalg.vector_norm(x, dim=axes.tolist(), keepdim=True),
     "ReduceMean": lambda a, x, axes: x.mean(axes.tolist(), keepdim=True),
+    "Reshape": _reshape,
+    "Shape": lambda a, x: torch.tensor(x.shape[a.get("start") : a.get("end")]),
+    "Sigmoid": lambda a, x: x.sigmoid(),
+    "Softmax": _softmax,
+    "Slice": _slice,
     "Split": lambda a, x, sizes: x.split(sizes.tolist(), a["axis"]),
     "Sqrt": lambda a, x: x.sqrt(),
     "Sub": lambda a, x, y: x - y,
