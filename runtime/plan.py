@@ -150,7 +150,8 @@ def read_plan(path: str | Path) -> Plan:
         graph = check_network(members[name], f"plan {path}", precision)
         wrong = (
             "network.channels" if graph.channels != network.channels
-            else "network.multiple" if graph.multiple != network.multiple
+            # A network may ask for twice what its halvings need, as the published UNets do.
+            else "network.multiple" if network.multiple not in (graph.multiple, 2 * graph.multiple)
             else "network.bytes_per_pixel" if graph.bytes_per_pixel > network.bytes_per_pixel
             else MODULATION if graph.modulation != modulation.shape[1]
             else CONDITIONER if graph.context != context

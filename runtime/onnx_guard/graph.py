@@ -7,7 +7,8 @@ from collections import Counter
 from typing import NamedTuple
 
 from mrs.runtime.onnx_guard.model import FLOAT32, INT64, Model, Port, whole_numbers
-from mrs.runtime.onnx_guard.operators import ELEMENTWISE, QUANTISING, Value, outputs_of
+from mrs.runtime.onnx_guard.operators import ELEMENTWISE, QUANTISING, outputs_of
+from mrs.runtime.onnx_guard.values import Value
 
 # Sides that a graph leaves open, as numbers that no weight's side can be; they may be halved forty times.
 BATCH, HEIGHT, WIDTH = (prime << 40 for prime in (1_000_003, 1_000_033, 1_000_037))
@@ -17,6 +18,8 @@ OPEN = {"batch": BATCH, "height": HEIGHT, "width": WIDTH}
 # The time that OpenVINO takes to compile grows with the third power of the elementwise operations in a row: a thousand
 # take a minute. Of ours there are at most so many, and so many read one value.
 RUN, READERS = 9, 3
+# What may make a number for each pair of pixels, an attention, which engines do not write down as a whole.
+PAIRING = frozenset({"MatMul", "Softmax"})
 # It grows with the square of all operations, too. This is a network of a hundred blocks; those that quantise, which no
 # CPU compiles, are not counted.
 NODES = 4096
@@ -78,14 +81,18 @@ def network(content: bytes, model: Model, types: frozenset[int]) -> Network:
     wanted = (BATCH, packed[1] // 2, HEIGHT, WIDTH)
     if model.output.name != "output" or {_sides(model.output), values["output"].sides} != {wanted}:
         raise ValueError("another output")
-    pictures = [value.sides for value in values.values() if not value.fixed and value.sides[0] == BATCH]
+    made = (values[name] for node in model.nodes if node.operator not in PAIRING for name in node.outputs)
+    pictures = [value.sides for value in (*made, values["packed"]) if value.sides[0] == BATCH]
+    largest = max(4 * math.prod(sides) // (BATCH * HEIGHT * WIDTH) for sides in pictures)
+    if largest >= WIDTH:
+        raise ValueError("a number for each pair of pixels")
     halved = (values[node.outputs[0]].sides[2] for node in model.nodes if node.operator == "Conv")
     return Network(
         packed[1] // 2,
         modulation[1],
         context[0][1] if context else 0,
         HEIGHT // min((side for side in halved if side > 1), default=HEIGHT),
-        max(4 * math.prod(sides) // (BATCH * HEIGHT * WIDTH) for sides in pictures),
+        largest,
     )
 
 

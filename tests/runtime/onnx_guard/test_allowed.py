@@ -16,6 +16,8 @@ from mrs.export.architectures.nafnet import NAFNet
 from mrs.export.architectures.nafnet.config import NORM_EPS
 from mrs.export.architectures.nafnet.graph import build_graph
 from mrs.export.architectures.nafnet.module import ConditionalNAFNet
+from mrs.export.architectures.unet import ConditionalUNet
+from mrs.export.architectures.unet.config import GROUP_EPS
 from mrs.export.graph_variant import GATES, NORMS, GraphVariant
 from mrs.export.quantise import quantised
 from mrs.runtime import onnx_guard
@@ -34,6 +36,12 @@ FIRST = [
     GraphVariant("raw", "weights"),
 ]
 
+# DA-CLIP's kinds of attention, and that of IR-SDE's networks for noise.
+UNETS = {
+    "UNet transformer": ConditionalUNet(32, (32, 32, 32), middle="transformer", transformers=1, context=4, prompt=True),
+    "UNet softmax": ConditionalUNet(4, (4, 4), condition=False, middle="softmax"),
+}
+
 
 def weights(width: int) -> tuple[dict[str, Any], NAFNet]:
     import torch
@@ -49,6 +57,9 @@ def written() -> dict[tuple[str, str], bytes]:
     """Every graph that a plan may hold, by its shape and the precision that it is quantised for."""
     state, arch = weights(4)
     found = {(str(shape), "fp32"): build_graph(state, arch, variant=shape).SerializeToString() for shape in SHAPES}
+    for name, unet in UNETS.items():
+        state = {key: value.numpy() for key, value in unet.module().state_dict().items()}
+        found[name, "fp32"] = unet.graph(state, SHAPES[0]).SerializeToString()
     # Narrower convolutions are not quantised.
     state, arch = weights(32)
     random = np.random.default_rng(0)
@@ -63,7 +74,8 @@ def written() -> dict[tuple[str, str], bytes]:
             monkeypatch.setattr(logging.root, "disabled", True)
             made = quantised(plain.SerializeToString(), precision, [feed])
         found[f"layernorm-{gate}", precision] = made
-    return dict(sorted(found.items(), key=lambda item: "fp32" in item[0] and item[0][0] not in map(str, FIRST)))
+    first = [*UNETS, *map(str, FIRST)]
+    return dict(sorted(found.items(), key=lambda item: "fp32" in item[0] and item[0][0] not in first))
 
 
 def refused(written: dict[tuple[str, str], bytes]) -> bool:
@@ -77,8 +89,10 @@ def refused(written: dict[tuple[str, str], bytes]) -> bool:
 
 
 def test_every_graph_of_ours_passes(written: dict[tuple[str, str], bytes]) -> None:
-    assert len(written) == len(SHAPES) + 2
+    assert len(written) == len(SHAPES) + len(UNETS) + 2
     for (name, kind), content in written.items():
+        if name in UNETS:
+            continue
         made = onnx.load_from_string(content)
         length = made.graph.input[1].type.tensor_type.shape.dim[1].dim_value
         width = 4 if kind == "fp32" else 32
@@ -88,6 +102,14 @@ def test_every_graph_of_ours_passes(written: dict[tuple[str, str], bytes]) -> No
         assert check_network(content, "plan", kind) == wanted, name
 
 
+def test_what_attends_passes(written: dict[tuple[str, str], bytes]) -> None:
+    transformer, softmax = (check_network(written[name, "fp32"], "plan") for name in UNETS)
+    # At full resolution the queries of linear attention are the widest, 128 channels; a matrix of all pairs of pixels
+    # is not counted.
+    assert transformer == Network(channels=3, modulation=128, context=128 + 3 * 32, multiple=2, bytes_per_pixel=512)
+    assert (softmax.context, softmax.multiple, softmax.bytes_per_pixel) == (0, 1, 512)
+
+
 def test_a_quantised_graph_is_for_its_own_precision(written: dict[tuple[str, str], bytes]) -> None:
     for (_, kind), content in written.items():
         for other in {"fp32", "int8", "fp8"} - {kind}:
@@ -95,8 +117,9 @@ def test_a_quantised_graph_is_for_its_own_precision(written: dict[tuple[str, str
                 check_network(content, "plan", other)
 
 
-def test_the_norms_constant_is_the_networks() -> None:
+def test_the_norms_constants_are_the_networks() -> None:
     assert operators.ATTRIBUTES["LayerNormalization"]["epsilon"] == (float(np.float32(NORM_EPS)),)
+    assert operators.ATTRIBUTES["InstanceNormalization"]["epsilon"] == (float(np.float32(GROUP_EPS)),)
     assert (onnx_guard.IR_VERSION, onnx_guard.KINDS["fp32"][0]) == (onnx_writer.IR_VERSION, onnx_writer.OPSET)
 
 
