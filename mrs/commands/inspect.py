@@ -53,6 +53,11 @@ def summary(manifest: JsonObject) -> str:
         ("network", f"{network['architecture']} {network['summary']}"),
         ("schedule", _schedule(schedule)),
         ("solver", _solver(solver)),
+        *(
+            [("enlarged", f"{manifest['upscale']} times, bicubically, before all else")]
+            if "upscale" in manifest
+            else []
+        ),
         ("compiled for", f"{height}x{width}, batch {count}, {manifest['threads']} threads{_further(manifest)}"),
         ("machine", f"{manifest['fingerprint']['processor']} ({manifest['fingerprint']['backend']})"),
         ("chosen", _name(manifest) + _exactly(manifest["precision"])),

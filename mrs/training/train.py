@@ -114,9 +114,9 @@ class Recipe:
         if any(getattr(self.arch, trait, False) for trait in ("context", "outer_skip", "lensed")):
             raise InputError(f"a {self.arch.name} for latents or with an encoder's features cannot be trained here")
         if self.arch.condition == self.schedule.denoises:
-            told = "told" if self.arch.condition else "not told"
+            told = "is told" if self.arch.condition else "is not told"
             raise InputError(
-                f"a {self.arch.name} that is {told} of the degraded picture is not for the {self.schedule.process} process"
+                f"a {self.arch.name} that {told} of the degraded picture is not for the {self.schedule.process} process"
             )
         if self.schedule.denoises and (self.output, self.degradation) != ("noise", "noise"):
             raise InputError(

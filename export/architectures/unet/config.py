@@ -15,6 +15,8 @@ GROUP_EPS, GROUPS = 1e-6, 32
 HEADS, HEAD = 4, 32
 # Of a transformer's two hidden layers, per channel.
 WIDENING = 4
+# Activations alive at once at full resolution, in channels of float32 per channel of width.
+LIVE_CHANNELS = 12
 # Keys are read with so many digits, and a checkpoint may claim any sizes.
 MOST_LEVELS, MOST_CHANNELS = 9, 1 << 16
 MIDDLES = ("linear", "softmax", "transformer")
@@ -97,6 +99,11 @@ class Config:
     def time(self) -> int:
         """Length of the embedded time."""
         return 4 * self.width
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Memory of the activations for one pixel of a picture."""
+        return 4 * LIVE_CHANNELS * self.width
 
     @property
     def summary(self) -> str:
