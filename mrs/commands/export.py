@@ -34,7 +34,6 @@ def add_parser(commands: arguments.SubParsers) -> None:
     add_solver(parser)
     for flag in OPTIONS:
         parser.add_argument(flag, action=arguments.Elsewhere, refusal=_plan_option)
-    parser.add_argument("--upscale", action=arguments.Elsewhere, refusal=_upscale)
     parser.set_defaults(run=run)
 
 
@@ -57,11 +56,4 @@ def run(options: argparse.Namespace) -> int:
 def _plan_option(flag: str, value: str | None) -> InputError:
     return InputError(
         f"export takes no {flag}", hint="its file is float32, for any size and engine: leave it out, or build a plan"
-    )
-
-
-def _upscale(flag: str, value: str | None) -> InputError:
-    return InputError(
-        f"export takes no {flag}: its file restores pictures at their size",
-        hint="enlarge them first, by torch's bicubic interpolation, or build a plan",
     )
