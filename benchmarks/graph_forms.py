@@ -51,10 +51,13 @@ class PlainExport:
         net: the network.
         backend, precision: of the engine.
         inputs: x and mu, (N, C, H, W) each; the time is 37.
+        told: what else the network takes, in its order.
     """
 
-    def __init__(self, net: torch.nn.Module, backend: str, precision: str, inputs: tuple[F32, F32]) -> None:
-        self.inputs = {"x": inputs[0], "mu": inputs[1], "t": np.array([37.0], np.float32)}
+    def __init__(
+        self, net: torch.nn.Module, backend: str, precision: str, inputs: tuple[F32, F32], **told: F32
+    ) -> None:
+        self.inputs = {"x": inputs[0], "mu": inputs[1], "t": np.array([37.0], np.float32), **told}
         self._run = RUNNERS[backend](plain_export(net, self.inputs), precision, self.inputs)
 
     def evaluate(self, step: int) -> None:
@@ -116,9 +119,10 @@ def measure(name: str, arch: NAFNet, size: int, rounds: int, engine: str, row_fi
         networks[f"torch.onnx {backend.name} {precision}"] = plain, error
     for shape in SHAPES:
         graph = build_graph(state, arch, variant=shape).SerializeToString()
-        table = modulation if shape.time == "table" else np.array([[37.0]], np.float32)
         for backend, precision in engines:
-            network = backend.compile(graph, table, (1, 6, size, size), precision, CompileSettings(machine.threads()))
+            network = backend.compile(
+                graph, modulation, (1, 6, size, size), precision, CompileSettings(machine.threads())
+            )
             network.packed[:] = np.concatenate([x - mu, mu], axis=1)
             network.evaluate(0)
             error = float(np.abs(network.output - expected).max() / np.abs(expected).max())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -62,6 +62,15 @@ class GraphVariant:
 def first_variant(backend: Backend) -> GraphVariant:
     """What an engine gets where nothing is measured."""
     return GraphVariant(*backend.variants[0])
+
+
+def distinct(backend: Backend, graphs: Mapping[GraphVariant, bytes]) -> list[GraphVariant]:
+    """The variants that an engine may run fastest, in its order; of those that are one graph the first alone."""
+    found: dict[GraphVariant, bytes] = {}
+    for variant in (GraphVariant(*form) for form in backend.variants):
+        if variant in graphs and graphs[variant] not in found.values():
+            found[variant] = graphs[variant]
+    return list(found)
 
 
 def variants_of(backends: Iterable[Backend]) -> set[GraphVariant]:

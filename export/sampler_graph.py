@@ -99,12 +99,15 @@ def _with_shapes(network: onnx.ModelProto, multiple: int) -> onnx.GraphProto:
     """
     inferred = onnx.ModelProto()
     inferred.CopyFrom(network)
-    # Large primes as sides, to be recognised wherever inference takes them.
-    sides = dict(zip(("batch", *PADDED), (1_000_003, 1_000_033 * multiple, 1_000_037 * multiple), strict=True))
+    # Primes as sides, to be recognised wherever inference takes them; all numbers of a value must be below 2^63.
+    sides = dict(zip(("batch", *PADDED), (1009, 10_007 * multiple, 10_009 * multiple), strict=True))
     names = {sides["batch"]: "batch"}
-    for side in PADDED:
-        names[sides[side]] = side
-        names |= {sides[side] >> level: f"{side}/{1 << level}" for level in range(1, multiple.bit_length())}
+    for level in range(multiple.bit_length()):
+        smaller = [sides[side] >> level for side in PADDED]
+        by = f"/{1 << level}" if level else ""
+        names |= {each: f"{side}{by}" for side, each in zip(PADDED, smaller, strict=True)}
+        # Where attention takes a picture's pixels as one row.
+        names[smaller[0] * smaller[1]] = f"pixels{by}"
     for axis, side in zip((0, 2, 3), sides, strict=True):
         inferred.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = sides[side]
         inferred.graph.output[0].type.tensor_type.shape.dim[axis].dim_value = sides[side]

@@ -158,7 +158,7 @@ def _wrong_fields(manifest: JsonObject) -> Iterator[str]:
         yield "table.rows"
     elif not _is_list(table.get("times"), _is_number, len(rows) + 1):
         yield "table.times"
-    if not _is_number(table.get("start")) or table["start"] <= 0:
+    if not _is_number(table.get("start")) or table["start"] < 0:
         yield "table.start"
     if table.get("clamp") not in CLAMPS:
         yield "table.clamp"

@@ -38,6 +38,8 @@ class ToneNet:
     """
 
     condition: ClassVar[bool] = True
+    in_variants: ClassVar[bool] = False
+    calibration_side: ClassVar[int] = 256
     name: ClassVar[str] = "ToneNet"
     padding: ClassVar[Literal["zero", "reflect"]] = "zero"
     channels: ClassVar[int] = CHANNELS

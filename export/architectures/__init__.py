@@ -17,6 +17,8 @@ from mrs.runtime.errors import CheckpointError, InputError
 # Asked in this order whose weights a checkpoint holds.
 KINDS: tuple[type[Architecture], ...] = (*nafnet.KINDS, ConditionalUNet)
 ARCHITECTURES: dict[str, type[Architecture]] = {kind.name: kind for kind in KINDS}
+# Weights of a network that Refusion's code knows and none of its settings uses.
+DIT = {"patch_embed.proj.weight", "t_embedder.mlp.0.weight", "final_layer.linear.weight"}
 # What stands beside a network, and might be taken for it.
 OTHERS = (
     (clip.NAME, "encoder", clip.is_encoder),
@@ -44,6 +46,10 @@ def detect(state: Mapping[str, Tensor], source: str = "checkpoint", architecture
             found = found if architecture is None else _named(found, architecture, source)
             check_fit(found.weight_shapes(), state, found.name, source)
             return found
+    if state.keys() >= DIT:
+        raise CheckpointError(
+            f"{source} is Refusion's DiT, which is not supported", hint="of latents its ConditionalNAFNets are"
+        )
     for name, option, is_other in OTHERS:
         if is_other(state):
             raise CheckpointError(

@@ -43,9 +43,14 @@ class Architecture(Protocol):
         padding: with what.
         bytes_per_pixel: memory of its activations for one pixel of a picture.
         condition: whether it is told of the degraded picture; networks that take noise away are not.
+        calibration_side: of the pictures that a build restores in a hundred steps to judge rounding by: smaller for
+            networks of which one evaluation takes seconds.
+        in_variants: whether its graph can be written down in several ways, or is one for all engines.
     """
 
     name: ClassVar[str]
+    in_variants: ClassVar[bool]
+    calibration_side: ClassVar[int]
     padding: ClassVar[Literal["zero", "reflect"]]
 
     @property

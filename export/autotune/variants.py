@@ -11,7 +11,7 @@ from mrs.export.autotune.calibrated import graph_of
 from mrs.export.autotune.candidates import Candidate
 from mrs.export.autotune.timing import chain_of, time_interleaved
 from mrs.export.autotune.workload import Target, Workload
-from mrs.export.graph_variant import GraphVariant, first_variant
+from mrs.export.graph_variant import GraphVariant, distinct, first_variant
 from mrs.runtime import backends
 from mrs.runtime.backends import Backend, mixed
 from mrs.runtime.chain import Loop
@@ -86,11 +86,12 @@ def fastest_variants(
     short = replace(loop, table=loop.table.first(EVALUATIONS), modulation=loop.modulation[:EVALUATIONS])
     for name, precision in dict.fromkeys((entry.backend, mixed.split(entry.precision)[0]) for entry in entries):
         backend = backends.get(name)
-        if len(backend.variants) < 2:
+        variants = distinct(backend, workload.graphs)
+        if len(variants) < 2:
             continue
         target.report(f"graph variants of {name} {precision}")
         chains = {}
-        for variant in (GraphVariant(*pair) for pair in backend.variants):
+        for variant in variants:
             try:
                 graph = graph_of(workload.graphs, variant, precision)
                 chain = chain_of(backend, graph, precision, short, workload.picture.shape, target.settings)

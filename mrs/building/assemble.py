@@ -126,6 +126,14 @@ def _compile_all(
     return Engines(first, further)
 
 
+def _said(source: Source) -> dict[str, object]:
+    """What the caller said of the checkpoint."""
+    said: dict[str, object] = {"preset": source.preset, "noise_sigma": source.noise_sigma}
+    if source.encoder is not None:
+        said["encoder"] = {"name": source.encoder.path.name, "sha256": source.encoder.sha256}
+    return {name: value for name, value in said.items() if value is not None}
+
+
 def _origin(source: Source, solver: Solver, table: Table) -> dict[str, object]:
     """What the plan was made of."""
     return {
@@ -141,6 +149,7 @@ def _origin(source: Source, solver: Solver, table: Table) -> dict[str, object]:
             "padding": source.arch.padding,
             "bytes_per_pixel": source.arch.bytes_per_pixel,
         },
+        **_said(source),
         "schedule": source.schedule.to_dict(),
         "solver": solver.to_dict(),
         "output": source.output,

@@ -109,7 +109,10 @@ def build(
     sizes = [(batch, *source.padded(each, batch)) for each in (size, *further_sizes)]
     if size_range is not None:
         target = target.with_options(with_range(options, size_range, sizes[0], source.arch.multiple))
-    pairs = calibration_pairs(calibration, source.degradation, source.arch.multiple, source.noise_sigma, source.upscale)
+    pairs = calibration_pairs(
+        calibration, source.degradation, source.arch.multiple, source.noise_sigma, source.arch.calibration_side,
+        source.upscale,
+    )  # fmt: skip
     loops = loops_of(source, solver, any_number=max_latency is not None)
     # From here on nothing is wrong with the arguments.
     report(f"read {source.path}")

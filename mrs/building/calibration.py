@@ -29,9 +29,10 @@ def calibration_pairs(
     degradation: str | None,
     multiple: int,
     noise_sigma: float | None = None,
+    side: int | None = None,
     upscale: int = 1,
 ) -> list[Pair]:
-    """Calibration pictures, cropped in their middle to a multiple of the network's and at most `LARGEST` pixels.
+    """Calibration pictures, cropped in their middle to a multiple of the network's and at most `side` pixels.
 
     Args:
         folder: degraded pictures of the user's; the first `MOST` by name that are large enough are used. None for the
@@ -40,15 +41,17 @@ def calibration_pairs(
             unknown. Bundled pictures are degraded so; only where it is known do they count as ground truth.
         multiple: of the network's sizes.
         noise_sigma: of noisy pictures, in 0..255 units: bundled ones get so much.
+        side: by default, and at most, `LARGEST`.
         upscale: by what pictures are enlarged before they are restored: bundled ones are scaled down by that and
             enlarged again, those of a folder enlarged, in 256 levels, which costs their rounding alone.
 
     Raises:
         InputError: for a folder without a picture that is large enough, or with one that cannot be read.
     """
+    side = LARGEST if side is None else min(side, LARGEST)
     if folder is None:
         return [
-            _bundled(path, i, degradation, multiple, noise_sigma, upscale)
+            _bundled(path, i, degradation, multiple, side, noise_sigma, upscale)
             for i, path in enumerate(sorted(BUNDLED.glob("*.png")))
         ]
     folder = Path(folder)
@@ -59,7 +62,7 @@ def calibration_pairs(
         raise InputError(f"calibration folder {folder} holds no pictures", hint="give a folder of degraded pictures")
     # Of so many pixels the large pictures are multiples of the network's.
     least = multiple // math.gcd(multiple, upscale)
-    crops = (_crop(read_bytes(path), least, max(least, LARGEST // upscale)) for path in paths)
+    crops = (_crop(read_bytes(path), least, max(least, side // upscale)) for path in paths)
     found = islice((crop for crop in crops if crop.size), MOST)
     pairs = [Pair(crop if upscale == 1 else enlarged_levels(crop, upscale)) for crop in found]
     if not pairs:
@@ -125,10 +128,16 @@ def _spread(paths: list[Path], most: int) -> list[Path]:
 
 
 def _bundled(
-    path: Path, index: int, degradation: str | None, multiple: int, noise_sigma: float | None, upscale: int
+    path: Path,
+    index: int,
+    degradation: str | None,
+    multiple: int,
+    side: int,
+    noise_sigma: float | None,
+    upscale: int,
 ) -> Pair:
     multiple = math.lcm(multiple, upscale)
-    clean = _crop(read_bytes(path), multiple, LARGEST)
+    clean = _crop(read_bytes(path), multiple, side)
     if not clean.size:
         raise InputError(
             f"the bundled calibration pictures are smaller than {multiple}x{multiple} pixels",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mrs.building.source import Source
 from mrs.export.autotune.workload import Pair, Target
-from mrs.export.graph_variant import GraphVariant, variants_of
+from mrs.export.graph_variant import GraphVariant, distinct
 from mrs.runtime import backends
 from mrs.runtime.backends import Network
 from mrs.runtime.errors import BackendError, CheckpointError
@@ -46,7 +46,7 @@ def check_graphs(source: Source, graphs: Mapping[GraphVariant, bytes], pair: Pai
     for engine in backends.available():
         if target.backend not in ("auto", engine.name) or target.device not in ("auto", engine.device):
             continue
-        for variant in variants_of([engine]) & graphs.keys():
+        for variant in distinct(engine, graphs):
             network = engine.compile(graphs[variant], modulation, packed.shape, "fp32", target.settings)
             error = _difference(_evaluated(network, packed, context), expected)
             if not error <= TOLERANCE:

@@ -11,7 +11,7 @@ from mrs import _version
 from mrs.building.calibration import calibration_pairs
 from mrs.building.graph_check import check_graphs
 from mrs.building.loops import loop_of
-from mrs.building.source import read_source
+from mrs.building.source import MadeFor, read_source
 from mrs.export.autotune.workload import Target
 from mrs.export.graph_variant import first_variant
 from mrs.export.sampler_graph import build_sampler
@@ -20,6 +20,7 @@ from mrs.numerics.solver import RECOMMENDED, Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
+from mrs.runtime.errors import InputError
 from mrs.runtime.system import machine
 from mrs.runtime.system.atomic import replacing
 
@@ -66,6 +67,7 @@ def export_sampler(
     schedule: Schedule | None = None,
     output: str | None = None,
     override_checkpoint: bool = False,
+    made_for: MadeFor | None = None,
     overwrite: bool = True,
     report: Callable[[str], None] = lambda line: None,
 ) -> SamplerFile:
@@ -78,6 +80,7 @@ def export_sampler(
         schedule: the process the network was trained on; by default what the checkpoint says, else Refusion's.
         output: what the network predicts; by default what the checkpoint says, else `noise`.
         override_checkpoint: whether `schedule` and `output` may contradict what the checkpoint says.
+        made_for: what else the caller says of the checkpoint: a preset, how noisy pictures are.
         overwrite: whether `path` may be replaced where it exists, or appears meanwhile.
         report: called with lines of progress.
 
@@ -87,14 +90,20 @@ def export_sampler(
         InputError: for any other argument that is wrong.
     """
     solver = solver or RECOMMENDED
-    source = read_source(checkpoint, schedule, output, override_checkpoint)
+    source = read_source(checkpoint, schedule, output, override_checkpoint, made_for)
+    if source.upscale > 1:
+        raise InputError(
+            "the file of a whole sampler restores pictures at their size, and these are to be enlarged",
+            hint="pass --upscale 1 and enlarge them first, by torch's bicubic interpolation, or build a plan",
+        )
+    solver = source.started(solver)
     table = tableau(source.schedule, solver, source.output)
     report(f"read {source.path}")
     # The form that OpenVINO runs fastest, for the other engine's own is hardly faster there.
     engine = backends.get("openvino")
     variant = first_variant(engine)
     network = source.graph(variant)
-    (pair, *_) = calibration_pairs(None, None, source.arch.multiple)
+    (pair, *_) = calibration_pairs(None, None, source.arch.multiple, source.noise_sigma, 64)
     target = Target(engine.name, settings=CompileSettings(machine.threads(), report=report))
     check_graphs(source, {variant: network.SerializeToString()}, pair, target)
     metadata = {

@@ -77,6 +77,7 @@ class Source:
         output: what the network predicts: `noise`, `data` or `velocity`.
         encoder: what gives the features of a picture that the network is told; None for networks that are told none.
         noise_sigma: of the pictures, in 0..255 units, for a network that takes noise away.
+        preset: the published setting that it has its process from.
         upscale: by what pictures are enlarged before the process begins.
     """
 
@@ -87,6 +88,7 @@ class Source:
     output: str
     encoder: EncoderWeights | None = None
     noise_sigma: float | None = None
+    preset: str | None = None
     upscale: int = 1
 
     @cached_property
@@ -140,6 +142,8 @@ class Source:
     def graphs(self) -> dict[GraphVariant, bytes]:
         """The network in each form that an engine of this machine asks for, any size and batch."""
         variants = variants_of(backends.available())
+        if not self.arch.in_variants:
+            return dict.fromkeys(variants, self.graph(GraphVariant()).SerializeToString())
         return {variant: self.graph(variant).SerializeToString() for variant in variants}
 
     def graph(self, variant: GraphVariant) -> ModelProto:
@@ -259,6 +263,7 @@ def read_source(
         output or str(read.metadata.get("output", "noise")),
         _encoder(arch, said, path),
         _noise(process, sigma),
+        said.preset,
         _upscale(process, upscale),
     )
     if not override:

@@ -44,10 +44,13 @@ def run(options: argparse.Namespace) -> int:
     arguments.check_output(options.output, options.overwrite)
     solver, schedule = solver_and_schedule(options.checkpoint, options)
     from mrs.building.onnx_sampler import export_sampler
+    from mrs.building.source import MadeFor
 
     written = export_sampler(
         options.checkpoint, options.output, solver=solver, schedule=schedule, output=options.network_output,
-        override_checkpoint=options.override_checkpoint, overwrite=options.overwrite, report=progress(options.quiet),
+        override_checkpoint=options.override_checkpoint,
+        made_for=MadeFor(**arguments.given(options, *arguments.NETWORK)), overwrite=options.overwrite,
+        report=progress(options.quiet),
     )  # fmt: skip
     emit(written.summary())
     return 0

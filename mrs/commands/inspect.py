@@ -49,9 +49,11 @@ def summary(manifest: JsonObject) -> str:
     count, height, width = manifest["shape"]
     gap = selection["discretisation_db"]
     lines = [
-        ("checkpoint", f"{manifest['checkpoint']['name']}  sha256 {manifest['checkpoint']['sha256'][:16]}..."),
+        *((name, _file(manifest[name])) for name in ("checkpoint", "encoder") if name in manifest),
+        *((name, manifest[name]) for name in ("preset",) if name in manifest),
         ("network", f"{network['architecture']} {network['summary']}"),
         ("schedule", _schedule(schedule)),
+        *([("pictures", f"with noise of {manifest['noise_sigma']:g}")] if "noise_sigma" in manifest else []),
         ("solver", _solver(solver)),
         *(
             [("enlarged", f"{manifest['upscale']} times, bicubically, before all else")]
@@ -169,8 +171,13 @@ def rows(manifest: JsonObject) -> str:
     return "\n".join(text)
 
 
+def _file(said: JsonObject) -> str:
+    return f"{said['name']}  sha256 {said['sha256'][:16]}..."
+
+
 def _schedule(schedule: JsonObject) -> str:
-    text = "{kind}, max_sigma {max_sigma:g}, eps {eps:g}, T {T}, convention {convention}".format(**schedule)
+    text = "denoising, " if schedule.get("process") == "denoising" else ""
+    text += "{kind}, max_sigma {max_sigma:g}, eps {eps:g}, T {T}, convention {convention}".format(**schedule)
     return text + (", exact between whole times" if schedule["interpolation"] == "exact" else "")
 
 

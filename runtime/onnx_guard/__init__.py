@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from mrs.runtime.errors import PlanError
 from mrs.runtime.onnx_guard.graph import Conditioner, Network, conditioner, network
-from mrs.runtime.onnx_guard.model import FLOAT8, FLOAT32, INT8, INT64, Model, read_model
+from mrs.runtime.onnx_guard.model import FLOAT8, FLOAT16, FLOAT32, INT8, INT64, Model, read_model
 
 T = TypeVar("T")
 
@@ -23,6 +23,8 @@ KINDS = {
     "int8": (19, frozenset({FLOAT32, INT64, INT8})),
     "fp8": (19, frozenset({FLOAT32, INT64, FLOAT8})),
 }
+# Of a conditioner, whose matrices may be too large for a file of float32.
+CONDITIONER = (18, frozenset({FLOAT32, INT64, FLOAT16}))
 
 
 def check_network(content: bytes, name: str, kind: str = "fp32") -> Network:
@@ -36,16 +38,18 @@ def check_network(content: bytes, name: str, kind: str = "fp32") -> Network:
     Raises:
         PlanError: where it is not readable, or holds anything that a network of ours does not.
     """
-    return _checked(network, content, f"{name}: its network", kind)
+    return _checked(network, content, f"{name}: its network", KINDS[kind])
 
 
 def check_conditioner(content: bytes, name: str) -> Conditioner:
     """Judge a serialised conditioner; see `check_network`."""
-    return _checked(conditioner, content, f"{name}: its conditioner", "fp32")
+    return _checked(conditioner, content, f"{name}: its conditioner", CONDITIONER)
 
 
-def _checked(walk: Callable[[bytes, Model, frozenset[int]], T], content: bytes, what: str, kind: str) -> T:
-    opset, types = KINDS[kind]
+def _checked(
+    walk: Callable[[bytes, Model, frozenset[int]], T], content: bytes, what: str, kind: tuple[int, frozenset[int]]
+) -> T:
+    opset, types = kind
     try:
         model = read_model(content)
         if (model.ir_version, model.opset) != (IR_VERSION, opset):

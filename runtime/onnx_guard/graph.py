@@ -145,11 +145,11 @@ def _follow(model: Model, values: dict[str, Value]) -> None:
             raise ValueError(f"{place} with {error}") from None
         values.update(zip(node.outputs, made, strict=True))
         read.update(node.inputs)
-        if node.operator == "Conv":
+        if node.operator in ("Conv", "MatMul"):
             convolved.update(node.outputs)
         elif node.operator in ELEMENTWISE:
             readers.update(name for name in node.inputs if not values[name].fixed)
-            # What adds a convolution's output is done with that one, and begins a new row.
+            # What adds a convolution's output, or a product's, is done with that one, and begins a new row.
             if convolved.isdisjoint(node.inputs):
                 runs[node.outputs[0]] = 1 + max(runs[name] for name in node.inputs)
     idle = values.keys() ^ read

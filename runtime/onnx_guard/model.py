@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from mrs.runtime.onnx_guard.wire import FLOAT, INNER, NUMBER, TEXT, message, read
 
 # Types of values, by the numbers of ONNX, and bytes of one.
-FLOAT32, INT8, INT64, FLOAT8 = 1, 3, 7, 17
-ITEM_BYTES = {FLOAT32: 4, INT8: 1, INT64: 8, FLOAT8: 1}
+FLOAT32, INT8, INT64, FLOAT16, FLOAT8 = 1, 3, 7, 10, 17
+ITEM_BYTES = {FLOAT32: 4, INT8: 1, INT64: 8, FLOAT16: 2, FLOAT8: 1}
 RANK = 4
 Attribute = float | int | str | tuple[int, ...]
 

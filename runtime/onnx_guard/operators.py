@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mrs.runtime.onnx_guard import tokens
+from mrs.runtime.onnx_guard import encoder, tokens
 from mrs.runtime.onnx_guard.model import FLOAT8, FLOAT32, INT8, Node
 from mrs.runtime.onnx_guard.values import Value, check, picture, weight
 
@@ -21,9 +21,9 @@ ATTRIBUTES: dict[str, dict[str, tuple[object, ...]]] = {
     "Cast": {"to": (FLOAT32,)},
     "Conv": {
         "group": (),
-        "kernel_shape": ((1, 1), (2, 2), (3, 3), (4, 4), (7, 7)),
+        "kernel_shape": ((1, 1), (2, 2), (3, 3), (4, 4), (7, 7), *((side, side) for side in encoder.PATCHES)),
         "pads": ((0, 0, 0, 0), (1, 1, 1, 1), (3, 3, 3, 3)),
-        "strides": ((1, 1), (2, 2)),
+        "strides": ((1, 1), (2, 2), *((side, side) for side in encoder.PATCHES)),
     },
     "ConvTranspose": {
         "group": (),
@@ -41,12 +41,14 @@ ATTRIBUTES: dict[str, dict[str, tuple[object, ...]]] = {
     "MatMul": {},
     "Max": {},
     "Mul": {},
+    "Pad": {},
     "QuantizeLinear": {"axis": (None, 0)},
     "ReduceL2": {"keepdims": (1,)},
     "ReduceMean": {"keepdims": (1,)},
     "Reshape": {},
     "Shape": {"end": (None, 3), "start": (None, 2)},
     "Sigmoid": {},
+    "Slice": {},
     "Softmax": {"axis": (-1, 2)},
     "Split": {"axis": (1,)},
     "Sqrt": {},
@@ -54,7 +56,7 @@ ATTRIBUTES: dict[str, dict[str, tuple[object, ...]]] = {
     "Transpose": {"perm": ((0, 1, 3, 2), (0, 2, 1, 3), (0, 2, 3, 1), (0, 3, 1, 2))},
 }
 # Side of a convolution's kernel, zeros around its input, stride.
-GEOMETRIES = ((1, 0, 1), (2, 0, 2), (3, 1, 1), (4, 1, 2), (7, 3, 1))
+GEOMETRIES = ((1, 0, 1), (2, 0, 2), (3, 1, 1), (4, 1, 2), (7, 3, 1), *((side, 0, side) for side in encoder.PATCHES))
 # Of these a graph must have no long chains (see `graph.RUN`).
 ELEMENTWISE = frozenset({"Add", "Div", "Erf", "Max", "Mul", "Sigmoid", "Sqrt", "Sub"})
 QUANTISING = frozenset({"DequantizeLinear", "QuantizeLinear"})
@@ -105,8 +107,8 @@ def _conv(inputs: Sequence[Value], node: Node) -> list[Value]:
     check((group == 1 and each == channels) or (group == made == channels and each == 1), f"group {group}")
     (side, _), pads, strides = (node.attributes[name] for name in ("kernel_shape", "pads", "strides"))
     check((side, pads[0], strides[0]) in GEOMETRIES and kernel == [side, side])
-    # A stride of two halves what is even.
-    check(strides[0] == 1 or not any(one % 2 for one in sides))
+    # A stride of two halves what is even, and a picture is whole patches.
+    check(not any(one % strides[0] for one in sides))
     return [Value(FLOAT32, (count, made, *(one // strides[0] for one in sides)))]
 
 
@@ -130,7 +132,7 @@ def _reduce(inputs: Sequence[Value], node: Node) -> list[Value]:
 
 def _layer_norm(inputs: Sequence[Value], node: Node) -> list[Value]:
     sides = picture(inputs[0])
-    check(weight(inputs[1], 1) == sides[3:])
+    check(all(weight(value, 1) == sides[3:] for value in inputs[1:]))
     return [Value(FLOAT32, sides)]
 
 
@@ -170,7 +172,7 @@ RULES: Mapping[str, tuple[int, int, tokens.Rule]] = {
     "ConvTranspose": (3, 3, _conv_transpose),
     "DepthToSpace": (1, 1, _depth_to_space),
     "GlobalAveragePool": (1, 1, _pool),
-    "LayerNormalization": (2, 2, _layer_norm),
+    "LayerNormalization": (2, 3, _layer_norm),
     "ReduceL2": (2, 2, _reduce),
     "ReduceMean": (2, 2, _reduce),
     "Split": (2, 2, _split),
@@ -178,5 +180,6 @@ RULES: Mapping[str, tuple[int, int, tokens.Rule]] = {
     **dict.fromkeys(("Add", "Div", "Max", "Mul", "Sub"), (2, 2, _elementwise)),
     **dict.fromkeys(("Erf", "Sigmoid", "Sqrt"), (1, 1, _elementwise)),
     **tokens.RULES,
+    **encoder.RULES,
     **dict.fromkeys(("DequantizeLinear", "QuantizeLinear"), (3, 3, _quantise)),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from mrs.runtime.onnx_guard.model import FLOAT32, INT64, Node
+from mrs.runtime.onnx_guard.model import FLOAT16, FLOAT32, INT64, Node
 from mrs.runtime.onnx_guard.values import Value, check, picture, weight
 
 Rule = Callable[[Sequence[Value], Node], list[Value]]
@@ -45,9 +45,10 @@ def _shape(inputs: Sequence[Value], node: Node) -> list[Value]:
 
 
 def _cast(inputs: Sequence[Value], node: Node) -> list[Value]:
-    # Sides alone, as numbers to compute with.
-    check(inputs[0].type == INT64 and not inputs[0].fixed)
-    return [Value(FLOAT32, inputs[0].sides)]
+    # Sides alone, as numbers to compute with; or a matrix that is kept in half precision.
+    sides, halved = inputs[0].type == INT64 and not inputs[0].fixed, inputs[0].type == FLOAT16
+    check(sides or (halved and len(inputs[0].sides) == 2))
+    return [Value(FLOAT32, inputs[0].sides, inputs[0].fixed)]
 
 
 def _instance_norm(inputs: Sequence[Value], node: Node) -> list[Value]:

@@ -143,3 +143,14 @@ def test_impossible_shapes_are_refused(tmp_path: Path, key: str, shape: tuple[in
     text = refusal(written(tmp_path / "net.pth", weights() | {key: torch.zeros(shape)}))
     assert "no ConditionalNAFNet" in text
     assert named in text
+
+
+def test_a_transformer_is_refused_by_name(tmp_path: Path) -> None:
+    keys = (
+        "patch_embed.proj.weight",
+        "t_embedder.mlp.0.weight",
+        "blocks.0.mlp.fc1.weight",
+        "final_layer.linear.weight",
+    )
+    text = refusal(written(tmp_path / "dit.pth", {key: torch.zeros(1) for key in keys}))
+    assert "is Refusion's DiT, which is not supported" in text

@@ -70,7 +70,7 @@ WRONG = {
                    [[1.0] * 11, [math.nan] * 11], [[1.0] * 11, [10**400] * 11], [[1.0] * 11, [1e39] * 11],
                    [[1.0] * 11, 5], [[True] * 11] * 2],
     "table.times": [None, [90.0, 0.0], [90.0, math.inf, 0.0], [90.0, "4", 0.0], 90.0],
-    "table.start": [None, 0, -1.0, "1", math.nan, math.inf, True],
+    "table.start": [None, -1.0, "1", math.nan, math.inf, True],
     "table.clamp": [None, 0, "no", False, True, "", "Unit", ["none"], {"none": 1}],
     "table": [None, [], 3],
     "network.channels": [None, 0, 3.0, "3", True, math.inf, 10**30],

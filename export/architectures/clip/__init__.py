@@ -26,11 +26,13 @@ class EncoderWeights:
         arch: its hyper-parameters.
         state: the weights of both towers under the published keys, float32.
         sha256: of the file's bytes, hex.
+        path: of the file.
     """
 
     arch: Encoder
     state: Mapping[str, Tensor]
     sha256: str
+    path: Path
 
     @property
     def side(self) -> int:
@@ -73,7 +75,7 @@ def read_encoder(path: str | Path, heads: int | None = None) -> EncoderWeights:
     state = {key.removeprefix("clip.") if key.startswith(copy) else key: value for key, value in read.state.items()}
     encoder = infer_encoder(state, heads, str(path))
     check_fit(encoder.weight_shapes(), state, NAME, str(path))
-    return EncoderWeights(encoder, state, read.sha256)
+    return EncoderWeights(encoder, state, read.sha256, Path(path))
 
 
 def normalised(pictures: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ import numpy as np
 from mrs.export.architectures.clip.config import BLOCKS, CONTROL, DEVIATION, JOINTS, MEAN, NORM_EPS, PICTURE, Encoder
 from mrs.export.onnx_writer import F32, Emitter
 from mrs.runtime.errors import InputError
+from mrs.runtime.onnx_guard.encoder import PATCHES
+from mrs.runtime.onnx_guard.model import FLOAT32
 
 # An ONNX file holds two gigabytes at most, and what follows the encoder needs some of it. Larger encoders (the two
 # towers of ViT-L-14 have 2.5) keep their matrices in half precision: the published code's autocast rounds them so too.
@@ -46,8 +48,14 @@ def features(
         normalised: whether the picture has CLIP's colours already; it is in [0, 1] otherwise.
 
     Raises:
-        InputError: for a large encoder with a number that half precision does not have.
+        InputError: for patches that a plan's reader does not take, and for a large encoder with a number that half
+            precision does not have.
     """
+    if encoder.patch not in PATCHES:
+        raise InputError(
+            f"the encoder has patches of {encoder.patch} pixels",
+            hint=f"a plan takes those of {', '.join(map(str, PATCHES))}",
+        )
     towers = _Towers(emit, state, encoder, normalised)
     hiddens: list[str] = []
     x = towers.tokens(picture, CONTROL)
@@ -89,7 +97,7 @@ class _Towers:
         columns = emit("Reshape", patches, emit.whole(0, 1, encoder.width, encoder.tokens - 1))
         rows = emit("Transpose", columns, perm=[0, 1, 3, 2])
         # A row of zeros, to which the class is added.
-        rows = emit("Pad", rows, emit.whole(0, 0, 1, 0, 0, 0, 0, 0), mode="constant")
+        rows = emit("Pad", rows, emit.whole(0, 0, 1, 0, 0, 0, 0, 0))
         placed = emit("Add", rows, emit.weight(f"{tower}.positional_embedding", positions[None, None]))
         return self.norm(placed, f"{tower}.ln_pre")
 
@@ -150,7 +158,7 @@ class _Towers:
             raise InputError(
                 f"the encoder's {name} has a number beyond half precision, in which so large an encoder is kept"
             )
-        return self.emit("Cast", self.emit.weight(name, value.astype(np.float16)), output=f"{name}.float", to=1)
+        return self.emit("Cast", self.emit.weight(name, value.astype(np.float16)), output=f"{name}.float", to=FLOAT32)
 
     def norm(self, x: str, key: str) -> str:
         emit = self.emit

@@ -23,6 +23,8 @@ class NAFNet(Config):
     """The network for pictures; hyper-parameters as of `Config`."""
 
     name: ClassVar[str] = "ConditionalNAFNet"
+    in_variants: ClassVar[bool] = True
+    calibration_side: ClassVar[int] = 256
     padding: ClassVar[Literal["zero", "reflect"]] = "zero"
 
     @classmethod

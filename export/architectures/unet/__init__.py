@@ -27,6 +27,8 @@ class ConditionalUNet(Config):
     """See `protocol.Architecture`; hyper-parameters as of `Config`."""
 
     name: ClassVar[str] = "ConditionalUNet"
+    in_variants: ClassVar[bool] = False
+    calibration_side: ClassVar[int] = 128
     padding: ClassVar[Literal["zero", "reflect"]] = "reflect"
 
     @classmethod

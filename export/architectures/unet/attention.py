@@ -25,8 +25,8 @@ class LinearAttention(nn.Module):
         height, width = x.shape[-2:]
         query, key, value = self.to_qkv(x).unflatten(1, (3, HEADS, HEAD)).flatten(4).unbind(1)
         query = query.softmax(dim=-2) * HEAD**-0.5
-        context = key.softmax(dim=-1) @ (value / (height * width)).mT
-        out = context.mT @ query
+        context = key.softmax(dim=-1) @ (value / (height * width)).transpose(-1, -2)
+        out = context.transpose(-1, -2) @ query
         return self.to_out(out.reshape(len(x), HEADS * HEAD, height, width))
 
 
@@ -39,9 +39,9 @@ class SoftmaxAttention(nn.Module):
         self.to_out = nn.Conv2d(HEADS * HEAD, channels, 1)
 
     def forward(self, x: Tensor, _: Tensor | None = None) -> Tensor:
-        query, key, value = self.to_qkv(x).unflatten(1, (3, HEADS, HEAD)).flatten(4).mT.unbind(1)
+        query, key, value = self.to_qkv(x).unflatten(1, (3, HEADS, HEAD)).flatten(4).transpose(-1, -2).unbind(1)
         out = F.scaled_dot_product_attention(query, key, value)
-        return self.to_out(out.mT.reshape(len(x), HEADS * HEAD, *x.shape[-2:]))
+        return self.to_out(out.transpose(-1, -2).reshape(len(x), HEADS * HEAD, *x.shape[-2:]))
 
 
 class CrossAttention(nn.Module):
@@ -121,9 +121,9 @@ class SpatialTransformer(nn.Module):
         return self.transformer_blocks[0].attn2.of_one(image_context)  # type: ignore[union-attr, operator]
 
     def forward(self, x: Tensor, told: Tensor | None) -> Tensor:
-        tokens = self.proj_in(self.norm(x)).flatten(2).mT
+        tokens = self.proj_in(self.norm(x)).flatten(2).transpose(-1, -2)
         tokens = self.transformer_blocks[0](tokens, told)
-        return x + self.proj_out(tokens.mT.reshape(x.shape))
+        return x + self.proj_out(tokens.transpose(-1, -2).reshape(x.shape))
 
 
 class PreNorm(nn.Module):

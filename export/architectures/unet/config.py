@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
 
 from mrs.runtime.errors import InputError
 
@@ -15,11 +17,13 @@ GROUP_EPS, GROUPS = 1e-6, 32
 HEADS, HEAD = 4, 32
 # Of a transformer's two hidden layers, per channel.
 WIDENING = 4
-# Activations alive at once at full resolution, in channels of float32 per channel of width.
-LIVE_CHANNELS = 12
 # Keys are read with so many digits, and a checkpoint may claim any sizes.
 MOST_LEVELS, MOST_CHANNELS = 9, 1 << 16
 MIDDLES = ("linear", "softmax", "transformer")
+# Numbers alive at once for one pixel of a level, measured: a linear attention's queries and keys, so many per channel
+# of the level and of the next; so many more per channel of a transformer's tokens, and at full resolution around a
+# network of half of it.
+LIVE, LIVE_NEXT, LIVE_TOKENS, LIVE_AROUND = 4, 1, 10, 6
 
 
 @dataclass(frozen=True)
@@ -96,14 +100,18 @@ class Config:
         return 2**self.levels
 
     @property
+    def bytes_per_pixel(self) -> int:
+        """Memory of the activations for one pixel of a picture: of the level that needs most."""
+        inside = 0.0
+        for level, (outer, inner) in enumerate(pairwise(self.widths)):
+            tokens = LIVE_TOKENS * inner if level >= self.first_transformer else 0
+            inside = max(inside, (2 * HEADS * HEAD + LIVE * outer + LIVE_NEXT * inner + tokens) / 4**level)
+        return 4 * ceil(max(inside / 4, LIVE_AROUND * self.width) if self.half else inside)
+
+    @property
     def time(self) -> int:
         """Length of the embedded time."""
         return 4 * self.width
-
-    @property
-    def bytes_per_pixel(self) -> int:
-        """Memory of the activations for one pixel of a picture."""
-        return 4 * LIVE_CHANNELS * self.width
 
     @property
     def summary(self) -> str:

@@ -83,28 +83,42 @@ def context_graph(
         output: name for the vector.
     """
     transformers = [name for name, _ in transformer_names(config)]
-    # A single part is the whole vector.
-    alone = output if config.prompt + len(transformers) == 1 else ""
-    parts = []
+    made = []
     if config.prompt:
         y = _linear(emit, state, degradation_feature, "text_mlp.0")
         y = _linear(emit, state, emit("Mul", y, emit("Sigmoid", y)), "text_mlp.2")
-        prompt = emit.weight("prompt", state["prompt"][:, :, None, None])
-        parts.append(_linear(emit, state, emit("Mul", emit("Softmax", y, axis=1), prompt), "prompt_mlp", alone))
-    for name in transformers:
-        block = f"{name}.transformer_blocks.0.attn2"
-        value, made = state[f"{block}.to_v.weight"], state[f"{block}.to_out.0.weight"]
-        # Two matrices in a row are one.
-        weight = (made.astype(np.float64) @ value).astype(np.float32)
-        parts.append(_conv(emit, image_feature, block, weight, state[f"{block}.to_out.0.bias"], alone))
-    return alone or emit("Concat", *parts, output=output, axis=1)
+        shares = emit("Softmax", emit("Transpose", y, perm=[0, 2, 3, 1]), axis=-1)
+        y = emit(
+            "Mul",
+            emit("Transpose", shares, perm=[0, 3, 1, 2]),
+            emit.weight("prompt", state["prompt"][:, :, None, None]),
+        )
+        made.append((y, "prompt_mlp", state["prompt_mlp.weight"], state["prompt_mlp.bias"]))
+    if transformers:
+        blocks = [f"{name}.transformer_blocks.0.attn2" for name in transformers]
+        # Two matrices in a row are one, and all transformers' are one for the same features.
+        weights = [
+            state[f"{block}.to_out.0.weight"].astype(np.float64) @ state[f"{block}.to_v.weight"] for block in blocks
+        ]
+        bias = np.concatenate([state[f"{block}.to_out.0.bias"] for block in blocks])
+        made.append((image_feature, "vectors", np.concatenate(weights).astype(np.float32), bias))
+    if len(made) == 1:
+        return _conv(emit, *made[0], output)
+    # Each makes its part of the vector, and zeros in the place of the other.
+    before, after = (len(bias) for _, _, _, bias in made)
+    margins = ((0, after), (before, 0))
+    parts = [
+        _conv(emit, x, name, np.pad(weight, (margin, (0, 0))), np.pad(bias, margin))
+        for (x, name, weight, bias), margin in zip(made, margins, strict=True)
+    ]
+    return emit("Add", *parts, output=output)
 
 
-def _linear(emit: Emitter, state: Mapping[str, F32], x: str, key: str, output: str = "") -> str:
-    return _conv(emit, x, key, state[f"{key}.weight"], state[f"{key}.bias"], output)
+def _linear(emit: Emitter, state: Mapping[str, F32], x: str, key: str) -> str:
+    return _conv(emit, x, key, state[f"{key}.weight"], state[f"{key}.bias"])
 
 
-def _conv(emit: Emitter, x: str, name: str, weight: F32, bias: F32, output: str) -> str:
+def _conv(emit: Emitter, x: str, name: str, weight: F32, bias: F32, output: str = "") -> str:
     """A matrix as a 1x1 convolution of vectors (N, C, 1, 1)."""
     inputs = emit.weight(f"{name}.weight", weight[:, :, None, None]), emit.weight(f"{name}.bias", bias)
     return emit(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mrs.export.architectures.nafnet.module import SinusoidalEmbedding
 from mrs.export.architectures.unet.attention import attention, vectors_of
 from mrs.export.architectures.unet.config import Config, transformer_names
+from mrs.kernels.update import reflected
 from mrs.runtime.errors import InputError
 
 
@@ -116,7 +117,8 @@ class UNet(nn.Module):
         if self.arch.half:
             y = self.downsample(y)
         skips = []
-        for level, (block1, block2, attend, down) in enumerate(self.downs):  # type: ignore[misc]
+        for level, parts in enumerate(self.downs):
+            block1, block2, attend, down = _four(parts)
             y = block1(y, time)
             skips.append(y)
             y = self._attend(attend, block2(y, time), level, attended)
@@ -124,8 +126,9 @@ class UNet(nn.Module):
             y = down(y)
         y = self.mid_attn(self.mid_block1(y, time), next(attended) if self.arch.image else None)
         y = self.mid_block2(y, time)
-        for up, (block1, block2, attend, enlarge) in enumerate(self.ups):  # type: ignore[misc]
-            for block in (block1, block2):
+        for up, parts in enumerate(self.ups):
+            *blocks, attend, enlarge = _four(parts)
+            for block in blocks:
                 y = block(torch.cat([y, skips.pop()], dim=1), time)
             y = enlarge(self._attend(attend, y, self.arch.levels - 1 - up, attended))
         if self.arch.half:
@@ -212,6 +215,13 @@ def module_of(config: Config) -> UNet:
     return (ConditionalUNet if config.condition else DenoisingUNet)(config)
 
 
+def _four(parts: nn.Module) -> tuple[nn.Module, nn.Module, nn.Module, nn.Module]:
+    """A level's two blocks, what attends, and what leads to the next level."""
+    assert isinstance(parts, nn.ModuleList)
+    block1, block2, attend, leave = parts
+    return block1, block2, attend, leave
+
+
 def upsample(channels: int, made: int) -> nn.Sequential:
     """A convolution of a picture twice as large, each pixel four times."""
     return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(channels, made, 3, padding=1))
@@ -222,8 +232,6 @@ def mirrored(x: Tensor, multiple: int) -> Tensor:
     for axis in (2, 3):
         side = x.shape[axis]
         if side % multiple:
-            # A single row mirrors itself.
-            there_and_back = max(2 * (side - 1), 1)
-            place = torch.arange(side + -side % multiple, device=x.device) % there_and_back
-            x = x.index_select(axis, torch.minimum(place, there_and_back - place))
+            lines = torch.from_numpy(reflected(side, side + -side % multiple))
+            x = x.index_select(axis, lines.to(x.device))
     return x

@@ -122,3 +122,14 @@ def test_a_sound_form_stands_behind_one_that_cancels() -> None:
     # Nothing stands behind a form that does not cancel, or where there is no other.
     assert found.to_try(MINE, "fp32") == [FIRST]
     assert found.to_try(PLAIN, "fp32") == [raw]
+
+
+def test_what_is_one_graph_in_every_variant_is_not_measured(timed: dict[bytes, Any], monkeypatch: Any) -> None:
+    for variant in (SECOND, THIRD):
+        monkeypatch.setitem(GRAPHS, variant, GRAPHS[FIRST])
+    variants, measured = measure([(MINE, "fp32")])
+    assert measured == []
+    assert variants.to_try(MINE, "fp32") == [FIRST]
+    # One that is another graph is.
+    monkeypatch.setitem(GRAPHS, THIRD, b"third")
+    assert [each.variant for each in measure([(MINE, "fp32")])[1]] == ["length-weights", "length-split"]

@@ -12,6 +12,7 @@ from PIL import Image
 from mrs import degradations
 from mrs.building import calibration
 from mrs.building.calibration import calibration_pairs, tuning_pictures
+from mrs.degradations import DEGRADATIONS
 from mrs.runtime.enlarging import enlarged_levels
 from mrs.runtime.errors import InputError, PictureError
 from mrs.runtime.psnr import psnr
@@ -269,7 +270,7 @@ def test_what_cannot_be_tuned_on(tmp_path: Path) -> None:
     (tmp_path / "broken" / "a.png").write_text("no picture")
     for folder, degradation, message, hint in (
         (None, "rain", "the bundled pictures are degraded already", "give a folder with the degradation"),
-        (tmp_path / "small", "snow", "degradation 'snow' is unknown", "use one of rain"),
+        (tmp_path / "small", "fog", "degradation 'fog' is unknown", f"use one of {', '.join(sorted(DEGRADATIONS))}"),
         (tmp_path / "none", None, f"folder {tmp_path / 'none'} does not exist", "give a folder of pictures"),
         (tmp_path / "small" / "000.png", None, "000.png does not exist", "give a folder of pictures"),
         (tmp_path / "empty", None, "empty holds no picture of at least 32x32 pixels", "use a smaller crop"),
@@ -282,3 +283,17 @@ def test_what_cannot_be_tuned_on(tmp_path: Path) -> None:
         assert caught.value.hint == hint
     with pytest.raises(PictureError, match=r"a\.png"):
         tuning_pictures(tmp_path / "broken", None, 32, 10, 16)
+
+
+def test_a_network_of_dear_evaluations_has_smaller_pictures() -> None:
+    """And never larger ones than others."""
+    assert all(pair.degraded.shape == (48, 48, 3) for pair in calibration_pairs(None, "rain", 16, side=63))
+    shapes = [pair.degraded.shape for pair in calibration_pairs(None, "rain", 16)]
+    assert [pair.degraded.shape for pair in calibration_pairs(None, "rain", 16, side=999)] == shapes
+
+
+def test_pictures_of_so_much_noise() -> None:
+    (pair, *_) = calibration_pairs(None, None, 16, noise_sigma=25)
+    noise = pair.degraded.astype(float) - pair.clean
+    inside = (pair.clean > 80) & (pair.clean < 175)
+    assert noise[inside].std() == pytest.approx(25, rel=0.03)

@@ -99,4 +99,7 @@ def test_the_command_line(weights: Path, path: Path, tmp_path: Path, run, refuse
     built = run("build", weights, "-o", path, "--upscale", 2, *flags)
     assert built.code == 0, built.err
     assert read_plan(path).facts.upscale == 2
-    refuse("export", weights, "-o", tmp_path / "a.onnx", "--upscale", 2, says=("export takes no --upscale", "bicubic"))
+    refuse(
+        "export", weights, "-o", tmp_path / "a.onnx", "--upscale", 2,
+        says=("restores pictures at their size", "enlarge them first", "--upscale 1"),
+    )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import onnx
 import pytest
 
 from mrs.export import onnx_writer
+from mrs.export.architectures.clip import Encoder, EncoderWeights
+from mrs.export.architectures.clip import graph as clip_graph
 from mrs.export.architectures.nafnet import NAFNet
 from mrs.export.architectures.nafnet.config import NORM_EPS
 from mrs.export.architectures.nafnet.graph import build_graph
@@ -22,8 +25,9 @@ from mrs.export.graph_variant import GATES, NORMS, GraphVariant
 from mrs.export.quantise import quantised
 from mrs.runtime import onnx_guard
 from mrs.runtime.errors import InputError, PlanError
-from mrs.runtime.onnx_guard import Network, check_network, model, operators
+from mrs.runtime.onnx_guard import Conditioner, Network, check_conditioner, check_network, model, operators
 from mrs.runtime.onnx_guard import graph as walked
+from mrs.runtime.onnx_guard.encoder import PATCHES
 from tests.export.modelopt_double import install
 
 pytestmark = pytest.mark.slow(5)
@@ -41,6 +45,23 @@ UNETS = {
     "UNet transformer": ConditionalUNet(32, (32, 32, 32), middle="transformer", transformers=1, context=4, prompt=True),
     "UNet softmax": ConditionalUNet(4, (4, 4), condition=False, middle="softmax"),
 }
+
+
+# Of tiny encoders with the patches that there are; what follows is a network's with both kinds of features.
+TOLD = ConditionalUNet(32, (32, 32), middle="transformer", context=4, prompt=True)
+
+
+def conditioner(patch: int) -> bytes:
+    import torch
+
+    encoder = Encoder(4, 1, patch, 2 * patch, 4, 2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        state = {key: torch.randn(shape) for key, shape in encoder.weight_shapes().items()}
+    weights = {key: value.numpy() for key, value in TOLD.module().state_dict().items()}
+    found = TOLD.conditioner(weights, EncoderWeights(encoder, state, "", Path("encoder.pt")))
+    assert found is not None
+    return found.graph.SerializeToString()
 
 
 def weights(width: int) -> tuple[dict[str, Any], NAFNet]:
@@ -74,6 +95,11 @@ def written() -> dict[tuple[str, str], bytes]:
             monkeypatch.setattr(logging.root, "disabled", True)
             made = quantised(plain.SerializeToString(), precision, [feed])
         found[f"layernorm-{gate}", precision] = made
+    for patch in PATCHES:
+        found[f"patches of {patch}", "conditioner"] = conditioner(patch)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(clip_graph, "LARGEST", 0)
+        found["halved", "conditioner"] = conditioner(16)
     first = [*UNETS, *map(str, FIRST)]
     return dict(sorted(found.items(), key=lambda item: "fp32" in item[0] and item[0][0] not in first))
 
@@ -82,16 +108,16 @@ def refused(written: dict[tuple[str, str], bytes]) -> bool:
     """Whether any of them is."""
     for (_, kind), content in written.items():
         try:
-            check_network(content, "plan", kind)
+            check_conditioner(content, "plan") if kind == "conditioner" else check_network(content, "plan", kind)
         except PlanError:
             return True
     return False
 
 
 def test_every_graph_of_ours_passes(written: dict[tuple[str, str], bytes]) -> None:
-    assert len(written) == len(SHAPES) + len(UNETS) + 2
+    assert len(written) == len(SHAPES) + len(UNETS) + 2 + len(PATCHES) + 1
     for (name, kind), content in written.items():
-        if name in UNETS:
+        if name in UNETS or kind == "conditioner":
             continue
         made = onnx.load_from_string(content)
         length = made.graph.input[1].type.tensor_type.shape.dim[1].dim_value
@@ -110,9 +136,18 @@ def test_what_attends_passes(written: dict[tuple[str, str], bytes]) -> None:
     assert (softmax.context, softmax.multiple, softmax.bytes_per_pixel) == (0, 1, 512)
 
 
+def test_what_tells_of_a_picture_passes(written: dict[tuple[str, str], bytes]) -> None:
+    for (name, kind), content in written.items():
+        if kind == "conditioner":
+            patch = 16 if name == "halved" else int(name.split()[-1])
+            assert check_conditioner(content, "plan") == Conditioner(channels=3, side=2 * patch, length=128 + 32)
+    with pytest.raises(PlanError, match=r"weight .* of type 10"):
+        check_network(written["halved", "conditioner"], "plan")
+
+
 def test_a_quantised_graph_is_for_its_own_precision(written: dict[tuple[str, str], bytes]) -> None:
     for (_, kind), content in written.items():
-        for other in {"fp32", "int8", "fp8"} - {kind}:
+        for other in {"fp32", "int8", "fp8"} - {kind} if kind != "conditioner" else ():
             with pytest.raises(PlanError, match=r"none of this program's: (ONNX 9 with operators|weight .* of type)"):
                 check_network(content, "plan", other)
 
@@ -178,6 +213,9 @@ def shrunk() -> Iterator[tuple[str, Callable[[pytest.MonkeyPatch], None]]]:
         for one in types:
             kinds = {**onnx_guard.KINDS, kind: (opset, types - {one})}
             yield f"{kind} type {one}", setting(onnx_guard, "KINDS", kinds)
+    opset, types = onnx_guard.CONDITIONER
+    for one in types:
+        yield f"conditioner type {one}", setting(onnx_guard, "CONDITIONER", (opset, types - {one}))
     for name in ("RUN", "READERS"):
         yield name, setting(walked, name, getattr(walked, name) - 1)
     yield "RANK", setting(model, "RANK", 3)

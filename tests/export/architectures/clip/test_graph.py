@@ -22,7 +22,7 @@ from mrs.runtime.errors import InputError
 from tests.export.architectures.clip.test_encoder import HEADS
 from tests.golden.networks import TOLERANCE, golden, weights
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow(10)]
 
 ENGINES = ["onnxruntime", "openvino"]
 

@@ -15,7 +15,7 @@ from mrs.export.architectures.latent_unet.graph import decoder_graph, encoder_gr
 from mrs.export.architectures.unet.module import mirrored
 from tests.golden.networks import TOLERANCE, golden, weights
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow(6)]
 
 ENGINES = ["onnxruntime", "openvino"]
 

@@ -83,6 +83,7 @@ def test_published_outputs_with_a_time_for_each_picture(tmp_path: Path) -> None:
     np.testing.assert_allclose(net(*given).numpy(), arrays["out_0_tvec"], rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.slow(13)
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("gate", GATES)
 def test_published_outputs_of_the_graph(name: str, net: Any, gate: str, engine: str) -> None:
@@ -176,6 +177,11 @@ def test_networks_for_stereo_pairs_are_refused_by_name(name: str, tmp_path: Path
         CheckpointError, match=f"{name} is a {kind} for stereo super-resolution, which is not supported"
     ):
         load_checkpoint(weights(name, tmp_path))
+
+
+def test_a_skip_around_everything_keeps_what_the_first_convolution_makes() -> None:
+    plain, around = (kind(16, (1,), 1, (1,), 4) for kind in (NAFNet, NAFNetLatentDehazing))
+    assert around.bytes_per_pixel - plain.bytes_per_pixel == 4 * 16
 
 
 # Lenses

@@ -66,6 +66,29 @@ def test_parameters_of_the_published_sizes() -> None:
     assert (counts[0], counts[2], counts[3]) == (137_147_523, 48_975_747, 49_470_467)
 
 
+# Bytes of one pixel that OpenVINO needs beyond the weights, measured at 512x512 (IR-SDE of width 64 at 256x256).
+MEASURED = [
+    (Config(32, (32, 64, 128, 256, 512)), 1630),
+    (SETTINGS[0], 2270),
+    (Config(32, (32, 32, 64, 128, 256), middle="transformer", transformers=1, context=512, prompt=True), 1556),
+    (SETTINGS[3], 1274),
+    (Config(32, (32, 64, 128, 256, 512), condition=False, middle="softmax"), 1652),
+]
+
+
+@pytest.mark.parametrize(("config", "measured"), MEASURED, ids=str)
+def test_memory_of_a_pixel_is_what_was_measured(config: Config, measured: int) -> None:
+    assert measured <= config.bytes_per_pixel <= 1.25 * measured
+
+
+def test_a_deeper_level_may_need_the_most_memory() -> None:
+    # Tokens of a transformer at full resolution; a second level that is much wider than the first.
+    plain, wide = Config(32, (32, 32)), Config(32, (32, 32, 4096))
+    told = Config(32, (32, 32), middle="transformer", transformers=1, context=4)
+    assert told.bytes_per_pixel == plain.bytes_per_pixel + 4 * 10 * 32
+    assert wide.bytes_per_pixel == 4 * (256 + 4 * 32 + 4096) // 4
+
+
 def test_summaries_say_what_a_network_is() -> None:
     assert [config.summary for config in SETTINGS[1:5]] == [
         "width 32, levels 32,64,128,256,512, middle 1024",

@@ -175,9 +175,14 @@ class Halves:
     def __init__(self, length: int) -> None:
         self.length = length
 
-    def features(self, emit: Emitter, picture: str) -> tuple[str, str]:
+    def features(
+        self, emit: Emitter, picture: str, *, image: bool = True, degradation: bool = True
+    ) -> tuple[str, str]:  # fmt: skip
         names = []
-        for kind, factor in (("image", 1.0), ("degradation", -2.0)):
+        for kind, factor, wanted in (("image", 1.0, image), ("degradation", -2.0, degradation)):
+            if not wanted:
+                names.append("")
+                continue
             key = f"encoder.{kind}.weight"
             weight = emit.weight(
                 key, factor * np.linspace(-1, 1, 3 * self.length, dtype=np.float32).reshape(-1, 3, 1, 1)
