@@ -21,6 +21,8 @@ LONGEST_WARNING, MOST_WARNINGS = 500, 8
 BUILD = "make one with: mrs-trt build CHECKPOINT -o PLAN"
 # How a picture is made to fit a conditioner: see `conditioner.scaled`.
 STRETCH, CLIP = "stretch", "clip"
+# By what a picture may be enlarged before it is restored; published networks are for 4.
+MOST_UPSCALE = 16
 LARGEST_NUMBER = float(np.finfo(np.float32).max)
 Size = tuple[int, int, int]
 # An object of JSON: what its values are is known to whoever has looked.
@@ -65,6 +67,7 @@ class Manifest:
         further_shapes: for which it has engines too.
         backend, precision: chosen for it.
         fingerprint: of the machine that its engines are for.
+        upscale: by what pictures are enlarged before they are restored; 1 for not at all.
         warnings: why the plan does not restore, as its own build saw it; none where it does, or nobody looked.
         members: SHA-256 of the plan's other files by name; empty for a plan that was not saved yet.
     """
@@ -78,6 +81,7 @@ class Manifest:
     backend: str
     precision: str
     fingerprint: Mapping[str, str]
+    upscale: int
     warnings: tuple[str, ...]
     members: Mapping[str, str]
 
@@ -114,6 +118,7 @@ class Manifest:
             backend=values["backend"],
             precision=values["precision"],
             fingerprint=values["fingerprint"],
+            upscale=values.get("upscale", 1),
             warnings=tuple(values.get("verdict", {}).get("warnings", [])),
             members=values.get("members", {}),
         )
@@ -177,6 +182,8 @@ def _wrong_fields(manifest: JsonObject) -> Iterator[str]:
         yield "network.padding"
     if not _is_list(manifest.get("shape"), _is_count, 3) or math.prod(manifest["shape"]) >= 1 << 31:
         yield "shape"
+    if not _is_count(manifest.get("upscale", 1)) or manifest.get("upscale", 1) > MOST_UPSCALE:
+        yield "upscale"
     if not _are_further_shapes(manifest):
         yield "further_shapes"
     verdict = manifest.get("verdict", {"warnings": []})

@@ -84,29 +84,27 @@ def check_shape(shape: tuple[int, ...], channels: int) -> None:
         raise InputError(f"picture of shape {shape} is not (H, W, {channels}) or (N, H, W, {channels})")
 
 
-def writeable(image: AnyArray, out: object) -> Pixels:
-    """An array that is written for a picture.
+def writeable(shape: tuple[int, ...], out: object) -> Pixels:
+    """An array that is written for a result of this shape.
 
     Raises:
         InputError: saying what is needed.
     """
     if not isinstance(out, np.ndarray):
         raise InputError(f"out is a {type(out).__name__}", hint="give an array of NumPy")
-    if out.shape != image.shape or out.dtype not in (np.uint8, np.float32) or not out.flags.writeable:
-        raise InputError(f"out is {out.dtype}{out.shape}", hint=f"give writeable uint8 or float32 {image.shape}")
+    if out.shape != shape or out.dtype not in (np.uint8, np.float32) or not out.flags.writeable:
+        raise InputError(f"out is {out.dtype}{out.shape}", hint=f"give writeable uint8 or float32 {shape}")
     return out
 
 
-def check_tensor_out(image: Tensor, out: Tensor) -> None:
-    """Refuse a tensor that cannot be written for a picture.
+def check_tensor_out(shape: tuple[int, ...], out: Tensor) -> None:
+    """Refuse a tensor that cannot be written for a result of this shape.
 
     Raises:
         InputError: saying what is needed.
     """
-    if out.shape != image.shape or dtype_of(out) not in ("uint8", "float32"):
-        raise InputError(
-            f"out is {dtype_of(out)}{tuple(out.shape)}", hint=f"give uint8 or float32 {tuple(image.shape)}"
-        )
+    if tuple(out.shape) != shape or dtype_of(out) not in ("uint8", "float32"):
+        raise InputError(f"out is {dtype_of(out)}{tuple(out.shape)}", hint=f"give uint8 or float32 {shape}")
 
 
 def check_no_capture(device: Device | None) -> None:

@@ -79,6 +79,10 @@ class Restorer:
     Threads may share it: as many restores run at a time as there are workers, the other calls wait in the order in
     which they came. `backend` and `precision` say what is really used, which may differ from the plan on another
     machine.
+
+    Attributes:
+        upscale: by what pictures are enlarged, bicubically, before they are restored: results are so many times as
+            high and as wide. Tiles, memory and the sizes of `chain` are those of the large pictures.
     """
 
     def __init__(
@@ -109,6 +113,7 @@ class Restorer:
         self.threads = threads or machine.threads()
         self.workers = workers
         self.multiple, self.channels = plan.facts.network.multiple, plan.facts.network.channels
+        self.upscale = plan.facts.upscale
         chosen = choice or choose(plan, backend, precision)
         self._backend = chosen.backend
         self._device = device or device_of(self._backend)
@@ -121,9 +126,9 @@ class Restorer:
         )  # fmt: skip
         self._workers = [Worker(self._networks, budget.pixels, self._device, graphs) for _ in range(workers)]
         self._pool = Pool(self._workers, queue, Worker.forget)
-        self._dispatch = Dispatch(self._pool, budget, self.channels, self._device)
+        self._dispatch = Dispatch(self._pool, budget, self.channels, self._device, self.upscale)
         if self._device is not None:
-            capture_ahead(self._workers, plan.facts.shape, budget)
+            capture_ahead(self._workers, plan.facts.shape, budget, self._dtypes("uint8"))
 
     @property
     def device(self) -> str:
@@ -164,8 +169,9 @@ class Restorer:
             cancellation: may end the call until its restore is launched.
 
         Returns:
-            A new array of the same shape; uint8 for uint8, float32 for float. For a tensor a new tensor of torch,
-            complete for whatever the caller's current stream is given next; the host does not wait for it.
+            A new array of the same shape, with sides `upscale` times as long; uint8 for uint8, float32 for float. For
+            a tensor a new tensor of torch, complete for whatever the caller's current stream is given next; the host
+            does not wait for it.
 
         Raises:
             InputError: for another shape or dtype, values outside [0, 1], or tiles that cannot be.
@@ -189,16 +195,17 @@ class Restorer:
         cancellation: Cancellation | None = None,
         bound: bool = False,
     ) -> None:
-        """`restore` into an array of the caller's, of the same shape, uint8 or float32; both arrays or both tensors.
+        """`restore` into an array of the caller's, of the result's shape, uint8 or float32; two arrays or two tensors.
 
-        Nothing is allocated for a dense uint8 or float32 picture of a size seen before that is not tiled. `image` and
-        `out` may be the same array.
+        Nothing is allocated for a dense uint8 or float32 picture of a size seen before that is neither tiled nor
+        enlarged. `image` and `out` may be the same array.
 
         Args:
             image, seed, tile, overlap, timeout, cancellation: as in `restore`.
             out: written.
             bound: for tensors, read and write these very two without a copy: their addresses are captured, once, and
-                kept as sizes are. For a product that restores from the same memory again and again.
+                kept as sizes are. For a product that restores from the same memory again and again. Not where pictures
+                are enlarged first.
         """
         check_no_capture(self._device)
         request = Request(timeout, cancellation, seed=seed, tile=tile, overlap=overlap)
@@ -254,7 +261,7 @@ class Restorer:
         """Compile, and on a GPU capture, for one size ahead of the first picture; on every worker.
 
         Args:
-            height, width, batch: of the pictures.
+            height, width, batch: of the pictures, as `restore` takes them.
             dtype: of pictures and results, `uint8` or `float32`.
             tensors: whether the pictures will be tensors of the GPU.
 
@@ -269,7 +276,12 @@ class Restorer:
         with self._pool.every_worker() as workers:
             for worker in workers:
                 with worker.at_work():
-                    worker.chain((batch, height, width), (dtype, dtype)).warm_up(tensors)
+                    size = batch, self.upscale * height, self.upscale * width
+                    worker.chain(size, self._dtypes(dtype)).warm_up(tensors)
+
+    def _dtypes(self, dtype: str) -> tuple[str, str]:
+        """Of what is restored and of its result, for pictures of a type: what was enlarged is floats."""
+        return dtype if self.upscale == 1 else "float32", dtype
 
     def close(self) -> None:
         """Release engines and buffers, when the restores that run have ended; may be called again."""

@@ -65,13 +65,13 @@ class Budget:
         return side
 
 
-def capture_ahead(workers: Sequence[Worker], shape: Sequence[int], budget: Budget) -> None:
+def capture_ahead(workers: Sequence[Worker], shape: Sequence[int], budget: Budget, dtypes: tuple[str, str]) -> None:
     """What cannot be captured is told now, not at the first picture."""
     count, height, width = shape
     while True:
         try:
             for worker in workers:
-                worker.chain((count, height, width), ("uint8", "uint8"))
+                worker.chain((count, height, width), dtypes)
             return
         except DeviceMemoryError as error:
             height = width = budget.smaller((count, height, width), error)

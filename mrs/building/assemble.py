@@ -87,6 +87,8 @@ def assemble(
             manifest["fingerprint"]["compatible"] = options.hardware
     if source.conditioner is not None:
         manifest["conditioner"] = {"side": source.conditioner.side, "length": source.conditioner.length}
+    if source.upscale > 1:
+        manifest["upscale"] = source.upscale
     if engines.further:
         manifest["further_shapes"] = [list(size) for size in engines.further]
     return Plan(

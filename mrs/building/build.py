@@ -38,6 +38,7 @@ def build(
     encoder: str | Path | None = None,
     encoder_heads: int | None = None,
     noise_sigma: float | None = None,
+    upscale: int | None = None,
     backend: str = "auto",
     precision: str = "auto",
     device: str = "auto",
@@ -56,7 +57,8 @@ def build(
     Args:
         checkpoint: `.pth` or `.safetensors`, or the name of shipped weights, such as `rain`.
         plan: the file to write.
-        size: (H, W) to compile ahead for. Other sizes are compiled when they are first met.
+        size: (H, W) to compile ahead for; with `upscale`, of the large picture. Other sizes are compiled when they are
+            first met.
         batch: pictures per restore to compile ahead for.
         solver: by default `mrs.numerics.solver.RECOMMENDED`.
         schedule: the process the network was trained on; by default what the checkpoint says, else Refusion's.
@@ -68,6 +70,8 @@ def build(
         encoder: checkpoint of DA-CLIP's image encoder, for networks that are told its features.
         encoder_heads: of its attention; by default its width by 64, as CLIP has it.
         noise_sigma: how noisy the pictures are, in 0..255 units, for networks that take noise away.
+        upscale: by what pictures are enlarged, bicubically, before they are restored, for networks of super-resolution;
+            by default what the preset says, else 1.
         backend: `openvino`, `onnxruntime`, `tensorrt`, `torch`, `torch-eager`, or `auto` to measure all that run here.
         precision: `fp32`, `bf16`, `fp16`, with TensorRT and NVIDIA ModelOpt also `int8` and `fp8`, or `auto` to measure
             all that the device has; `bf16-after-2` is float32 for the first two evaluations and bfloat16 after.
@@ -99,15 +103,16 @@ def build(
     check_runnable(target)
     if not Path(plan).parent.is_dir():
         raise InputError(f"folder {Path(plan).parent} of the plan does not exist", hint="make it first")
-    made_for = MadeFor(preset, architecture, encoder, encoder_heads, noise_sigma)
+    made_for = MadeFor(preset, architecture, encoder, encoder_heads, noise_sigma, upscale)
     source = read_source(checkpoint, schedule, output, override_checkpoint, made_for)
     solver = source.started(solver)
     sizes = [(batch, *source.padded(each, batch)) for each in (size, *further_sizes)]
     if size_range is not None:
         target = target.with_options(with_range(options, size_range, sizes[0], source.arch.multiple))
     pairs = calibration_pairs(
-        calibration, source.degradation, source.arch.multiple, source.noise_sigma, source.arch.calibration_side
-    )
+        calibration, source.degradation, source.arch.multiple, source.noise_sigma, source.arch.calibration_side,
+        source.upscale,
+    )  # fmt: skip
     loops = loops_of(source, solver, any_number=max_latency is not None)
     # From here on nothing is wrong with the arguments.
     report(f"read {source.path}")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from mrs import degradations
 from mrs.export.autotune.workload import Pair
 from mrs.folders import paths_below, read_bytes
+from mrs.runtime.enlarging import enlarged_levels
 from mrs.runtime.errors import InputError
 
 BUNDLED = Path(__file__).parent / "pictures"
@@ -27,6 +30,7 @@ def calibration_pairs(
     multiple: int,
     noise_sigma: float | None = None,
     side: int | None = None,
+    upscale: int = 1,
 ) -> list[Pair]:
     """Calibration pictures, cropped in their middle to a multiple of the network's and at most `side` pixels.
 
@@ -38,6 +42,8 @@ def calibration_pairs(
         multiple: of the network's sizes.
         noise_sigma: of noisy pictures, in 0..255 units: bundled ones get so much.
         side: by default, and at most, `LARGEST`.
+        upscale: by what pictures are enlarged before they are restored: bundled ones are scaled down by that and
+            enlarged again, those of a folder enlarged, in 256 levels, which costs their rounding alone.
 
     Raises:
         InputError: for a folder without a picture that is large enough, or with one that cannot be read.
@@ -45,7 +51,7 @@ def calibration_pairs(
     side = LARGEST if side is None else min(side, LARGEST)
     if folder is None:
         return [
-            _bundled(path, i, degradation, multiple, side, noise_sigma)
+            _bundled(path, i, degradation, multiple, side, noise_sigma, upscale)
             for i, path in enumerate(sorted(BUNDLED.glob("*.png")))
         ]
     folder = Path(folder)
@@ -54,10 +60,13 @@ def calibration_pairs(
     paths = paths_below(folder)
     if not paths:
         raise InputError(f"calibration folder {folder} holds no pictures", hint="give a folder of degraded pictures")
-    crops = (_crop(read_bytes(path), multiple, side) for path in paths)
-    pairs = [Pair(crop) for crop in islice((crop for crop in crops if crop.size), MOST)]
+    # Of so many pixels the large pictures are multiples of the network's.
+    least = multiple // math.gcd(multiple, upscale)
+    crops = (_crop(read_bytes(path), least, max(least, side // upscale)) for path in paths)
+    found = islice((crop for crop in crops if crop.size), MOST)
+    pairs = [Pair(crop if upscale == 1 else enlarged_levels(crop, upscale)) for crop in found]
     if not pairs:
-        raise InputError(f"calibration folder {folder} holds no picture of at least {multiple}x{multiple} pixels")
+        raise InputError(f"calibration folder {folder} holds no picture of at least {least}x{least} pixels")
     return pairs
 
 
@@ -119,14 +128,26 @@ def _spread(paths: list[Path], most: int) -> list[Path]:
 
 
 def _bundled(
-    path: Path, index: int, degradation: str | None, multiple: int, side: int, noise_sigma: float | None
+    path: Path,
+    index: int,
+    degradation: str | None,
+    multiple: int,
+    side: int,
+    noise_sigma: float | None,
+    upscale: int,
 ) -> Pair:
+    multiple = math.lcm(multiple, upscale)
     clean = _crop(read_bytes(path), multiple, side)
     if not clean.size:
         raise InputError(
             f"the bundled calibration pictures are smaller than {multiple}x{multiple} pixels",
             hint="give a folder of larger degraded pictures",
         )
+    if upscale > 1:
+        small = Image.fromarray(clean).resize(
+            (clean.shape[1] // upscale, clean.shape[0] // upscale), Image.Resampling.BICUBIC
+        )
+        return Pair(enlarged_levels(np.asarray(small), upscale), clean)
     if noise_sigma is not None:
         noise = np.random.default_rng([0, index]).normal(0, noise_sigma, clean.shape)
         return Pair(np.rint(np.clip(clean + noise, 0, 255)).astype(np.uint8), clean)

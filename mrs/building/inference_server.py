@@ -227,7 +227,9 @@ def config_text(manifest: Manifest, name: str) -> str:
         name: of the model.
     """
     kind = "KIND_GPU" if backends.get(manifest.backend).device == "cuda" else "KIND_CPU"
-    count, height, width = manifest.shape
+    count, *sides = manifest.shape
+    # Those of pictures that are enlarged to it.
+    height, width = (-(-side // manifest.upscale) for side in sides)
     return CONFIG_TEXT.format(
         version=_version.__version__, name=name, channels=manifest.network.channels, kind=kind,
         instances=INSTANCES[kind], count=count, height=height, width=width,

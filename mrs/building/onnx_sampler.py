@@ -20,6 +20,7 @@ from mrs.numerics.solver import RECOMMENDED, Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
+from mrs.runtime.errors import InputError
 from mrs.runtime.system import machine
 from mrs.runtime.system.atomic import replacing
 
@@ -90,6 +91,11 @@ def export_sampler(
     """
     solver = solver or RECOMMENDED
     source = read_source(checkpoint, schedule, output, override_checkpoint, made_for)
+    if source.upscale > 1:
+        raise InputError(
+            "the file of a whole sampler restores pictures at their size, and these are to be enlarged",
+            hint="pass --upscale 1 and enlarge them first, by torch's bicubic interpolation, or build a plan",
+        )
     solver = source.started(solver)
     table = tableau(source.schedule, solver, source.output)
     report(f"read {source.path}")

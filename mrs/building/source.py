@@ -27,8 +27,10 @@ from mrs.runtime import backends
 from mrs.runtime.conditioner import Conditioner as CompiledConditioner
 from mrs.runtime.conditioner import scaled
 from mrs.runtime.errors import CheckpointError, InputError
+from mrs.runtime.manifest import MOST_UPSCALE
 from mrs.runtime.padding import padded_size
 from mrs.runtime.system import machine
+from mrs.runtime.whole_numbers import check_whole
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 # Of a schedule, what belongs to the training. Its convention and its interpolation are a sampler's own habits: on the
@@ -46,6 +48,7 @@ class MadeFor:
         encoder: path of the encoder that its network is told the features of.
         encoder_heads: of that encoder's attention; None for CLIP's rule, its width by 64.
         noise_sigma: how noisy the pictures are, in 0..255 units, for a network that takes noise away.
+        upscale: by what pictures are enlarged first, for a network of super-resolution; None for what the preset says.
     """
 
     preset: str | None = None
@@ -53,6 +56,7 @@ class MadeFor:
     encoder: str | Path | None = None
     encoder_heads: int | None = None
     noise_sigma: float | None = None
+    upscale: int | None = None
 
 
 class Conditioned(Protocol):
@@ -74,6 +78,7 @@ class Source:
         encoder: what gives the features of a picture that the network is told; None for networks that are told none.
         noise_sigma: of the pictures, in 0..255 units, for a network that takes noise away.
         preset: the published setting that it has its process from.
+        upscale: by what pictures are enlarged before the process begins.
     """
 
     path: Path
@@ -84,6 +89,7 @@ class Source:
     encoder: EncoderWeights | None = None
     noise_sigma: float | None = None
     preset: str | None = None
+    upscale: int = 1
 
     @cached_property
     def network(self) -> nn.Module:
@@ -232,7 +238,8 @@ def read_source(
     Raises:
         CheckpointError: for a checkpoint that cannot be read, is for other pictures, is contradicted, or is of another
             network than its preset's.
-        InputError: for a preset or an architecture that is unknown, or a companion or a noise that does not belong.
+        InputError: for a preset or an architecture that is unknown, or a companion, a noise or an upscale that does not
+            belong.
     """
     said = made_for or MadeFor()
     preset = None if said.preset is None else presets.get(said.preset)
@@ -246,6 +253,7 @@ def read_source(
     own = _own_schedule(read, path)
     process = schedule or (own if preset is None else preset.schedule) or Schedule()
     sigma = preset.noise_sigma if preset is not None and said.noise_sigma is None else said.noise_sigma
+    upscale = said.upscale if said.upscale is not None else 1 if preset is None else preset.upscale
     _check_kind(arch, process, path)
     source = Source(
         path,
@@ -256,6 +264,7 @@ def read_source(
         _encoder(arch, said, path),
         _noise(process, sigma),
         said.preset,
+        _upscale(process, upscale),
     )
     if not override:
         source.check_process()
@@ -291,6 +300,13 @@ def _noise(schedule: Schedule, sigma: float | None) -> float | None:
         raise InputError("how noisy the pictures are is not said", hint="give noise_sigma, such as 25")
     schedule.time_of_noise(sigma)
     return sigma
+
+
+def _upscale(schedule: Schedule, factor: int) -> int:
+    check_whole("upscale", factor, 1, MOST_UPSCALE)
+    if factor > 1 and schedule.denoises:
+        raise InputError("noise of pictures that are enlarged is no longer noise", hint="leave upscale out")
+    return int(factor)
 
 
 def _find(checkpoint: str | Path) -> Path:

@@ -203,10 +203,15 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         "--encoder-heads", type=positive, metavar="N", help="heads of its attention, default its width by 64"
     )
     group.add_argument("--noise-sigma", type=float, metavar="S", help="of noisy pictures, in 0..255 units, such as 25")
+    group.add_argument(
+        "--upscale", type=positive, metavar="N",
+        help="enlarge pictures so many times before they are restored, for super-resolution; --size and tiles are "
+        "those of the large picture",
+    )  # fmt: skip
     group.add_argument("--architecture", metavar="NAME", help="of the network, where weights of several look alike")
 
 
-NETWORK = ("preset", "encoder", "encoder_heads", "noise_sigma", "architecture")
+NETWORK = ("preset", "encoder", "encoder_heads", "noise_sigma", "upscale", "architecture")
 
 
 def add_schedule(parser: argparse.ArgumentParser, default: str) -> None:

@@ -55,6 +55,11 @@ def summary(manifest: JsonObject) -> str:
         ("schedule", _schedule(schedule)),
         *([("pictures", f"with noise of {manifest['noise_sigma']:g}")] if "noise_sigma" in manifest else []),
         ("solver", _solver(solver)),
+        *(
+            [("enlarged", f"{manifest['upscale']} times, bicubically, before all else")]
+            if "upscale" in manifest
+            else []
+        ),
         ("compiled for", f"{height}x{width}, batch {count}, {manifest['threads']} threads{_further(manifest)}"),
         ("machine", f"{manifest['fingerprint']['processor']} ({manifest['fingerprint']['backend']})"),
         ("chosen", _name(manifest) + _exactly(manifest["precision"])),

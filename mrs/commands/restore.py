@@ -35,7 +35,8 @@ DESCRIPTION = """\
 Restore pictures with a plan. One picture goes to the file OUT, or into OUT where
 that is a folder or ends with a slash; several pictures, or a folder (searched
 recursively for what can be read), go into the folder OUT under their own names.
-EXIF, colour space and alpha are kept (docs/pictures.md)."""
+EXIF, colour space and alpha are kept (docs/pictures.md). Plans that enlarge write
+pictures so many times as large."""
 EPILOG = """\
 examples:
   mrs-trt restore rain.mrsplan rainy.jpg -o clean.jpg
@@ -121,6 +122,7 @@ def _restorer(plan: Plan, sizes: Sequence[tuple[int, int]], options: argparse.Na
     device = device_of(choice.backend)
     memory = options.memory or default_memory(device)
     network = plan.facts.network
+    sizes = [(plan.facts.upscale * height, plan.facts.upscale * width) for height, width in sizes]
     default = 1
     if device is None and len(sizes) >= FEWEST:
         default = min(WORKERS, options.threads or machine.threads())
@@ -157,7 +159,7 @@ def _restore_all(
         jobs,
         lambda job, cancellation: _restore_one(restorer, *job, options, cancellation),
         _most_in_flight(restorer, len(jobs)),
-        cost=lambda job: math.prod(sizes.get(job[0], ())),
+        cost=lambda job: restorer.upscale**2 * math.prod(sizes.get(job[0], ())),
     )
     stream, total = Notes(), len(jobs)
     bars = tqdm(results, total=total, unit="picture", dynamic_ncols=True, disable=hidden, file=stream)
@@ -191,16 +193,17 @@ def _limits(options: argparse.Namespace) -> PictureLimits:
 def _restore_one(
     restorer: Restorer, source: Path, target: Path, options: argparse.Namespace, cancellation: Cancellation
 ) -> None:
-    from mrs.runtime.pictures.writing import check_target, read_picture, write_picture
+    from mrs.runtime.pictures.writing import check_target, enlarged, read_picture, write_picture
 
     picture = read_picture(source, _limits(options))
+    like = enlarged(picture, restorer.upscale)
     make_room(target)
     # Before time is spent on restoring.
-    check_target(target, options.overwrite, like=picture)
+    check_target(target, options.overwrite, like=like)
     try:
         restored = restorer.restore(
             picture.rgb, options.seed, tile=options.tile, overlap=options.overlap, cancellation=cancellation
         )
     except MemoryError:
         raise InputError(f"{source} does not fit into memory", hint="restore it in tiles: --tile 512") from None
-    write_picture(target, restored, like=picture, overwrite=options.overwrite)
+    write_picture(target, restored, like=like, overwrite=options.overwrite)

@@ -5,15 +5,24 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mrs.commands import arguments
 from mrs.kernels.terminal import note
+from mrs.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from mrs.export.architectures import Architecture
 
 DESCRIPTION = """\
-Train a ConditionalNAFNet on clean pictures that are degraded on the fly, with
-IR-SDE's objective or one for few evaluations (--predict velocity). Every 1000
-iterations (--save-every) OUT gets the averaged weights, OUT.state everything that
---resume needs."""
+Train a ConditionalNAFNet or ConditionalUNet on clean pictures that are degraded on
+the fly, with IR-SDE's objective or one for few evaluations (--predict velocity).
+Every 1000 iterations (--save-every) OUT gets the averaged weights, OUT.state
+everything that --resume needs."""
+# The denoising process as published for IR-SDE's network, exact between whole times, where a picture's noise lies.
+DENOISING = {"max_sigma": 75.0, "eps": 0.04, "interpolation": "exact", "process": "denoising"}
+# Which options say the sizes of a network, besides its width.
+SIZES = {"nafnet": ("enc", "mid", "dec"), "unet": ("depth",)}
 
 
 def add_parser(commands: arguments.SubParsers) -> None:
@@ -50,36 +59,49 @@ def add_parser(commands: arguments.SubParsers) -> None:
     )
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
     network = parser.add_argument_group("network")
-    network.add_argument("--width", type=arguments.positive, default=16, metavar="N", help="channels, default 16")
     network.add_argument(
-        "--enc", type=arguments.counts, default=(1, 1, 1, 4), metavar="N,N,...", help="default 1,1,1,4"
+        "--network", choices=tuple(SIZES), default="nafnet", help="nafnet (default, Refusion's) or unet (IR-SDE's)"
     )
-    network.add_argument("--mid", type=arguments.positive, default=1, metavar="N", help="default 1")
     network.add_argument(
-        "--dec", type=arguments.counts, default=(1, 1, 1, 1), metavar="N,N,...", help="default 1,1,1,1"
+        "--process", choices=("mean-reverting", "denoising"), default="mean-reverting",
+        help="mean-reverting (default), or denoising: a network for noise of any strength, which sees nothing else",
+    )  # fmt: skip
+    network.add_argument(
+        "--width", type=arguments.positive, default=16, metavar="N", help="channels at full resolution, default 16"
     )
-    arguments.add_schedule(parser, "by default cosine, max_sigma 10, eps 0.005, T 100, ir-sde")
+    network.add_argument(
+        "--enc", type=arguments.counts, metavar="N,N,...", help="nafnet: blocks of each level down, default 1,1,1,4"
+    )
+    network.add_argument("--mid", type=arguments.positive, metavar="N", help="nafnet: blocks between, default 1")
+    network.add_argument(
+        "--dec", type=arguments.counts, metavar="N,N,...", help="nafnet: blocks of each level up, default 1,1,1,1"
+    )
+    network.add_argument(
+        "--depth", type=arguments.positive, metavar="N", help="unet: times that its width doubles, default 3"
+    )
+    arguments.add_schedule(
+        parser, "by default cosine, max_sigma 10, eps 0.005, T 100, ir-sde; of denoising max_sigma 75, eps 0.04, exact"
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Train, with a line of progress on stderr every hundred iterations."""
     from mrs.numerics.schedule import Schedule
-    from mrs.runtime.errors import InputError
 
-    if len(options.enc) != len(options.dec):
-        raise InputError(f"--enc has {len(options.enc)} levels, --dec {len(options.dec)}", hint="give equally many")
+    _check_sizes(options)
     replace = options.overwrite or options.resume
     for path in (options.output, options.output.with_name(options.output.name + ".state")):
         arguments.check_output(path, replace, hint="pass --resume to go on, or --overwrite to start again")
-    schedule = Schedule(**{"max_sigma": 10.0, "convention": "ir-sde", **arguments.schedule_options(options)})
+    denoises = options.process == "denoising"
+    process = DENOISING if denoises else {"max_sigma": 10.0}
+    schedule = Schedule(**{"convention": "ir-sde", **process, **arguments.schedule_options(options)})
     arguments.require("train", "torch", "safetensors")
-    from mrs.export.architectures.nafnet import NAFNet
     from mrs.training.train import Progress, Recipe, train
 
     names = ("degradation", "iterations", "batch", "patch", "learning_rate", "ema", "seed", "bf16", "compile")
-    arch = NAFNet(options.width, options.enc, options.mid, options.dec)
-    chosen = arguments.given(options, *names)
+    arch = _network(options, condition=not denoises)
+    chosen = {**({"degradation": "noise"} if denoises else {}), **arguments.given(options, *names)}
     if options.predict is not None:
         chosen["output"] = options.predict
     recipe = Recipe(arch=arch, schedule=schedule, **chosen)
@@ -99,3 +121,36 @@ def run(options: argparse.Namespace) -> int:
     )  # fmt: skip
     note(f"wrote {options.output}")
     return 0
+
+
+def _check_sizes(options: argparse.Namespace) -> None:
+    """Refuse sizes that are of no network, or of another."""
+    for network, names in SIZES.items():
+        wrong = [f"--{name}" for name in names if getattr(options, name) is not None]
+        if wrong and network != options.network:
+            own = ", ".join(f"--{name}" for name in ("width", *SIZES[options.network]))
+            raise InputError(f"{', '.join(wrong)}: a {options.network} has no such size", hint=f"give {own}")
+    levels = [len(blocks) for blocks in _blocks(options)]
+    if levels[0] != levels[1]:
+        raise InputError(f"--enc has {levels[0]} levels, --dec {levels[1]}", hint="give equally many")
+
+
+def _blocks(options: argparse.Namespace) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return options.enc or (1, 1, 1, 4), options.dec or (1, 1, 1, 1)
+
+
+def _network(options: argparse.Namespace, condition: bool) -> Architecture:
+    """The network that the options describe."""
+    from mrs.export.architectures.nafnet import NAFNet, NAFNetDenoising
+    from mrs.export.architectures.unet import ConditionalUNet
+    from mrs.export.architectures.unet.config import MOST_LEVELS
+
+    if options.network == "unet":
+        depth = options.depth or 3
+        if depth > MOST_LEVELS:
+            raise InputError(f"--depth {depth} is more than {MOST_LEVELS}", hint="published networks have 4")
+        return ConditionalUNet(
+            options.width, tuple(options.width << level for level in range(depth + 1)), condition=condition
+        )
+    enc, dec = _blocks(options)
+    return (NAFNet if condition else NAFNetDenoising)(options.width, enc, options.mid or 1, dec)

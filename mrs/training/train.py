@@ -1,4 +1,4 @@
-"""Training of a ConditionalNAFNet on a folder of clean pictures, degraded on the fly.
+"""Training of a network on a folder of clean pictures, degraded on the fly.
 
 `objective.py` has the losses. Everything random comes from (seed, iteration), so that a resumed run equals an
 uninterrupted one.
@@ -16,13 +16,12 @@ from typing import NotRequired, TypedDict
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from mrs import degradations
 from mrs.export import checkpoint
+from mrs.export.architectures import Architecture
 from mrs.export.architectures.nafnet import NAFNet
-from mrs.export.architectures.nafnet.config import LIVE_CHANNELS, weight_shapes
-from mrs.export.architectures.nafnet.module import ConditionalNAFNet
 from mrs.folders import paths_below, read_bytes
 from mrs.kernels.threads import Task, Threads, end
 from mrs.numerics.schedule import Schedule
@@ -59,10 +58,11 @@ class Recipe:
     """All that a training run depends on, besides its pictures.
 
     Args:
-        arch: the network.
+        arch: the network: one that is told of the degraded picture, and of nothing else, or for the denoising process
+            one that sees the noisy picture alone.
         schedule: the forward process; it is written into the weights' metadata.
         output: what the network learns to predict, `noise` or `velocity`, with the loss of that (`objective.py`).
-        degradation: a name of `mrs.degradations.DEGRADATIONS`.
+        degradation: a name of `mrs.degradations.DEGRADATIONS`; `noise` for the denoising process, which adds its own.
         iterations: optimizer steps.
         batch: patches per step.
         patch: height and width of a patch in pixels.
@@ -73,7 +73,7 @@ class Recipe:
         seed: of weights, patches, degradations, times and noise.
     """
 
-    arch: NAFNet = field(default_factory=lambda: NAFNet(16, (1, 1, 1, 4), 1, (1, 1, 1, 1)))
+    arch: Architecture = field(default_factory=lambda: NAFNet(16, (1, 1, 1, 4), 1, (1, 1, 1, 1)))
     schedule: Schedule = field(default_factory=lambda: Schedule(max_sigma=10.0, convention="ir-sde"))
     output: str = "noise"
     degradation: str = "rain"
@@ -97,6 +97,7 @@ class Recipe:
             raise InputError(f"seed {self.seed} is negative")
         if self.arch.channels != 3:
             raise InputError(f"a network of {self.arch.channels} channels cannot be trained on RGB pictures")
+        self._check_network()
         if self.patch % self.arch.multiple:
             raise InputError(
                 f"patch {self.patch} is not a multiple of {self.arch.multiple}",
@@ -106,6 +107,22 @@ class Recipe:
             raise InputError(f"learning rate {self.learning_rate} is outside (0, 1)")
         if not 0 <= self.ema < 1:
             raise InputError(f"ema {self.ema} is outside [0, 1)")
+
+    def _check_network(self) -> None:
+        """Refuse a network that this process cannot train."""
+        # Those for latents are known by names of their own: built again, their weights would be taken for another's.
+        if any(getattr(self.arch, trait, False) for trait in ("context", "outer_skip", "lensed")):
+            raise InputError(f"a {self.arch.name} for latents or with an encoder's features cannot be trained here")
+        if self.arch.condition == self.schedule.denoises:
+            told = "is told" if self.arch.condition else "is not told"
+            raise InputError(
+                f"a {self.arch.name} that {told} of the degraded picture is not for the {self.schedule.process} process"
+            )
+        if self.schedule.denoises and (self.output, self.degradation) != ("noise", "noise"):
+            raise InputError(
+                f"the denoising process has no {self.degradation} and no {self.output} to learn",
+                hint="its network learns noise, and its degradation is noise",
+            )
 
 
 def train(
@@ -156,7 +173,7 @@ def train(
     pictures = load_pictures(Path(folder), recipe.patch)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        net = ConditionalNAFNet(recipe.arch)
+        net = recipe.arch.module()
     net = net.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = {key: value.detach().clone() for key, value in net.state_dict().items()}
     optimizer = torch.optim.AdamW(net.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
@@ -231,11 +248,12 @@ class _ByTask:
 
 def _check_memory(recipe: Recipe) -> None:
     """Refuse a network or a batch that does not fit; what fits may still need more."""
-    weights = sum(math.prod(shape) for shape in weight_shapes(recipe.arch).values())
-    # Weights, their average, gradients and two moments; and the activations of one block of full resolution.
-    needed = 4 * (5 * weights + LIVE_CHANNELS * recipe.arch.width * recipe.batch * recipe.patch**2)
-    what = f"a network of width {recipe.arch.width} with {weights:,} weights, at batch {recipe.batch} of {recipe.patch}"
-    machine.check_memory(what, needed, hint="use a smaller width, fewer blocks, or a smaller batch or patch")
+    arch = recipe.arch
+    weights = sum(math.prod(shape) for shape in arch.weight_shapes().values())
+    # Weights, their average, gradients and two moments; and the activations of one evaluation at full resolution.
+    needed = 4 * 5 * weights + arch.bytes_per_pixel * recipe.batch * recipe.patch**2
+    what = f"a network of {arch.summary} with {weights:,} weights, at batch {recipe.batch} of {recipe.patch}"
+    machine.check_memory(what, needed, hint="use a smaller or shallower network, or a smaller batch or patch")
 
 
 def _device(name: str) -> torch.device:
@@ -294,7 +312,8 @@ def _batch(pictures: list[NDArray[np.uint8]], recipe: Recipe, iteration: int) ->
         patch = cut.astype(np.float32) / np.float32(255)
         clean.append(patch)
         tasks.append(degradations.draw(recipe.degradation, rng))
-        degraded.append(degradations.get(tasks[-1])(patch, rng))
+        # What takes noise away starts at any time of the process, whose noise is added there.
+        degraded.append(patch if recipe.schedule.denoises else degradations.get(tasks[-1])(patch, rng))
     t = rng.integers(1, recipe.schedule.T + 1, recipe.batch)
     shape = (recipe.batch, 3, recipe.patch, recipe.patch)
     noise = rng.standard_normal(shape, dtype=np.float32)
@@ -319,12 +338,13 @@ def _save(
     state_path: Path,
     recipe: Recipe,
     done: int,
-    net: ConditionalNAFNet,
+    net: nn.Module,
     average: dict[str, Tensor],
     optimizer: torch.optim.Optimizer,
     overwrite: bool,
 ) -> None:
     described = asdict(recipe)
+    described["arch"] = {"architecture": recipe.arch.name, **recipe.arch.to_dict()}
     metadata = {
         "schedule": described.pop("schedule"),
         "output": described.pop("output"),
@@ -353,7 +373,7 @@ def _essence(recipe: str) -> str:
 def _restore(
     path: Path,
     recipe: Recipe,
-    net: ConditionalNAFNet,
+    net: nn.Module,
     average: dict[str, Tensor],
     optimizer: torch.optim.Optimizer,
 ) -> int:

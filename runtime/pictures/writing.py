@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +19,18 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from mrs.kernels.update import Pixels
+from mrs.runtime.enlarging import enlarged_levels
 from mrs.runtime.errors import PictureError
 from mrs.runtime.pictures.colour import needed
 from mrs.runtime.pictures.decoding import Picture, picture_size, read_picture
 from mrs.runtime.pictures.folders import FORMATS, SUFFIXES, Found, find_pictures
 from mrs.runtime.pictures.limits import PictureLimits
-from mrs.runtime.pictures.metadata import descriptive_tags, profile_space
+from mrs.runtime.pictures.metadata import descriptive_tags, profile_space, upright_exif
 from mrs.runtime.system.atomic import replacing
 
 __all__ = [
-    "SUFFIXES", "Found", "Picture", "PictureLimits", "check_target", "find_pictures", "picture_size", "read_picture",
-    "write_picture",
+    "SUFFIXES", "Found", "Picture", "PictureLimits", "check_target", "enlarged", "find_pictures", "picture_size",
+    "read_picture", "write_picture",
 ]  # fmt: skip
 
 _LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
@@ -54,6 +56,23 @@ def check_target(path: Path, overwrite: bool = False, like: Picture | None = Non
         raise PictureError(f"cannot write {path}: its folder is read-only", hint="choose another folder")
     if like is not None:
         _check_fits(path, form, like.rgb.shape, like)
+
+
+def enlarged(picture: Picture, factor: int) -> Picture:
+    """What a result is to be like that is `factor` times as high and as wide as its source.
+
+    Transparency is enlarged as the colours are, sizes in EXIF are the result's. Its `rgb` has that size and no colours.
+    """
+    if factor == 1:
+        return picture
+    height, width = (factor * side for side in picture.rgb.shape[:2])
+    return replace(
+        picture,
+        # One zero, whatever the size.
+        rgb=np.broadcast_to(np.uint8(0), (height, width, 3)),
+        alpha=None if picture.alpha is None else enlarged_levels(picture.alpha, factor),
+        exif=upright_exif(picture.exif, (width, height))[0],
+    )
 
 
 def write_picture(

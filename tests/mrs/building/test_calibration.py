@@ -13,6 +13,7 @@ from mrs import degradations
 from mrs.building import calibration
 from mrs.building.calibration import calibration_pairs, tuning_pictures
 from mrs.degradations import DEGRADATIONS
+from mrs.runtime.enlarging import enlarged_levels
 from mrs.runtime.errors import InputError, PictureError
 from mrs.runtime.psnr import psnr
 
@@ -55,6 +56,29 @@ def test_they_are_no_ground_truth_for_another_degradation() -> None:
 def test_a_network_too_coarse_for_the_bundled_pictures() -> None:
     with pytest.raises(InputError, match="bundled calibration pictures are smaller than 1024x1024"):
         calibration_pairs(None, None, 1024)
+
+
+@pytest.mark.parametrize(("multiple", "upscale"), [(16, 4), (4, 3)])
+def test_pictures_of_super_resolution_are_scaled_down_and_enlarged(multiple: int, upscale: int) -> None:
+    for pair in calibration_pairs(None, None, multiple, upscale=upscale):
+        assert pair.clean is not None
+        height, width = pair.clean.shape[:2]
+        assert pair.degraded.shape == pair.clean.shape
+        assert not any(side % multiple or side % upscale for side in (height, width))
+        small = Image.fromarray(pair.clean).resize((width // upscale, height // upscale), Image.Resampling.BICUBIC)
+        np.testing.assert_array_equal(pair.degraded, enlarged_levels(np.asarray(small), upscale))
+        assert 18 < psnr(pair.degraded, pair.clean) < 40
+
+
+def test_a_folder_of_small_pictures_is_enlarged(tmp_path: Path) -> None:
+    small = noise(41, 33)
+    Image.fromarray(small).save(tmp_path / "a.png")
+    (pair,) = calibration_pairs(tmp_path, None, 16, upscale=4)
+    np.testing.assert_array_equal(pair.degraded, enlarged_levels(small[:40, :32][:, :], 4))
+    assert pair.degraded.shape == (160, 128, 3)
+    assert pair.clean is None
+    with pytest.raises(InputError, match="no picture of at least 64x64 pixels"):
+        calibration_pairs(tmp_path, None, 64, upscale=3)
 
 
 # A folder
