@@ -1,10 +1,11 @@
 """The plan: one file that holds everything a restore needs. Its format stands in docs/plan.md.
 
 A plan is a zip archive without compression: `manifest.json`, the network as `network.onnx`, perhaps what tells it of
-the whole picture as `conditioner.onnx` or what makes its latents as `encoder.onnx` and `decoder.onnx`, the time-dependent vectors of each step as `modulation.npy`, perhaps those of
-every whole time as `timetable.npy`, perhaps the network quantised for the plan's precision, and perhaps an engine
-compiled for one machine as `engine.bin`, with others for further shapes. The manifest carries the SHA-256 of every
-other member, which is checked before a byte of it is used.
+the whole picture as `conditioner.onnx`, perhaps what makes its latents and pictures of these as `encoder.onnx` and
+`decoder.onnx`, the time-dependent vectors of each step as `modulation.npy`, perhaps those of every whole time as
+`timetable.npy`, perhaps the network quantised for the plan's precision, and perhaps an engine compiled for one machine
+as `engine.bin`, with others for further shapes. The manifest carries the SHA-256 of every other member, which is
+checked before a byte of it is used.
 """
 
 from __future__ import annotations

@@ -111,9 +111,7 @@ def assemble(
     )
 
 
-def _compile_all(
-    chosen: Candidate, graph: bytes, modulation: F32, target: Target, shapes: Sequence[Shape]
-) -> Engines:
+def _compile_all(chosen: Candidate, graph: bytes, modulation: F32, target: Target, shapes: Sequence[Shape]) -> Engines:
     """For these shapes of the network's input."""
     backend = backends.get(chosen.backend)
 

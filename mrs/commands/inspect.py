@@ -56,7 +56,10 @@ def summary(manifest: JsonObject) -> str:
         ("schedule", _schedule(schedule)),
         *([("pictures", f"with noise of {manifest['noise_sigma']:g}")] if "noise_sigma" in manifest else []),
         ("solver", _solver(solver)),
-        ("compiled for", f"{height}x{width}{_latent(manifest)}, batch {count}, {manifest['threads']} threads{_further(manifest)}"),
+        (
+            "compiled for",
+            f"{height}x{width}{_latent(manifest)}, batch {count}, {manifest['threads']} threads{_further(manifest)}",
+        ),
         ("machine", f"{manifest['fingerprint']['processor']} ({manifest['fingerprint']['backend']})"),
         ("chosen", _name(manifest) + _exactly(manifest["precision"])),
         ("made", f"{manifest['made_at']} by {manifest['made_by']}"),

@@ -75,9 +75,7 @@ class Graph(Protocol):
 class GraphCompiler(Protocol):
     """What an engine on a CPU offers besides `Backend`."""
 
-    def compile_graph(
-        self, graph: bytes, inputs: Mapping[str, F32], sides: Mapping[str, int], threads: int
-    ) -> Graph:
+    def compile_graph(self, graph: bytes, inputs: Mapping[str, F32], sides: Mapping[str, int], threads: int) -> Graph:
         """Compile a graph for one shape.
 
         Args:

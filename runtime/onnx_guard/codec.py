@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mrs.runtime.onnx_guard.graph import (
-    BATCH, HEIGHT, WIDTH, add, bytes_per_pixel, check_outputs, follow, sides_of, weights,
-)  # fmt: skip
+from mrs.runtime.onnx_guard import graph
+from mrs.runtime.onnx_guard.graph import BATCH, HEIGHT, WIDTH, sides_of
 from mrs.runtime.onnx_guard.model import Model, Port
 
 Sides = tuple[int, ...]
@@ -36,15 +35,15 @@ def encoder(content: bytes, model: Model, types: frozenset[int]) -> Coder:
     Raises:
         ValueError: for a graph that is none of ours.
     """
-    values = weights(content, model, types)
+    values = graph.weights(content, model, types)
     if [port.name for port in model.inputs] != ["picture"]:
         raise ValueError(f"inputs {', '.join(port.name for port in model.inputs[:4])}")
     picture = _picture(model.inputs[0])
     latent, hidden = _latents(model.outputs)
-    add(values, model, (picture,))
-    follow(model, values)
-    check_outputs(model, values, {"latent": latent, **hidden})
-    return Coder(picture[1], latent[1], HEIGHT // latent[2], hidden, bytes_per_pixel(model, values))
+    graph.add(values, model, (picture,))
+    graph.follow(model, values)
+    graph.check_outputs(model, values, {"latent": latent, **hidden})
+    return Coder(picture[1], latent[1], HEIGHT // latent[2], hidden, graph.bytes_per_pixel(model, values))
 
 
 def decoder(content: bytes, model: Model, types: frozenset[int]) -> Coder:
@@ -53,15 +52,14 @@ def decoder(content: bytes, model: Model, types: frozenset[int]) -> Coder:
     Raises:
         ValueError: for a graph that is none of ours.
     """
-    values = weights(content, model, types)
+    values = graph.weights(content, model, types)
     latent, hidden = _latents(model.inputs)
-    if [port.name for port in model.outputs] != ["output"]:
-        raise ValueError("another output")
+    graph.check_output(model)
     picture = _picture(model.outputs[0])
-    add(values, model, (latent, *hidden.values()))
-    follow(model, values)
-    check_outputs(model, values, {"output": picture})
-    return Coder(picture[1], latent[1], HEIGHT // latent[2], hidden, bytes_per_pixel(model, values))
+    graph.add(values, model, (latent, *hidden.values()))
+    graph.follow(model, values)
+    graph.check_outputs(model, values, {"output": picture})
+    return Coder(picture[1], latent[1], HEIGHT // latent[2], hidden, graph.bytes_per_pixel(model, values))
 
 
 def _picture(port: Port) -> Sides:

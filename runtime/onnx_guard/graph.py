@@ -81,6 +81,7 @@ def network(content: bytes, model: Model, types: frozenset[int]) -> Network:
         raise ValueError("inputs with other sides")
     if any(sides != (BATCH, sides[1], 1, 1) for sides in context):
         raise ValueError("a context with other sides")
+    check_output(model)
     add(values, model, (packed, modulation, *context))
     follow(model, values)
     check_outputs(model, values, {"output": (BATCH, packed[1] // 2, HEIGHT, WIDTH)})
@@ -103,8 +104,7 @@ def conditioner(content: bytes, model: Model, types: frozenset[int]) -> Conditio
     values = weights(content, model, types)
     if [port.name for port in model.inputs] != ["packed"]:
         raise ValueError(f"inputs {', '.join(port.name for port in model.inputs[:4])}")
-    if [port.name for port in model.outputs] != ["output"]:
-        raise ValueError("another output")
+    check_output(model)
     packed, output = sides_of(model.inputs[0]), sides_of(model.outputs[0])
     if packed != (BATCH, packed[1], packed[2], packed[2]) or packed[2] > LARGEST:
         raise ValueError("inputs with other sides")
@@ -112,6 +112,16 @@ def conditioner(content: bytes, model: Model, types: frozenset[int]) -> Conditio
     follow(model, values)
     check_outputs(model, values, {"output": (BATCH, output[1], 1, 1)})
     return Conditioner(packed[1], packed[2], output[1])
+
+
+def check_output(model: Model) -> None:
+    """Refuse other outputs than `output`, by name.
+
+    Raises:
+        ValueError: so.
+    """
+    if [port.name for port in model.outputs] != ["output"]:
+        raise ValueError("another output")
 
 
 def check_outputs(model: Model, values: dict[str, Value], wanted: Mapping[str, tuple[int, ...]]) -> None:
@@ -133,7 +143,9 @@ def bytes_per_pixel(model: Model, values: dict[str, Value]) -> int:
         ValueError: where one grows faster than the picture.
     """
     made = (values[name] for node in model.nodes if node.operator not in PAIRING for name in node.outputs)
-    pictures = [value.sides for value in (*made, *(values[port.name] for port in model.inputs)) if value.sides[0] == BATCH]
+    pictures = [
+        value.sides for value in (*made, *(values[port.name] for port in model.inputs)) if value.sides[0] == BATCH
+    ]
     largest = max(4 * math.prod(sides) // (BATCH * HEIGHT * WIDTH) for sides in pictures)
     if largest >= WIDTH:
         raise ValueError("a number for each pair of pixels")
@@ -185,6 +197,11 @@ def follow(model: Model, values: dict[str, Value]) -> None:
 
 
 def weights(content: bytes, model: Model, types: frozenset[int]) -> dict[str, Value]:
+    """The weights by name, to which `add` and `follow` add the rest.
+
+    Raises:
+        ValueError: for one of a type that is not among `types`.
+    """
     values = {}
     for name, tensor in model.weights.items():
         if tensor.type not in types:

@@ -18,7 +18,11 @@ Attribute = float | int | str | tuple[int, ...]
 MODEL = message(ir_version=(1, NUMBER), producer=(2, TEXT), graph=(7, INNER), opset=(8, INNER))
 OPSET = message(domain=(1, INNER), version=(2, NUMBER))
 GRAPH = message(
-    node=(1, INNER, True), name=(2, TEXT), initializer=(5, INNER, True), input=(11, INNER, True), output=(12, INNER, True)
+    node=(1, INNER, True),
+    name=(2, TEXT),
+    initializer=(5, INNER, True),
+    input=(11, INNER, True),
+    output=(12, INNER, True),
 )
 NODE = message(
     input=(1, TEXT, True), output=(2, TEXT, True), name=(3, TEXT), operator=(4, TEXT), attribute=(5, INNER, True)

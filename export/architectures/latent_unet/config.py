@@ -16,8 +16,8 @@ from mrs.runtime.errors import CheckpointError, InputError
 LEVEL = re.compile(r"(encoder|decoder)\.(\d)\.")
 # As of a level's number: a checkpoint may claim any sizes.
 MOST_LEVELS, MOST_CHANNELS = 9, 1 << 16
-# Activations alive at once, in channels of float32 per channel of a level and of the next one, besides the hidden states,
-# which are all kept. Measured on the published pair for haze: docs/plan.md.
+# Activations alive at once, in channels of float32 per channel of a level and of the next one, besides the hidden
+# states, which are all kept. Measured on the published pairs: docs/plan.md.
 LIVE = 8
 # Convolutions that tell the hyper-parameters, and no other network has.
 OURS = ("init_conv.weight", "latent_conv.weight", "post_latent_conv.weight")
