@@ -85,6 +85,7 @@ def _denoising(max_sigma: float, T: int) -> Schedule:
 
 
 UNET, NAFNET, BLIND_NAFNET = "ConditionalUNet", "ConditionalNAFNet", "ConditionalNAFNet-denoising"
+DEHAZING, BOKEH = "ConditionalNAFNet-latent-dehazing", "ConditionalNAFNet-latent-bokeh"
 IRSDE = (("condition", True), ("context", 0))
 UNIVERSAL = (("prompt", True), ("image", True), ("half", False))
 WILD = (("prompt", False), ("image", True), ("half", True))
@@ -116,6 +117,14 @@ PRESETS: dict[str, Preset] = {
     "refusion-denoise": Preset(
         "noise", BLIND_NAFNET, _denoising(70, 1000), "reverse ODE", 158, "denoising-sde/test/refusion.yml", BLIND,
         noise_sigma=15,
+    ),
+    "refusion-dehaze": Preset(
+        "haze", DEHAZING, _of(50), REVERSE_SDE, 100, "latent-dehazing/dehazing/test/nasde.yml",
+        companion="autoencoder",
+    ),
+    "refusion-bokeh": Preset(
+        "another lens's blur", BOKEH, _of(50), REVERSE_SDE, 100, "latent-bokeh/bokeh/test/refusion.yml",
+        companion="autoencoder",
     ),
     "daclip-universal": Preset(
         "ten degradations", UNET, _of(50), "posterior", 100, "daclip-sde/test.yml", UNIVERSAL, companion="encoder"

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 from mrs.kernels.table import Table
 from mrs.kernels.update import Pixels
 from mrs.runtime.backends.protocol import F32, Backend, Network
+from mrs.runtime.codec import Codec
 from mrs.runtime.cpu_chain import Condition, CpuChain
 from mrs.runtime.device import Device, Stream
+from mrs.runtime.errors import BackendError
+from mrs.runtime.latent_chain import LatentChain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,12 +65,20 @@ class Loop:
         condition: gives the context of pictures (N, H, W, C), (N, K) float32, to a network that is told of the whole
             picture; None for all others.
         mirrors: whether the network's padding is the picture's reflection, not zeros.
+        codec: makes latents of pictures and back, where the network restores latents; None where it restores pictures.
     """
 
     table: Table
     modulation: F32
     condition: Condition | None = None
     mirrors: bool = False
+    codec: Codec | None = None
+
+    def packed(self, shape: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+        """Shape of the network's input for pictures (N, C, H, W), padded."""
+        if self.codec is not None:
+            return self.codec.packed(shape)
+        return (shape[0], 2 * shape[1], *shape[2:])
 
 
 def device_of(backend: Backend) -> Device | None:
@@ -97,7 +108,7 @@ def make_chain(
         device: where, from `device_of`.
         network: gives the compiled network; called once.
         loop: the solver.
-        shape: (N, C, H, W) of the pictures; on a CPU a chain serves all sizes that its network holds.
+        shape: (N, C, H, W) of the pictures; on a CPU a chain serves all sizes that are padded to the same.
         threads: most threads of an update on a CPU.
         dtypes: types of pictures and results; on a CPU any chain serves all.
         graphs, bound, stream: on a GPU, see `CudaChain`.
@@ -106,7 +117,12 @@ def make_chain(
         BackendError: where it cannot be made.
     """
     if device is None:
-        return CpuChain(network(), loop.table, threads, loop.condition, loop.mirrors)
+        chain = CpuChain(network(), loop.table, threads, loop.condition, loop.mirrors)
+        if loop.codec is None:
+            return chain
+        return LatentChain(chain, loop.codec.compile(shape, threads), shape)
+    if loop.codec is not None:
+        raise BackendError("no GPU restores latents", hint="use a backend for CPUs, such as openvino")
     from mrs.runtime.cuda.alone import alone
     from mrs.runtime.cuda.chain import CudaChain
     from mrs.runtime.cuda.failures import translate_errors

@@ -91,6 +91,15 @@ class CpuChain:
         Raises:
             BackendError: where the engine fails, or the state ends with infinities or NaN (a clamp hides infinities).
         """
+        x = self.solve(picture, seed, origin, context)
+        result = np.empty_like(picture) if out is None else out
+        cpu.finish(x, result, threads=self.threads)
+        self.unfinished = False
+        return result
+
+    def solve(self, picture: Pixels, seed: int, origin: tuple[int, int], context: F32 | None = None) -> F32:
+        """The last state, (N, C, H, W), in this chain's own memory; see `restore_into`. The caller has the last word:
+        `unfinished` is left set."""
         count, height, width, channels = picture.shape
         network, shape = self.network, (count, channels, height, width)
         x, mu, *predictions = (each[: math.prod(shape)].reshape(shape) for each in self._buffers)
@@ -116,19 +125,11 @@ class CpuChain:
                 x, mu, network.output, (q1, q2, q3), kept, row, self.table.clamp, draw._replace(number=i + 1), packed,
                 threads=self.threads,
             )  # fmt: skip
-        # The sum is not finite where an element is not, and costs one pass. Infinities of both signs would warn.
-        with np.errstate(invalid="ignore"):
-            total = x.sum(dtype=np.float64)
-        if not np.isfinite(total):
-            # Whatever the network gave, the next picture's start overwrites it.
-            self.unfinished = False
-            raise BackendError(
-                "the network gave infinities or NaN", hint="build the plan with --precision fp32, or check its weights"
-            )
-        result = np.empty_like(picture) if out is None else out
-        cpu.finish(x, result, threads=self.threads)
+        # Whatever the network gave, the next picture's start overwrites it.
         self.unfinished = False
-        return result
+        check_finite(x)
+        self.unfinished = True
+        return x
 
     def check(self) -> None:
         """Nothing: whatever went wrong was raised by the restore."""
@@ -142,3 +143,18 @@ class CpuChain:
             self._packed_size = None
             self.network.packed.fill(0)
             self._packed_size = height, width
+
+
+def check_finite(state: F32) -> None:
+    """Refuse what a network has made infinities or NaN of.
+
+    Raises:
+        BackendError: where an element is not finite.
+    """
+    # The sum is not finite where an element is not, and costs one pass. Infinities of both signs would warn.
+    with np.errstate(invalid="ignore"):
+        total = state.sum(dtype=np.float64)
+    if not np.isfinite(total):
+        raise BackendError(
+            "the network gave infinities or NaN", hint="build the plan with --precision fp32, or check its weights"
+        )

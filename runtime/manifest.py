@@ -29,6 +29,8 @@ Size = tuple[int, int, int]
 JsonObject: TypeAlias = dict[str, Any]
 # What a network takes around a picture.
 PADDINGS = ("zero", "reflect")
+# Numbers of `LatentFacts`.
+LATENT = ("channels", "multiple", "bytes_per_pixel", "scale")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,17 @@ class NetworkFacts:
     bytes_per_pixel: int
     padding: str
     bytes_per_pair: float = 0.0
+
+
+@dataclass(frozen=True)
+class LatentFacts:
+    """Of pictures whose latents are restored: their channels, the multiple that their sides are mirrored up to, the
+    most bytes that a pixel of them takes in all, and by which the sides of a latent are smaller."""
+
+    channels: int
+    multiple: int
+    bytes_per_pixel: int
+    scale: int
 
 
 @dataclass(frozen=True)
@@ -62,8 +75,9 @@ class Manifest:
         raw: all of it as JSON values, for whoever describes a plan.
         network: the network's sizes.
         conditioner: what tells it of the whole picture; None where nothing does.
+        latent: of the pictures, where the network restores their latents; None where it restores pictures.
         table: the solver.
-        shape: (N, H, W), padded, that the plan was measured and compiled for.
+        shape: (N, H, W), padded, that the plan was measured and compiled for: of what the network restores.
         further_shapes: for which it has engines too.
         backend, precision: chosen for it.
         fingerprint: of the machine that its engines are for.
@@ -75,6 +89,7 @@ class Manifest:
     raw: JsonObject
     network: NetworkFacts
     conditioner: ConditionerFacts | None
+    latent: LatentFacts | None
     table: Table
     shape: Size
     further_shapes: tuple[Size, ...]
@@ -84,6 +99,18 @@ class Manifest:
     upscale: int
     warnings: tuple[str, ...]
     members: Mapping[str, str]
+
+    @property
+    def pictures(self) -> NetworkFacts | LatentFacts:
+        """Channels, multiple and memory of pictures: the network's, where it restores these themselves."""
+        return self.latent or self.network
+
+    @property
+    def picture_shape(self) -> Size:
+        """(N, H, W) of the pictures that `shape` stands for."""
+        count, height, width = self.shape
+        scale = 1 if self.latent is None else self.latent.scale
+        return count, scale * height, scale * width
 
     @property
     def engine_options(self) -> EngineOptions:
@@ -98,6 +125,7 @@ class Manifest:
     def of(values: JsonObject) -> Manifest:
         """From JSON values that are known to be sound."""
         network, table, conditioner = values["network"], values["table"], values.get("conditioner")
+        latent = values.get("latent")
         return Manifest(
             raw=values,
             network=NetworkFacts(
@@ -110,6 +138,7 @@ class Manifest:
             conditioner=None
             if conditioner is None
             else ConditionerFacts(conditioner["side"], conditioner["length"], conditioner.get("resize", STRETCH)),
+            latent=None if latent is None else LatentFacts(*(latent[name] for name in LATENT)),
             table=Table(
                 tuple(table["times"]), tuple(Row(*row) for row in table["rows"]), float(table["start"]), table["clamp"]
             ),
@@ -178,6 +207,9 @@ def _wrong_fields(manifest: JsonObject) -> Iterator[str]:
         yield "conditioner.resize"
     if not _is_number(network.get("bytes_per_pair", 0)) or network.get("bytes_per_pair", 0) < 0:
         yield "network.bytes_per_pair"
+    latent = manifest.get("latent", dict.fromkeys(LATENT, 1))
+    if not isinstance(latent, dict) or not all(_is_count(latent.get(name)) for name in LATENT):
+        yield "latent"
     if network.get("padding", "zero") not in PADDINGS:
         yield "network.padding"
     if not _is_list(manifest.get("shape"), _is_count, 3) or math.prod(manifest["shape"]) >= 1 << 31:

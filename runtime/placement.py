@@ -37,7 +37,10 @@ def choose(plan: Plan, asked: str | None, asked_precision: str | None = None) ->
         BackendError: where nothing can run here.
     """
     facts = plan.facts
-    backend = _first_that_runs(facts.backend) if asked is None else _named(asked)
+    on_cpu = facts.latent is not None
+    backend = _first_that_runs(facts.backend, on_cpu) if asked is None else _named(asked)
+    if on_cpu and backend.device != "cpu":
+        raise InputError(f"{backend.name} restores no latents", hint="use a backend for CPUs, such as openvino")
     if asked_precision is not None:
         if not mixed.runs(backend, asked_precision):
             known = ", ".join(backend.precisions())
@@ -65,12 +68,12 @@ def default_memory(device: Device | None) -> int:
 
 def pixels_that_fit(plan: Plan, backend: str, memory: int, workers: int) -> int:
     """Of a batch, padded, that each of so many workers may have at once on a backend."""
-    network, each = plan.facts.network, memory // workers
-    pixels = each / network.bytes_per_pixel
-    if backend in WRITES_ATTENTION and network.bytes_per_pair:
-        # bytes_per_pair p^2 + bytes_per_pixel p is what there is.
-        half = network.bytes_per_pixel / (2 * network.bytes_per_pair)
-        pixels = math.sqrt(half**2 + each / network.bytes_per_pair) - half
+    each, pair = memory // workers, plan.facts.network.bytes_per_pair
+    pixels = each / plan.facts.pictures.bytes_per_pixel
+    if backend in WRITES_ATTENTION and pair:
+        # pair p^2 + bytes_per_pixel p is what there is.
+        half = plan.facts.pictures.bytes_per_pixel / (2 * pair)
+        pixels = math.sqrt(half**2 + each / pair) - half
     return max(1, int(pixels))
 
 
@@ -82,10 +85,11 @@ def _named(name: str) -> Backend:
     return backend
 
 
-def _first_that_runs(preferred: str) -> Backend:
+def _first_that_runs(preferred: str, on_cpu: bool) -> Backend:
     # The plan's own first, and only as far as needed: to ask a backend whether it can run loads its library.
     ordered = sorted(backends.BACKENDS.values(), key=lambda entry: entry.name != preferred)
-    usable = next((entry for entry in ordered if entry.missing() is None), None)
+    fitting = (entry for entry in ordered if entry.device == "cpu" or not on_cpu)
+    usable = next((entry for entry in fitting if entry.missing() is None), None)
     if usable is None:
         reasons = "; ".join(str(entry.missing()) for entry in ordered)
         raise BackendError(f"no backend can run here: {reasons}")

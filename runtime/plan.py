@@ -1,10 +1,11 @@
 """The plan: one file that holds everything a restore needs. Its format stands in docs/plan.md.
 
 A plan is a zip archive without compression: `manifest.json`, the network as `network.onnx`, perhaps what tells it of
-the whole picture as `conditioner.onnx`, the time-dependent vectors of each step as `modulation.npy`, perhaps those of
-every whole time as `timetable.npy`, perhaps the network quantised for the plan's precision, and perhaps an engine
-compiled for one machine as `engine.bin`, with others for further shapes. The manifest carries the SHA-256 of every
-other member, which is checked before a byte of it is used.
+the whole picture as `conditioner.onnx`, perhaps what makes its latents and pictures of these as `encoder.onnx` and
+`decoder.onnx`, the time-dependent vectors of each step as `modulation.npy`, perhaps those of every whole time as
+`timetable.npy`, perhaps the network quantised for the plan's precision, and perhaps an engine compiled for one machine
+as `engine.bin`, with others for further shapes. The manifest carries the SHA-256 of every other member, which is
+checked before a byte of it is used.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ from mrs.kernels.table import Table
 from mrs.runtime.backends.protocol import QUANTISED
 from mrs.runtime.errors import BackendError, PlanError
 from mrs.runtime.manifest import BUILD, FORMAT, FORMAT_VERSION, JsonObject, Manifest, Size, damaged
-from mrs.runtime.onnx_guard import check_conditioner, check_network
+from mrs.runtime.onnx_guard import check_conditioner, check_decoder, check_encoder, check_network
 from mrs.runtime.system.atomic import replacing
 from mrs.runtime.system.regular_files import open_regular
 
 GRAPH, MODULATION, TIMETABLE, ENGINE = "network.onnx", "modulation.npy", "timetable.npy", "engine.bin"
 QUANTISED_GRAPH = "network.{}.onnx"
 CONDITIONER = "conditioner.onnx"
-# Graphs around the network that the format has a place for, and that nothing here runs yet.
-UNKNOWN_GRAPHS = ("encoder.onnx", "decoder.onnx")
+# Around a network that restores latents.
+ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
 FURTHER_ENGINE = "engine.{}x{}x{}.bin"
 # A manifest is some kilobytes; refuse to parse what cannot be one.
 MANIFEST_LIMIT = 16 << 20
@@ -57,6 +58,7 @@ class Plan:
         quantised: the ONNX model for the plan's precision, where that is int8 or fp8; else None.
         further: engines for the manifest's further shapes, by (N, H, W), on the same machine.
         conditioner: the ONNX model that gives the network its input `context`; None for a network without one.
+        encoder, decoder: the ONNX models from pictures to latents and back, where the network restores latents.
     """
 
     manifest: JsonObject
@@ -67,6 +69,8 @@ class Plan:
     quantised: bytes | None = None
     further: Mapping[Size, bytes] = field(default_factory=dict)
     conditioner: bytes | None = None
+    encoder: bytes | None = None
+    decoder: bytes | None = None
 
     @property
     def engines(self) -> dict[Size, bytes]:
@@ -109,8 +113,8 @@ class Plan:
             members[QUANTISED_GRAPH.format(self.facts.precision)] = self.quantised
         if self.timetable is not None:
             members[TIMETABLE] = _npy(self.timetable)
-        if self.conditioner is not None:
-            members[CONDITIONER] = self.conditioner
+        around = {CONDITIONER: self.conditioner, ENCODER: self.encoder, DECODER: self.decoder}
+        members.update({name: graph for name, graph in around.items() if graph is not None})
         if self.engine is not None:
             members[ENGINE] = self.engine
         members.update({FURTHER_ENGINE.format(*shape): engine for shape, engine in self.further.items()})
@@ -140,11 +144,7 @@ def read_plan(path: str | Path) -> Plan:
     modulation = _vectors(members[MODULATION], path, MODULATION)
     if len(modulation) != len(manifest.table.rows):
         raise damaged(path, f"{MODULATION} does not fit its rows")
-    unknown = members.keys() & set(UNKNOWN_GRAPHS)
-    if unknown:
-        raise PlanError(
-            f"plan {path} has {min(unknown)}, which this version cannot run", hint="use the version that built it"
-        )
+    _check_codec(members, manifest, path)
     context, network = _context(members.get(CONDITIONER), manifest, path), manifest.network
     for name, precision in {GRAPH: "fp32", **({quantised: manifest.precision} if quantised else {})}.items():
         graph = check_network(members[name], f"plan {path}", precision)
@@ -164,7 +164,8 @@ def read_plan(path: str | Path) -> Plan:
         raise damaged(path, f"{TIMETABLE} does not fit {MODULATION}")
     return Plan(
         manifest.raw, members[GRAPH], modulation, members.get(ENGINE), timetable,
-        members[quantised] if quantised else None, _further(manifest, members, path), members.get(CONDITIONER),
+        members[quantised] if quantised else None, _further(manifest, members, path),
+        members.get(CONDITIONER), members.get(ENCODER), members.get(DECODER),
     )  # fmt: skip
 
 
@@ -180,6 +181,30 @@ def _context(content: bytes | None, manifest: Manifest, path: Path) -> int:
     if facts != (manifest.network.channels, said.side, said.length):
         raise damaged(path, f"conditioner does not fit {CONDITIONER}")
     return said.length
+
+
+def _check_codec(members: Mapping[str, bytes], manifest: Manifest, path: Path) -> None:
+    """Encoder and decoder fit each other, the manifest and the network; or there is none of them."""
+    said, present = manifest.latent, [name for name in (ENCODER, DECODER) if name in members]
+    if said is None and not present:
+        return
+    if said is None or len(present) != 2:
+        raise damaged(path, f"{ENCODER}, {DECODER} or their place in the manifest is missing")
+    if CONDITIONER in members:
+        raise damaged(path, f"{CONDITIONER} stands beside {ENCODER}")
+    encoder, decoder = check_encoder(members[ENCODER], f"plan {path}"), check_decoder(members[DECODER], f"plan {path}")
+    wrong = (
+        DECODER if decoder[:-1] != encoder[:-1]
+        else "latent.channels" if said.channels != encoder.channels
+        else "network.channels" if manifest.network.channels != encoder.latent
+        else "latent.scale" if said.scale != encoder.scale
+        # The published one mirrors up to twice what its halvings need.
+        else "latent.multiple" if said.multiple not in (encoder.scale, 2 * encoder.scale)
+        else "latent.bytes_per_pixel" if said.bytes_per_pixel < max(encoder.bytes_per_pixel, decoder.bytes_per_pixel)
+        else None
+    )  # fmt: skip
+    if wrong is not None:
+        raise damaged(path, f"{wrong} does not fit {ENCODER}")
 
 
 def _further(manifest: Manifest, members: Mapping[str, bytes], path: Path) -> dict[Size, bytes]:

@@ -112,14 +112,15 @@ class Restorer:
             log.warning("its build says: %s", line)
         self.threads = threads or machine.threads()
         self.workers = workers
-        self.multiple, self.channels = plan.facts.network.multiple, plan.facts.network.channels
+        self.multiple, self.channels = plan.facts.pictures.multiple, plan.facts.pictures.channels
         self.upscale = plan.facts.upscale
         chosen = choice or choose(plan, backend, precision)
         self._backend = chosen.backend
         self._device = device or device_of(self._backend)
         check_no_capture(self._device)
         memory = memory or default_memory(self._device)
-        budget = Budget(pixels_that_fit(plan, self._backend.name, memory, workers), self.multiple)
+        pixels = pixels_that_fit(plan, self._backend.name, memory, workers)
+        budget = Budget(pixels, self.multiple, whole=plan.facts.latent is not None)
         self._networks = Networks(
             plan, chosen.backend, chosen.precision, max(1, self.threads // workers), settled=chosen.settled,
             engine=engine, cache=NetworkCache() if cache else None,

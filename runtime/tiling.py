@@ -28,19 +28,27 @@ class Budget:
     Args:
         pixels: of all pictures of a batch together, padded.
         multiple: to which the network pads heights and widths.
+        whole: whether pictures are never cut, because latents are made of all of a picture.
     """
 
-    def __init__(self, pixels: int, multiple: int) -> None:
-        self.pixels, self.multiple = pixels, multiple
+    def __init__(self, pixels: int, multiple: int, whole: bool = False) -> None:
+        self.pixels, self.multiple, self.whole = pixels, multiple, whole
 
     def tile(self, size: tuple[int, ...], request: Request) -> int | None:
         """Side of the tiles for pictures (N, H, W); None for whole pictures at once.
 
         Raises:
-            InputError: for tiles that cannot be.
+            InputError: for tiles that cannot be, and for pictures that exceed the memory and are never cut.
         """
         count, height, width = size
+        if self.whole:
+            check_whole_picture(request.tile)
         if request.tile is None:
+            if self.whole and count * math.prod(padded_size(height, width, self.multiple)) > self.pixels:
+                raise InputError(
+                    f"{height}x{width} exceeds the memory for one pass, and latents are not made of tiles",
+                    hint="give more memory, or smaller pictures",
+                )
             side = tile_size(height, width, self.multiple, max(1, self.pixels // count))
             if side is not None:
                 log.warning("%dx%d exceeds the memory for one pass: restoring in tiles of %d", height, width, side)
@@ -158,6 +166,16 @@ def check_tiles(tile: int, overlap: int, multiple: int) -> None:
         )
     if not 0 <= overlap <= tile // 2:
         raise InputError(f"overlap {overlap} is outside 0..{tile // 2}", hint="it is at most half of the tile")
+
+
+def check_whole_picture(tile: int | None) -> None:
+    """Refuse tiles for pictures that are never cut.
+
+    Raises:
+        InputError: where tiles of any side are asked for.
+    """
+    if tile:
+        raise InputError("latents are made of whole pictures, not of tiles", hint="leave the tile out")
 
 
 def tiles(height: int, width: int, tile: int, overlap: int) -> Iterator[tuple[slice, slice]]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from mrs.runtime.chain import Chain, Loop, TensorChain, make_chain
+from mrs.runtime.codec import codec_of
 from mrs.runtime.conditioner import conditioner_of
 from mrs.runtime.device import Device, Stream
 from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError
@@ -36,7 +37,7 @@ class Key(NamedTuple):
     """What tells the chains of a worker apart.
 
     Attributes:
-        shape: of the network's input.
+        shape: (N, C, H, W) of the pictures, padded.
         captured: size of the pictures, and types of pictures and results, on a GPU.
         addresses: of bound tensors.
     """
@@ -65,12 +66,14 @@ class Worker:
     def __init__(self, networks: Networks, pixels: int, device: Device | None = None, graphs: bool = True) -> None:
         self._networks, self.pixels, self.device, self.graphs = networks, pixels, device, graphs
         plan = networks.plan
-        network = plan.facts.network
-        self._channels, self._multiple = network.channels, network.multiple
+        pictures = plan.facts.pictures
+        self._channels, self._multiple = pictures.channels, pictures.multiple
         self.condition = conditioner_of(plan, networks.threads)
-        self._loop = Loop(plan.table, plan.modulation, self.condition, network.padding == "reflect")
+        mirrors = plan.facts.network.padding == "reflect"
+        self._loop = Loop(plan.table, plan.modulation, self.condition, mirrors, codec_of(plan))
+        size = len(plan.graph) + len(plan.encoder or b"") + len(plan.decoder or b"")
         # As many bytes for networks as for activations.
-        fitting = pixels * network.bytes_per_pixel // (NETWORK_BYTES + GRAPH_TIMES * len(plan.graph))
+        fitting = pixels * pictures.bytes_per_pixel // (NETWORK_BYTES + GRAPH_TIMES * size)
         self._most = min(max(FEWEST, fitting), MOST)
         # What went wrong in a chain that is gone.
         self._late: BackendError | None = None
@@ -90,7 +93,7 @@ class Worker:
             BackendError: where it cannot be made.
         """
         count, height, width = size
-        shape = (count, 2 * self._channels, *padded_size(height, width, self._multiple))
+        shape = (count, self._channels, *padded_size(height, width, self._multiple))
         # The tensors are kept with their chain, so that no other has their addresses.
         addresses = tuple(tensor.data_ptr() for tensor in bound or ())
         key = Key(shape, (size, dtypes) if self.device is not None else None, addresses)
@@ -216,7 +219,7 @@ class Worker:
         count, height, width = size
         chain = make_chain(
             self.device,
-            lambda: self._networks.make(shape) if network is None else network,
+            lambda: self._networks.make(self._loop.packed(shape)) if network is None else network,
             self._loop,
             (count, self._channels, height, width),
             self._networks.threads,

@@ -66,6 +66,8 @@ def key(workload: Workload, target: Target, loops: Mapping[int, Loop], max_laten
         add(sorted(machine.fingerprint(engine.name, engine.version(), engine.device).items()))
         add(engine.precisions(), engine.variants)
     add(workload.conditioner or b"")
+    codec = workload.reference.codec
+    add(*(() if codec is None else (codec.encoder, codec.decoder)))
     for variant in sorted(workload.graphs, key=str):
         add(str(variant), workload.graphs[variant])
     for loop in (*loops.values(), workload.reference):

@@ -37,12 +37,12 @@ def chain_of(
     The other arguments are as of `make_chain`.
     """
     count, height, width, channels = shape
-    packed = (count, 2 * channels, height, width)
+    planes = count, channels, height, width
     return make_chain(
         device_of(backend),
-        lambda: wrap(mixed.compile_network(backend, graph, loop.modulation, packed, precision, settings)),
+        lambda: wrap(mixed.compile_network(backend, graph, loop.modulation, loop.packed(planes), precision, settings)),
         loop,
-        (count, channels, height, width),
+        planes,
         settings.threads,
         dtypes=dtypes,
         graphs=graphs,

@@ -19,7 +19,7 @@ from mrs.kernels.table import Table
 from mrs.numerics.solver import Solver
 from mrs.runtime import backends
 from mrs.runtime.backends import mixed
-from mrs.runtime.backends.protocol import F32, QUANTISED
+from mrs.runtime.backends.protocol import F32, QUANTISED, Shape
 from mrs.runtime.chain import Loop
 from mrs.runtime.manifest import JsonObject
 from mrs.runtime.plan import Plan
@@ -70,10 +70,11 @@ def assemble(
     solver = replace(solver, steps=measured.steps)
     target.report(f"compiling for {chosen.backend} {chosen.precision}")
     graph = graph_of(workload.graphs, GraphVariant.parse(chosen.variant), chosen.precision)
-    engines = _compile_all(chosen, graph, loop.modulation, target, sizes, source.arch.channels)
+    shapes = [loop.packed((count, source.channels, height, width)) for count, height, width in sizes]
+    engines = _compile_all(chosen, graph, loop.modulation, target, shapes)
     manifest: JsonObject = {
         **_origin(source, solver, loop.table),
-        "shape": list(workload.shape),
+        "shape": _size(shapes[0]),
         "backend": chosen.backend,
         "precision": chosen.precision,
         "threads": target.settings.threads,
@@ -86,9 +87,16 @@ def assemble(
         if options.hardware != "same":
             manifest["fingerprint"]["compatible"] = options.hardware
     if source.conditioner is not None:
-        manifest["conditioner"] = {"side": source.conditioner.side, "length": source.conditioner.length}
+        made = source.conditioner
+        manifest["conditioner"] = {"side": made.side, "length": made.length, "resize": made.resize}
     if source.upscale > 1:
         manifest["upscale"] = source.upscale
+    if source.autoencoder is not None:
+        coder = source.autoencoder.arch
+        manifest["latent"] = {
+            "summary": coder.summary, "channels": coder.channels, "multiple": coder.multiple, "scale": coder.scale,
+            "bytes_per_pixel": source.bytes_per_pixel,
+        }  # fmt: skip
     if engines.further:
         manifest["further_shapes"] = [list(size) for size in engines.further]
     return Plan(
@@ -100,30 +108,35 @@ def assemble(
         graph if chosen.precision in QUANTISED else None,
         engines.further,
         source.conditioner_graph,
+        None if source.codec is None else source.codec.encoder,
+        None if source.codec is None else source.codec.decoder,
     )
 
 
-def _compile_all(
-    chosen: Candidate, graph: bytes, modulation: F32, target: Target, sizes: Sequence[Size], channels: int
-) -> Engines:
+def _compile_all(chosen: Candidate, graph: bytes, modulation: F32, target: Target, shapes: Sequence[Shape]) -> Engines:
+    """For these shapes of the network's input."""
     backend = backends.get(chosen.backend)
 
-    def compiled(size: Size) -> bytes | None:
-        count, height, width = size
-        shape = (count, 2 * channels, height, width)
+    def compiled(shape: Shape) -> bytes | None:
         return mixed.compile_network(backend, graph, modulation, shape, chosen.precision, target.settings).export()
 
-    first = compiled(sizes[0])
+    first = compiled(shapes[0])
     further: dict[Size, bytes] = {}
-    for size in dict.fromkeys(sizes[1:]):
-        known = size == sizes[0] or (backend.name == "tensorrt" and target.settings.options.covers(size))
-        engine = None if known or first is None else compiled(size)
+    for shape in dict.fromkeys(shapes[1:]):
+        size = (shape[0], *shape[2:])
+        known = shape == shapes[0] or (backend.name == "tensorrt" and target.settings.options.covers(size))
+        engine = None if known or first is None else compiled(shape)
         if engine is not None:
             target.report(f"compiled for {size[1]}x{size[2]} too")
             further[size] = engine
-    if len(sizes) > 1 and first is None:
+    if len(shapes) > 1 and first is None:
         target.report(f"{backend.name} has no engines to keep: every size is compiled when it is first met")
     return Engines(first, further)
+
+
+def _size(shape: Shape) -> list[int]:
+    """[N, H, W] of (N, 2C, H, W)."""
+    return [shape[0], *shape[2:]]
 
 
 def _said(source: Source) -> dict[str, object]:
@@ -131,6 +144,8 @@ def _said(source: Source) -> dict[str, object]:
     said: dict[str, object] = {"preset": source.preset, "noise_sigma": source.noise_sigma}
     if source.encoder is not None:
         said["encoder"] = {"name": source.encoder.path.name, "sha256": source.encoder.sha256}
+    if source.autoencoder is not None:
+        said["autoencoder"] = {"name": source.autoencoder.path.name, "sha256": source.autoencoder.sha256}
     return {name: value for name, value in said.items() if value is not None}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mrs.building.assemble import assemble
@@ -17,6 +18,7 @@ from mrs.export.autotune.candidates import check_runnable
 from mrs.export.autotune.workload import Target, Workload
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import RECOMMENDED, Solver
+from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings, parse_options, with_range
 from mrs.runtime.errors import InputError
 from mrs.runtime.plan import Plan
@@ -39,6 +41,8 @@ def build(
     encoder_heads: int | None = None,
     noise_sigma: float | None = None,
     upscale: int | None = None,
+    autoencoder: str | Path | None = None,
+    lenses: tuple[float, float, float] | None = None,
     backend: str = "auto",
     precision: str = "auto",
     device: str = "auto",
@@ -72,6 +76,9 @@ def build(
         noise_sigma: how noisy the pictures are, in 0..255 units, for networks that take noise away.
         upscale: by what pictures are enlarged, bicubically, before they are restored, for networks of super-resolution;
             by default what the preset says, else 1.
+        autoencoder: checkpoint of the UNet that makes latents of pictures and back, for networks that restore latents.
+        lenses: the source lens and the wanted one, as ten times their f-number, negative for Canon's, and the
+            disparity, for networks that are told of them.
         backend: `openvino`, `onnxruntime`, `tensorrt`, `torch`, `torch-eager`, or `auto` to measure all that run here.
         precision: `fp32`, `bf16`, `fp16`, with TensorRT and NVIDIA ModelOpt also `int8` and `fp8`, or `auto` to measure
             all that the device has; `bf16-after-2` is float32 for the first two evaluations and bfloat16 after.
@@ -103,14 +110,18 @@ def build(
     check_runnable(target)
     if not Path(plan).parent.is_dir():
         raise InputError(f"folder {Path(plan).parent} of the plan does not exist", hint="make it first")
-    made_for = MadeFor(preset, architecture, encoder, encoder_heads, noise_sigma, upscale)
+    made_for = MadeFor(
+        preset, architecture, encoder, encoder_heads, noise_sigma, upscale, autoencoder, lenses,
+    )  # fmt: skip
     source = read_source(checkpoint, schedule, output, override_checkpoint, made_for)
+    if source.codec is not None:
+        target = _for_latents(target, bool(builder_options or size_range))
     solver = source.started(solver)
     sizes = [(batch, *source.padded(each, batch)) for each in (size, *further_sizes)]
     if size_range is not None:
-        target = target.with_options(with_range(options, size_range, sizes[0], source.arch.multiple))
+        target = target.with_options(with_range(options, size_range, sizes[0], source.multiple))
     pairs = calibration_pairs(
-        calibration, source.degradation, source.arch.multiple, source.noise_sigma, source.arch.calibration_side,
+        calibration, source.degradation, source.multiple, source.noise_sigma, source.arch.calibration_side,
         source.upscale,
     )  # fmt: skip
     loops = loops_of(source, solver, any_number=max_latency is not None)
@@ -140,6 +151,17 @@ def _check_numbers(sizes: Sequence[tuple[int, int]], batch: int, max_latency: fl
     # The comparison is false for NaN.
     if max_latency is not None and not 0 < max_latency < float("inf"):
         raise InputError(f"max_latency {max_latency} is not a positive number of milliseconds")
+
+
+def _for_latents(target: Target, options: bool) -> Target:
+    """The target without GPUs, where encoder and decoder have no engines."""
+    asked = target.backend if target.backend != "auto" and backends.get(target.backend).device != "cpu" else ""
+    if asked or target.device == "cuda" or options:
+        what = asked or ("cuda" if target.device == "cuda" else "tensorrt")
+        raise InputError(f"latents are restored on CPUs alone, not on {what}", hint="leave that out")
+    if any(engine.device != "cpu" for engine in backends.available()):
+        target.report("latents are restored on CPUs alone: engines for GPUs, int8 and fp8 are left out")
+    return replace(target, device="cpu")
 
 
 def _check_options(target: Target, given: bool) -> None:

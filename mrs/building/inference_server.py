@@ -208,8 +208,11 @@ def copied(source: Path) -> Callable[[Path], Plan]:
 
     Raises:
         PlanError: where it is damaged.
+        InputError: where it restores latents.
     """
     plan = read_plan(source)
+    if plan.facts.latent is not None:
+        raise InputError(f"{source} restores latents, which no server is given yet", hint="use mrs-trt restore")
 
     def make(path: Path) -> Plan:
         with replacing(path) as file, source.open("rb") as content:

@@ -19,7 +19,8 @@ REFERENCE_STEPS = 100
 
 def loop_of(source: Source, table: Table) -> Loop:
     """A table with the network's modulation at its times."""
-    return Loop(table, source.modulation(table.times[:-1]), source.condition, mirrors=source.arch.padding == "reflect")
+    mirrors = source.arch.padding == "reflect"
+    return Loop(table, source.modulation(table.times[:-1]), source.condition, mirrors, source.codec)
 
 
 def loops_of(source: Source, solver: Solver, any_number: bool) -> dict[int, Loop]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import ceil, isfinite
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -17,6 +18,8 @@ from torch import nn
 from mrs import degradations, presets
 from mrs.export.architectures import Architecture, Conditioner, detect, network_keys, network_of
 from mrs.export.architectures.clip import EncoderWeights, normalised, read_encoder
+from mrs.export.architectures.latent_unet import AutoencoderWeights, read_autoencoder
+from mrs.export.architectures.nafnet import NAFNet, NAFNetLatentBokeh
 from mrs.export.checkpoint import Checkpoint, read_checkpoint
 from mrs.export.graph_variant import GraphVariant, variants_of
 from mrs.export.onnx_writer import F32
@@ -24,6 +27,7 @@ from mrs.kernels.update import Pixels
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import OUTPUTS, Solver
 from mrs.runtime import backends
+from mrs.runtime.codec import Codec
 from mrs.runtime.conditioner import Conditioner as CompiledConditioner
 from mrs.runtime.conditioner import scaled
 from mrs.runtime.errors import CheckpointError, InputError
@@ -32,6 +36,8 @@ from mrs.runtime.padding import padded_size
 from mrs.runtime.system import machine
 from mrs.runtime.whole_numbers import check_whole
 
+# Channels of a picture.
+COLOURS = 3
 WEIGHTS = Path(__file__).parents[1] / "weights"
 # Of a schedule, what belongs to the training. Its convention and its interpolation are a sampler's own habits: on the
 # shipped weights both conventions restore equally well.
@@ -49,6 +55,9 @@ class MadeFor:
         encoder_heads: of that encoder's attention; None for CLIP's rule, its width by 64.
         noise_sigma: how noisy the pictures are, in 0..255 units, for a network that takes noise away.
         upscale: by what pictures are enlarged first, for a network of super-resolution; None for what the preset says.
+        autoencoder: path of what makes latents of pictures and back, for a network that restores latents.
+        lenses: the source lens and the wanted one, as ten times their f-number, negative for Canon's, and the
+            disparity, for a network that is told of them.
     """
 
     preset: str | None = None
@@ -57,6 +66,8 @@ class MadeFor:
     encoder_heads: int | None = None
     noise_sigma: float | None = None
     upscale: int | None = None
+    autoencoder: str | Path | None = None
+    lenses: tuple[float, float, float] | None = None
 
 
 class Conditioned(Protocol):
@@ -79,6 +90,7 @@ class Source:
         noise_sigma: of the pictures, in 0..255 units, for a network that takes noise away.
         preset: the published setting that it has its process from.
         upscale: by what pictures are enlarged before the process begins.
+        autoencoder: what makes latents of pictures and back; None where the network restores pictures themselves.
     """
 
     path: Path
@@ -90,6 +102,33 @@ class Source:
     noise_sigma: float | None = None
     preset: str | None = None
     upscale: int = 1
+    autoencoder: AutoencoderWeights | None = None
+
+    @property
+    def channels(self) -> int:
+        """Of pictures."""
+        return self.arch.channels if self.autoencoder is None else self.autoencoder.arch.channels
+
+    @property
+    def multiple(self) -> int:
+        """To which the sides of pictures are padded."""
+        return self.arch.multiple if self.autoencoder is None else self.autoencoder.arch.multiple
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Memory for one pixel of a picture."""
+        if self.autoencoder is None:
+            return self.arch.bytes_per_pixel
+        coder = self.autoencoder.arch
+        return coder.bytes_per_pixel + ceil(self.arch.bytes_per_pixel / coder.scale**2)
+
+    @cached_property
+    def codec(self) -> Codec | None:
+        """What makes latents of pictures and back; None where the network restores pictures themselves."""
+        if self.autoencoder is None:
+            return None
+        coder = self.autoencoder.arch
+        return Codec(*self.autoencoder.graphs(), coder.multiple, coder.scale, coder.latent, self.arch.multiple)
 
     @cached_property
     def network(self) -> nn.Module:
@@ -111,7 +150,7 @@ class Source:
         """One evaluation by torch, as the published code calls its network.
 
         Args:
-            x, mu: (1, C, H, W).
+            x, mu: (1, C, H, W); latents, where those are restored.
             time: in forward steps.
             picture: the whole degraded picture, (H, W, C), uint8, or float32 in [0, 1].
         """
@@ -184,10 +223,11 @@ class Source:
             InputError: where one of these needs more memory than the machine has.
         """
         machine.check_memory(
-            f"size {size[0]}x{size[1]} at batch {batch}", self.arch.bytes_per_pixel * size[0] * size[1] * batch,
-            hint="build for a smaller size: larger pictures are restored in tiles",
+            f"size {size[0]}x{size[1]} at batch {batch}", self.bytes_per_pixel * size[0] * size[1] * batch,
+            hint="build for a smaller size"
+            + (": larger pictures are restored in tiles" if self.autoencoder is None else ""),
         )  # fmt: skip
-        return padded_size(*size, self.arch.multiple)
+        return padded_size(*size, self.multiple)
 
     def claims(self) -> dict[str, tuple[object, object]]:
         """What the checkpoint says of its training, each beside what is used instead; empty for those of others."""
@@ -246,10 +286,10 @@ def read_source(
     path = _find(checkpoint)
     read = read_checkpoint(path, network_keys)
     arch = detect(read.state, str(path), said.architecture)
-    if arch.channels != 3:
-        raise CheckpointError(f"{path} is for pictures of {arch.channels} channels", hint="3 are supported")
     if preset is not None:
         preset.check(str(said.preset), arch, str(path))
+    autoencoder = _autoencoder(arch, said, path)
+    arch = _told_of_lenses(arch, said, path)
     own = _own_schedule(read, path)
     process = schedule or (own if preset is None else preset.schedule) or Schedule()
     sigma = preset.noise_sigma if preset is not None and said.noise_sigma is None else said.noise_sigma
@@ -265,6 +305,7 @@ def read_source(
         _noise(process, sigma),
         said.preset,
         _upscale(process, upscale),
+        autoencoder,
     )
     if not override:
         source.check_process()
@@ -279,6 +320,43 @@ def _check_kind(arch: Architecture, schedule: Schedule, path: Path) -> None:
             f"{path} {what}, and the process is {schedule.process}",
             hint="give its preset, such as irsde-denoise or refusion-derain: `mrs-trt presets` lists them",
         )
+
+
+def _autoencoder(arch: Architecture, said: MadeFor, path: Path) -> AutoencoderWeights | None:
+    """What makes latents for a network of such; refused where it does not belong."""
+    if said.autoencoder is None:
+        if getattr(arch, "outer_skip", False) or getattr(arch, "lensed", False):
+            raise CheckpointError(
+                f"{path} restores latents of {arch.channels} channels", hint="build it with --autoencoder FILE"
+            )
+        if arch.channels != COLOURS:
+            raise CheckpointError(f"{path} is for pictures of {arch.channels} channels", hint="3 are supported")
+        return None
+    if not isinstance(arch, NAFNet) or not arch.condition:
+        raise InputError(f"{path} restores no latents", hint="leave the autoencoder out")
+    found = read_autoencoder(said.autoencoder)
+    if (found.arch.channels, found.arch.latent) != (COLOURS, arch.channels):
+        raise CheckpointError(
+            f"{said.autoencoder} makes latents of {found.arch.latent} channels from pictures of "
+            f"{found.arch.channels}, and {path} is for {arch.channels} from {COLOURS}",
+            hint="give the autoencoder that was published beside it",
+        )
+    return found
+
+
+def _told_of_lenses(arch: Architecture, said: MadeFor, path: Path) -> Architecture:
+    lensed: object = arch
+    if not isinstance(lensed, NAFNetLatentBokeh):
+        if said.lenses is not None:
+            raise InputError(f"{path} is told of no lenses", hint="leave them out")
+        return arch
+    if said.lenses is None:
+        raise InputError(
+            "the lenses are not said", hint="give --lens SOURCE,WANTED,DISPARITY (lenses=), such as -18,160,32"
+        )
+    if not all(map(isfinite, said.lenses)):
+        raise InputError(f"lenses {said.lenses} are not three numbers", hint="give such as -18,160,32")
+    return cast(Architecture, replace(lensed, lenses=said.lenses))
 
 
 def _encoder(arch: Architecture, said: MadeFor, path: Path) -> EncoderWeights | None:

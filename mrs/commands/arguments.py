@@ -49,6 +49,14 @@ def counts(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
+def lenses(text: str) -> tuple[float, float, float]:
+    """Three numbers with commas between them, such as -18,160,32."""
+    if not re.fullmatch(r"-?\d{1,6}(\.\d{1,6})?(,-?\d{1,6}(\.\d{1,6})?){2}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not SOURCE,WANTED,DISPARITY, such as -18,160,32")
+    source, wanted, disparity = map(float, text.split(","))
+    return source, wanted, disparity
+
+
 def seed(text: str) -> int:
     """0 to 2^32 - 1."""
     return _whole(text, 0, 2**32 - 1, f"a whole number from 0 to {2**32 - 1}")
@@ -202,6 +210,14 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--encoder-heads", type=positive, metavar="N", help="heads of its attention, default its width by 64"
     )
+    group.add_argument(
+        "--autoencoder", type=Path, metavar="FILE", help="Refusion's UNet for latents, for its networks for latents"
+    )
+    group.add_argument(
+        "--lens", dest="lenses", type=lenses, metavar="S,W,D",
+        help="for the network for lenses: source and wanted lens, as ten times the f-number, negative for Canon's, and "
+        "disparity, such as --lens=-18,160,32",
+    )  # fmt: skip
     group.add_argument("--noise-sigma", type=float, metavar="S", help="of noisy pictures, in 0..255 units, such as 25")
     group.add_argument(
         "--upscale", type=positive, metavar="N",
@@ -211,7 +227,9 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--architecture", metavar="NAME", help="of the network, where weights of several look alike")
 
 
-NETWORK = ("preset", "encoder", "encoder_heads", "noise_sigma", "upscale", "architecture")
+NETWORK = (
+    "preset", "encoder", "encoder_heads", "autoencoder", "lenses", "noise_sigma", "upscale", "architecture",
+)  # fmt: skip
 
 
 def add_schedule(parser: argparse.ArgumentParser, default: str) -> None:

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         options.plan, backend=options.backend, precision=options.precision, threads=options.threads,
         graphs=not options.no_graphs, engine=not options.no_engine, cache=not options.no_cache,
     ) as restorer:  # fmt: skip
-        count, height, width = restorer.plan.facts.shape
+        count, height, width = restorer.plan.facts.picture_shape
         height, width = options.size or (height, width)
         size = (options.batch or count, height, width)
         _check_memory(restorer, size)
@@ -82,7 +82,7 @@ def _check_memory(restorer: Restorer, size: tuple[int, int, int]) -> None:
     """Refuse a size that is never cut into tiles here, and fits in one piece neither."""
     pixels = size[0] * math.prod(padded_size(*size[1:], restorer.multiple))
     # Picture and result, as bytes; a GPU has memory of its own for the rest, and tells when that is too little.
-    each = 2 * restorer.channels + (restorer.plan.facts.network.bytes_per_pixel if restorer.device == "cpu" else 0)
+    each = 2 * restorer.channels + (restorer.plan.facts.pictures.bytes_per_pixel if restorer.device == "cpu" else 0)
     machine.check_memory(
         f"size {size[1]}x{size[2]} at batch {size[0]}", pixels * each, hint="give a smaller --size or --batch"
     )

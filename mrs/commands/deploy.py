@@ -60,6 +60,8 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     source = options.plan_or_checkpoint
     name = Path(source).stem if options.name is None else str(options.name)
     check_place(options.output, name)
+    if options.autoencoder is not None:
+        raise InputError("plans for latents are given to no server yet", hint="use mrs-trt build, and restore")
     if is_plan(source):
         if flag := _of_checkpoints(parser, options):
             raise InputError(f"{source} is a plan and takes no {flag}", hint="leave it out, or give a checkpoint")

@@ -42,6 +42,8 @@ def run(options: argparse.Namespace) -> int:
     if options.output.suffix.lower() != SUFFIX:
         raise InputError(f"{options.output} is no name for an ONNX file", hint=f"name it {options.output.stem}{SUFFIX}")
     arguments.check_output(options.output, options.overwrite)
+    if options.autoencoder is not None:
+        raise InputError("one ONNX file holds no encoder and decoder of latents", hint="use mrs-trt build")
     solver, schedule = solver_and_schedule(options.checkpoint, options)
     from mrs.building.onnx_sampler import export_sampler
     from mrs.building.source import MadeFor

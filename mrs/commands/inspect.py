@@ -49,9 +49,10 @@ def summary(manifest: JsonObject) -> str:
     count, height, width = manifest["shape"]
     gap = selection["discretisation_db"]
     lines = [
-        *((name, _file(manifest[name])) for name in ("checkpoint", "encoder") if name in manifest),
+        *((name, _file(manifest[name])) for name in ("checkpoint", "encoder", "autoencoder") if name in manifest),
         *((name, manifest[name]) for name in ("preset",) if name in manifest),
         ("network", f"{network['architecture']} {network['summary']}"),
+        *([("latent", manifest["latent"]["summary"])] if "latent" in manifest else []),
         ("schedule", _schedule(schedule)),
         *([("pictures", f"with noise of {manifest['noise_sigma']:g}")] if "noise_sigma" in manifest else []),
         ("solver", _solver(solver)),
@@ -60,7 +61,10 @@ def summary(manifest: JsonObject) -> str:
             if "upscale" in manifest
             else []
         ),
-        ("compiled for", f"{height}x{width}, batch {count}, {manifest['threads']} threads{_further(manifest)}"),
+        (
+            "compiled for",
+            f"{height}x{width}{_latent(manifest)}, batch {count}, {manifest['threads']} threads{_further(manifest)}",
+        ),
         ("machine", f"{manifest['fingerprint']['processor']} ({manifest['fingerprint']['backend']})"),
         ("chosen", _name(manifest) + _exactly(manifest["precision"])),
         ("made", f"{manifest['made_at']} by {manifest['made_by']}"),
@@ -96,6 +100,14 @@ def summary(manifest: JsonObject) -> str:
     if "latency" in manifest:
         text += ["", *_evaluations(manifest)]
     return "\n".join(text)
+
+
+def _latent(manifest: JsonObject) -> str:
+    """What the network's sizes are sizes of, where not of pictures."""
+    if "latent" not in manifest:
+        return ""
+    (_, *sides), scale = manifest["shape"], manifest["latent"]["scale"]
+    return f" latents of {'x'.join(str(scale * side) for side in sides)}"
 
 
 def _further(manifest: JsonObject) -> str:

@@ -97,8 +97,10 @@ def run(options: argparse.Namespace) -> int:
     sizes = {source: picture_size(source) or (0, 0) for source, _ in jobs} if len(jobs) > 1 else {}
     with _restorer(plan, list(sizes.values()), options) as restorer:
         if options.tile:
-            from mrs.runtime.tiling import check_tiles, default_overlap
+            from mrs.runtime.tiling import check_tiles, check_whole_picture, default_overlap
 
+            if plan.facts.latent is not None:
+                check_whole_picture(options.tile)
             overlap = default_overlap(options.tile) if options.overlap is None else options.overlap
             check_tiles(options.tile, overlap, restorer.multiple)
         failed = _restore_all(restorer, jobs, sizes, single, options)
@@ -121,14 +123,13 @@ def _restorer(plan: Plan, sizes: Sequence[tuple[int, int]], options: argparse.Na
     choice = choose(plan, options.backend, options.precision)
     device = device_of(choice.backend)
     memory = options.memory or default_memory(device)
-    network = plan.facts.network
     sizes = [(plan.facts.upscale * height, plan.facts.upscale * width) for height, width in sizes]
     default = 1
     if device is None and len(sizes) >= FEWEST:
         default = min(WORKERS, options.threads or machine.threads())
     workers = in_flight.workers_that_fit(
         min(options.workers or default, len(sizes)), pixels_that_fit(plan, choice.backend.name, memory, 1), sizes,
-        network.multiple, options.tile,
+        plan.facts.pictures.multiple, options.tile,
     )  # fmt: skip
     return Restorer(
         plan, choice=choice, threads=options.threads, memory=memory, workers=workers, graphs=not options.no_graphs,

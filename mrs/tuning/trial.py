@@ -63,8 +63,10 @@ def of_plan(plan: Plan) -> TimedNetwork:
 
     Raises:
         BackendError: where that backend does not run here.
-        InputError: for a plan without its network's modulation at all whole times.
+        InputError: for a plan without its network's modulation at all whole times, or for latents.
     """
+    if plan.facts.latent is not None:
+        raise InputError("solvers are not tuned on latents", hint="tune on a network for pictures")
     engine = backends.get(plan.facts.backend)
     if engine.device != "cpu":
         engine = _on_cpu()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
@@ -60,6 +61,23 @@ class OnnxRuntimeNetwork:
         return None
 
 
+class OnnxRuntimeGraph:
+    """See `protocol.Graph`."""
+
+    def __init__(self, session: OrtSession, inputs: Mapping[str, F32]) -> None:
+        self._inputs, self._session = inputs, session
+        self.outputs = {value.name: np.empty(value.shape, np.float32) for value in session.get_outputs()}
+        self._binding = session.io_binding()
+        for bind, arrays in ((self._binding.bind_input, inputs), (self._binding.bind_output, self.outputs)):
+            for name, array in arrays.items():
+                bind(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+        _LIBRARY.kept(self)
+
+    def evaluate(self) -> None:
+        with telling("onnxruntime failed around the network", OTHERWISE, _kinds()):
+            self._session.run_with_iobinding(self._binding)
+
+
 _LIBRARY = forks.Library()
 
 
@@ -90,25 +108,38 @@ class OnnxRuntime:
     def compile(
         self, graph: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings
     ) -> OnnxRuntimeNetwork:
-        onnxruntime = import_onnxruntime()
         if precision != "fp32":
             raise BackendError(f"onnxruntime runs no {precision} on this processor", hint="use precision fp32")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = settings.threads
-        # Otherwise it guesses from the bytes, and its own format is not what onnx_guard has looked at.
-        options.add_session_config_entry("session.load_model_format", "ONNX")
-        # Threads that spin between evaluations would starve the sampler's update.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        for name, value in zip(("batch", "height", "width"), (shape[0], *shape[2:]), strict=True):
-            options.add_free_dimension_override_by_name(name, value)
+        sides = {"batch": shape[0], "height": shape[2], "width": shape[3]}
         with telling(f"onnxruntime cannot compile the graph for {shape}", OTHERWISE, _kinds()):
-            session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-            return OnnxRuntimeNetwork(session, modulation, shape)
+            return OnnxRuntimeNetwork(_session(graph, sides, settings.threads), modulation, shape)
+
+    def compile_graph(
+        self, graph: bytes, inputs: Mapping[str, F32], sides: Mapping[str, int], threads: int
+    ) -> OnnxRuntimeGraph:
+        """See `protocol.GraphCompiler`."""
+        with telling("onnxruntime cannot compile a graph around the network", OTHERWISE, _kinds()):
+            return OnnxRuntimeGraph(_session(graph, sides, threads), inputs)
 
     def restore(
         self, engine: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings
     ) -> OnnxRuntimeNetwork:
         raise BackendError("onnxruntime has no compiled engines on a CPU")
+
+
+def _session(graph: bytes, sides: Mapping[str, int], threads: int) -> OrtSession:
+    """A session for sides of these lengths, by their names."""
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Otherwise it guesses from the bytes, and its own format is not what onnx_guard has looked at.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    # Threads that spin between evaluations would starve the sampler's update.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for name, value in sides.items():
+        options.add_free_dimension_override_by_name(name, value)
+    session: OrtSession = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return session
 
 
 @cache

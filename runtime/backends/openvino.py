@@ -6,6 +6,7 @@ import importlib.util
 import io
 import os
 import sys
+from collections.abc import Mapping
 from functools import cache
 from types import ModuleType
 
@@ -69,6 +70,24 @@ class OpenVinoNetwork:
             return exported.getvalue()
 
 
+class OpenVinoGraph:
+    """See `protocol.Graph`."""
+
+    def __init__(self, compiled: OpenVinoModel, inputs: Mapping[str, F32]) -> None:
+        import openvino
+
+        self._inputs = inputs
+        self.outputs = {value.any_name: np.empty(tuple(value.shape), np.float32) for value in compiled.outputs}
+        self._request = compiled.create_infer_request()
+        for name, array in {**inputs, **self.outputs}.items():
+            self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+        _LIBRARY.kept(self, compiled.get_property("INFERENCE_NUM_THREADS"))
+
+    def evaluate(self) -> None:
+        with telling("openvino failed around the network", hint=OTHERWISE):
+            self._request.infer()
+
+
 class OpenVino:
     """See `protocol.Backend`."""
 
@@ -111,6 +130,16 @@ class OpenVino:
             if precision == "bf16" and made == PRECISIONS["fp32"]:
                 raise BackendError("openvino computes in float32 here where bf16 is asked for", hint=_hint(precision))
             return OpenVinoNetwork(compiled, modulation, shape)
+
+    def compile_graph(
+        self, graph: bytes, inputs: Mapping[str, F32], sides: Mapping[str, int], threads: int
+    ) -> OpenVinoGraph:
+        """See `protocol.GraphCompiler`. It makes out the sides by itself."""
+        self._check("fp32")
+        with telling("openvino cannot compile a graph around the network", hint=_hint("fp32")):
+            model = _core().read_model(graph)
+            model.reshape({name: list(array.shape) for name, array in inputs.items()})
+            return OpenVinoGraph(_core().compile_model(model, "CPU", _settings("fp32", threads)), inputs)
 
     def restore(
         self, engine: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,6 +52,41 @@ class Network(Protocol):
 
     def export(self) -> bytes | None:
         """The compiled engine for `Backend.restore` on the same kind of machine; None where the engine has no form."""
+
+
+class Graph(Protocol):
+    """A compiled graph of any inputs and outputs for one shape, on a CPU, in float32: what stands around a network.
+
+    Attributes:
+        outputs: every output by its name, dense; `evaluate` writes there.
+    """
+
+    @property
+    def outputs(self) -> Mapping[str, F32]: ...
+
+    def evaluate(self) -> None:
+        """Run it on its inputs, which are the caller's own arrays.
+
+        Raises:
+            BackendError: where the engine fails.
+        """
+
+
+class GraphCompiler(Protocol):
+    """What an engine on a CPU offers besides `Backend`."""
+
+    def compile_graph(self, graph: bytes, inputs: Mapping[str, F32], sides: Mapping[str, int], threads: int) -> Graph:
+        """Compile a graph for one shape.
+
+        Args:
+            graph: an ONNX model, float32.
+            inputs: every input by its name, dense: read where they are, each time.
+            sides: lengths of all sides that the graph leaves open, by their names.
+            threads: most threads to use.
+
+        Raises:
+            BackendError: where the engine refuses the graph.
+        """
 
 
 class Backend(Protocol):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from mrs.runtime.errors import PlanError
+from mrs.runtime.onnx_guard.codec import Coder, decoder, encoder
 from mrs.runtime.onnx_guard.graph import Conditioner, Network, conditioner, network
 from mrs.runtime.onnx_guard.model import FLOAT8, FLOAT16, FLOAT32, INT8, INT64, Model, read_model
 
@@ -46,6 +47,16 @@ def check_conditioner(content: bytes, name: str) -> Conditioner:
     return _checked(conditioner, content, f"{name}: its conditioner", CONDITIONER)
 
 
+def check_encoder(content: bytes, name: str) -> Coder:
+    """Judge a serialised encoder of pictures; see `check_network`."""
+    return _checked(encoder, content, f"{name}: its encoder", KINDS["fp32"])
+
+
+def check_decoder(content: bytes, name: str) -> Coder:
+    """Judge a serialised decoder of latents; see `check_network`."""
+    return _checked(decoder, content, f"{name}: its decoder", KINDS["fp32"])
+
+
 def _checked(
     walk: Callable[[bytes, Model, frozenset[int]], T], content: bytes, what: str, kind: tuple[int, frozenset[int]]
 ) -> T:
@@ -60,4 +71,6 @@ def _checked(
         raise PlanError(f"{what} is none of this program's: {error!s:.200}", hint="build it again") from None
 
 
-__all__ = ["Conditioner", "Network", "check_conditioner", "check_network"]
+__all__ = [
+    "Coder", "Conditioner", "Network", "check_conditioner", "check_decoder", "check_encoder", "check_network",
+]  # fmt: skip

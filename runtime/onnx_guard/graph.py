@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from mrs.runtime.onnx_guard.model import FLOAT32, INT64, Model, Port, whole_numbers
@@ -14,7 +15,11 @@ from mrs.runtime.onnx_guard.values import Value
 BATCH, HEIGHT, WIDTH = (prime << 40 for prime in (1_000_003, 1_000_033, 1_000_037))
 # Of a picture that a conditioner takes.
 LARGEST = 4096
-OPEN = {"batch": BATCH, "height": HEIGHT, "width": WIDTH}
+OPEN = {
+    "batch": BATCH, "height": HEIGHT, "width": WIDTH,
+    # Of latents and of what is seen on the way to them.
+    **{f"{name}_{1 << k}": side >> k for name, side in (("height", HEIGHT), ("width", WIDTH)) for k in range(1, 10)},
+}  # fmt: skip
 # The time that OpenVINO takes to compile grows with the third power of the elementwise operations in a row: a thousand
 # take a minute. Of ours there are at most so many, and so many read one value.
 RUN, READERS = 9, 3
@@ -67,32 +72,26 @@ def network(content: bytes, model: Model, types: frozenset[int]) -> Network:
     Raises:
         ValueError: for a graph that is none of ours.
     """
-    values = _weights(content, model, types)
+    values = weights(content, model, types)
     # One more, which nobody sets, would be read as it lies in memory.
     if [port.name for port in model.inputs] not in (["packed", "modulation"], ["packed", "modulation", "context"]):
         raise ValueError(f"inputs {', '.join(port.name for port in model.inputs[:4])}")
-    packed, modulation, *context = map(_sides, model.inputs)
+    packed, modulation, *context = map(sides_of, model.inputs)
     if packed != (BATCH, packed[1] // 2 * 2, HEIGHT, WIDTH) or modulation != (1, modulation[1], 1, 1):
         raise ValueError("inputs with other sides")
     if any(sides != (BATCH, sides[1], 1, 1) for sides in context):
         raise ValueError("a context with other sides")
-    _add(values, model, (packed, modulation, *context))
-    _follow(model, values)
-    wanted = (BATCH, packed[1] // 2, HEIGHT, WIDTH)
-    if model.output.name != "output" or {_sides(model.output), values["output"].sides} != {wanted}:
-        raise ValueError("another output")
-    made = (values[name] for node in model.nodes if node.operator not in PAIRING for name in node.outputs)
-    pictures = [value.sides for value in (*made, values["packed"]) if value.sides[0] == BATCH]
-    largest = max(4 * math.prod(sides) // (BATCH * HEIGHT * WIDTH) for sides in pictures)
-    if largest >= WIDTH:
-        raise ValueError("a number for each pair of pixels")
+    check_output(model)
+    add(values, model, (packed, modulation, *context))
+    follow(model, values)
+    check_outputs(model, values, {"output": (BATCH, packed[1] // 2, HEIGHT, WIDTH)})
     halved = (values[node.outputs[0]].sides[2] for node in model.nodes if node.operator == "Conv")
     return Network(
         packed[1] // 2,
         modulation[1],
         context[0][1] if context else 0,
         HEIGHT // min((side for side in halved if side > 1), default=HEIGHT),
-        largest,
+        bytes_per_pixel(model, values),
     )
 
 
@@ -102,20 +101,58 @@ def conditioner(content: bytes, model: Model, types: frozenset[int]) -> Conditio
     Raises:
         ValueError: for a graph that is none of ours.
     """
-    values = _weights(content, model, types)
+    values = weights(content, model, types)
     if [port.name for port in model.inputs] != ["packed"]:
         raise ValueError(f"inputs {', '.join(port.name for port in model.inputs[:4])}")
-    packed, output = _sides(model.inputs[0]), _sides(model.output)
+    check_output(model)
+    packed, output = sides_of(model.inputs[0]), sides_of(model.outputs[0])
     if packed != (BATCH, packed[1], packed[2], packed[2]) or packed[2] > LARGEST:
         raise ValueError("inputs with other sides")
-    _add(values, model, (packed,))
-    _follow(model, values)
-    if model.output.name != "output" or output != (BATCH, output[1], 1, 1) or values["output"].sides != output:
-        raise ValueError("another output")
+    add(values, model, (packed,))
+    follow(model, values)
+    check_outputs(model, values, {"output": (BATCH, output[1], 1, 1)})
     return Conditioner(packed[1], packed[2], output[1])
 
 
-def _add(values: dict[str, Value], model: Model, sides: tuple[tuple[int, ...], ...]) -> None:
+def check_output(model: Model) -> None:
+    """Refuse other outputs than `output`, by name.
+
+    Raises:
+        ValueError: so.
+    """
+    if [port.name for port in model.outputs] != ["output"]:
+        raise ValueError("another output")
+
+
+def check_outputs(model: Model, values: dict[str, Value], wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse other outputs than these, by name, and sides that are said or made otherwise.
+
+    Raises:
+        ValueError: so.
+    """
+    said = {port.name: sides_of(port) for port in model.outputs}
+    made = {name: values[name].sides for name in wanted if name in values}
+    if len(model.outputs) != len(wanted) or not said == made == wanted:
+        raise ValueError("another output")
+
+
+def bytes_per_pixel(model: Model, values: dict[str, Value]) -> int:
+    """Of the largest value.
+
+    Raises:
+        ValueError: where one grows faster than the picture.
+    """
+    made = (values[name] for node in model.nodes if node.operator not in PAIRING for name in node.outputs)
+    pictures = [
+        value.sides for value in (*made, *(values[port.name] for port in model.inputs)) if value.sides[0] == BATCH
+    ]
+    largest = max(4 * math.prod(sides) // (BATCH * HEIGHT * WIDTH) for sides in pictures)
+    if largest >= WIDTH:
+        raise ValueError("a number for each pair of pixels")
+    return largest
+
+
+def add(values: dict[str, Value], model: Model, sides: tuple[tuple[int, ...], ...]) -> None:
     """The inputs, to the weights."""
     for port, each in zip(model.inputs, sides, strict=True):
         if port.name in values:
@@ -123,12 +160,12 @@ def _add(values: dict[str, Value], model: Model, sides: tuple[tuple[int, ...], .
         values[port.name] = Value(FLOAT32, each)
 
 
-def _follow(model: Model, values: dict[str, Value]) -> None:
+def follow(model: Model, values: dict[str, Value]) -> None:
     """Add what the nodes make to what is given."""
     computed = sum(node.operator not in QUANTISING for node in model.nodes)
     if computed > NODES:
         raise ValueError(f"{computed} operations, more than {NODES}")
-    read: set[str] = {"output"}
+    read = {port.name for port in model.outputs}
     readers: Counter[str] = Counter()
     runs: Counter[str] = Counter()
     convolved: set[str] = set()
@@ -159,7 +196,12 @@ def _follow(model: Model, values: dict[str, Value]) -> None:
         raise ValueError(f"more than {RUN} elementwise operations in a row, or {READERS} of one value")
 
 
-def _weights(content: bytes, model: Model, types: frozenset[int]) -> dict[str, Value]:
+def weights(content: bytes, model: Model, types: frozenset[int]) -> dict[str, Value]:
+    """The weights by name, to which `add` and `follow` add the rest.
+
+    Raises:
+        ValueError: for one of a type that is not among `types`.
+    """
     values = {}
     for name, tensor in model.weights.items():
         if tensor.type not in types:
@@ -169,7 +211,7 @@ def _weights(content: bytes, model: Model, types: frozenset[int]) -> dict[str, V
     return values
 
 
-def _sides(port: Port) -> tuple[int, ...]:
+def sides_of(port: Port) -> tuple[int, ...]:
     """The sides of an input or output: those of a picture are open, the others numbers."""
     known = [side in OPEN if isinstance(side, str) else 0 < side < 1 << 31 for side in port.sides]
     if port.type != FLOAT32 or known != [True] * 4:

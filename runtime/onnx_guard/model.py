@@ -18,7 +18,11 @@ Attribute = float | int | str | tuple[int, ...]
 MODEL = message(ir_version=(1, NUMBER), producer=(2, TEXT), graph=(7, INNER), opset=(8, INNER))
 OPSET = message(domain=(1, INNER), version=(2, NUMBER))
 GRAPH = message(
-    node=(1, INNER, True), name=(2, TEXT), initializer=(5, INNER, True), input=(11, INNER, True), output=(12, INNER)
+    node=(1, INNER, True),
+    name=(2, TEXT),
+    initializer=(5, INNER, True),
+    input=(11, INNER, True),
+    output=(12, INNER, True),
 )
 NODE = message(
     input=(1, TEXT, True), output=(2, TEXT, True), name=(3, TEXT), operator=(4, TEXT), attribute=(5, INNER, True)
@@ -71,7 +75,7 @@ class Model(NamedTuple):
     nodes: list[Node]
     weights: dict[str, Tensor]
     inputs: list[Port]
-    output: Port
+    outputs: list[Port]
 
 
 def read_model(content: bytes) -> Model:
@@ -96,7 +100,7 @@ def read_model(content: bytes) -> Model:
         weights[name] = tensor
     return Model(
         model["ir_version"], opset["version"], [_node(content, span, attributes) for span in graph["node"]], weights,
-        [_port(content, span) for span in graph["input"]], _port(content, graph["output"]),
+        *([_port(content, span) for span in graph[each]] for each in ("input", "output")),
     )  # fmt: skip
 
 

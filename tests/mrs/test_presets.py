@@ -17,6 +17,7 @@ PUBLISHED = {
     "irsde-denoise": (75, 100, 0.04, 1), "refusion-derain": (50, 100, 0.005, 1), "refusion-deblur": (50, 100, 0.005, 1),
     "refusion-deshadow": (50, 100, 0.005, 1), "refusion-inpaint": (50, 100, 0.005, 1),
     "refusion-sr": (50, 100, 0.005, 4), "refusion-denoise": (70, 1000, 0.04, 1),
+    "refusion-dehaze": (50, 100, 0.005, 1), "refusion-bokeh": (50, 100, 0.005, 1),
     "daclip-universal": (50, 100, 0.005, 1), "daclip-wild": (50, 100, 0.005, 1), "mr-sampler": (50, 100, 0.005, 1),
 }  # fmt: skip
 

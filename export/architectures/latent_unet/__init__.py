@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mrs.export.architectures.latent_unet.config import Autoencoder, infer_autoencoder, is_autoencoder
+from mrs.export.architectures.latent_unet.graph import decoder_graph, encoder_graph
 from mrs.export.architectures.latent_unet.module import Hidden, LatentUNet
 from mrs.export.checkpoint import check_fit, read_checkpoint
 
@@ -24,11 +25,13 @@ class AutoencoderWeights:
         arch: its hyper-parameters.
         state: the weights under the published keys, float32.
         sha256: of the file's bytes, hex.
+        path: of the file.
     """
 
     arch: Autoencoder
     state: Mapping[str, Tensor]
     sha256: str
+    path: Path
 
     def module(self) -> LatentUNet:
         """The autoencoder in torch, in evaluation mode."""
@@ -37,6 +40,11 @@ class AutoencoderWeights:
             net = LatentUNet(self.arch)
         net.to_empty(device="cpu").load_state_dict(self.state)
         return net.eval()
+
+    def graphs(self) -> tuple[bytes, bytes]:
+        """Encoder and decoder as ONNX models, for pictures of any size and batch."""
+        state = {key: value.numpy() for key, value in self.state.items()}
+        return encoder_graph(state, self.arch).SerializeToString(), decoder_graph(state, self.arch).SerializeToString()
 
 
 def read_autoencoder(path: str | Path) -> AutoencoderWeights:
@@ -48,7 +56,7 @@ def read_autoencoder(path: str | Path) -> AutoencoderWeights:
     read = read_checkpoint(path)
     arch = infer_autoencoder(read.state, str(path))
     check_fit(arch.weight_shapes(), read.state, NAME, str(path))
-    return AutoencoderWeights(arch, read.state, read.sha256)
+    return AutoencoderWeights(arch, read.state, read.sha256, Path(path))
 
 
 def load_autoencoder(path: str | Path) -> LatentUNet:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
 
 from torch import Tensor
 
@@ -14,6 +16,9 @@ from mrs.runtime.errors import CheckpointError, InputError
 LEVEL = re.compile(r"(encoder|decoder)\.(\d)\.")
 # As of a level's number: a checkpoint may claim any sizes.
 MOST_LEVELS, MOST_CHANNELS = 9, 1 << 16
+# Activations alive at once, in channels of float32 per channel of a level and of the next one, besides the hidden
+# states, which are all kept. Measured on the published pairs: docs/plan.md.
+LIVE = 8
 # Convolutions that tell the hyper-parameters, and no other network has.
 OURS = ("init_conv.weight", "latent_conv.weight", "post_latent_conv.weight")
 
@@ -63,6 +68,12 @@ class Autoencoder:
         """Of each hidden state its channels, and by which its sides are smaller than those of the mirrored picture."""
         levels = [(self.widths[level], 2**level) for level in range(self.levels)]
         return (levels[0], *(each for each in levels for _ in range(2)))
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Memory for one pixel of a picture: of the hidden states, and of the level that needs most."""
+        inside = max(sum(pair) / 4**level for level, pair in enumerate(pairwise(self.widths)))
+        return 4 * ceil(LIVE * inside + sum(channels / by**2 for channels, by in self.hidden))
 
     @property
     def summary(self) -> str:

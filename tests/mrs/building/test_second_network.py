@@ -60,7 +60,7 @@ def test_the_plan_holds_both_graphs(path: Path) -> None:
     plan = read_plan(path)
     assert plan.conditioner is not None
     assert plan.manifest["network"]["architecture"] == "ToneNet"
-    assert plan.manifest["conditioner"] == {"side": SIDE, "length": LENGTH}
+    assert plan.manifest["conditioner"] == {"side": SIDE, "length": LENGTH, "resize": "stretch"}
     assert {"network.onnx", "conditioner.onnx"} <= plan.manifest["members"].keys()
 
 

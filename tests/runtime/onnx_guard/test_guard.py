@@ -171,7 +171,7 @@ ILL_FITTING: dict[str, tuple[Change, str]] = {
         lambda model: model.graph.output[0].type.tensor_type.shape.dim.pop(),
         "output of type 1 with sides",
     ),
-    "two outputs of the graph": (lambda model: model.graph.output.append(model.graph.output[0]), "two fields 12"),
+    "two outputs of the graph": (lambda model: model.graph.output.append(model.graph.output[0]), "another output"),
     "no input": (lambda model: model.graph.input.pop(), "inputs packed$|inputs packed .build"),
     "an input twice": (
         lambda model: model.graph.input.append(model.graph.input[0]),

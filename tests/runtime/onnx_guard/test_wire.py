@@ -103,7 +103,7 @@ def test_what_passes_is_read_as_parsers_read_it(at: int, flip: int, whole: bool)
     assert {
         name: (each.type, each.dims, bytes(content[each.begin : each.end])) for name, each in read.weights.items()
     } == {tensor.name: (tensor.data_type, tuple(tensor.dims), tensor.raw_data) for tensor in parsed.graph.initializer}
-    assert [tuple(port) for port in (*read.inputs, read.output)] == [
+    assert [tuple(port) for port in (*read.inputs, *read.outputs)] == [
         (
             value.name, value.type.tensor_type.elem_type,
             tuple(side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim),
