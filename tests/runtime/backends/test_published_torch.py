@@ -206,3 +206,15 @@ def test_an_operation_of_no_plan_is_refused() -> None:
     next(node for node in model.graph.node if node.op_type == "Sigmoid").op_type = "Tanh"
     with pytest.raises(BackendError, match="torch does not know the graph's operation Tanh"):
         torch_graph.program_of(torch_graph.read(model.SerializeToString())[0], compiled=False)
+
+
+@pytest.mark.parametrize("name", ["irsde_unet_d2", "nafnet_latent_dehazing"])
+def test_residuals_are_kept_as_what_reads_them_wants_them(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Norms compute in float32, and a NAFNet's read residuals; convolutions want half precision, and a UNet's do."""
+    count = []
+    monkeypatch.setattr(torch_graph, "widened", lambda operation: count.append(1) or operation)
+    torch_graph.program_of(torch_graph.read(graph(name))[0], compiled=False)
+    assert bool(count) == (name not in UNETS)
+    half, more = torch.zeros(1, 2, 3, 4, dtype=torch.float16), torch.zeros(1, 2, 3, 4)
+    assert OPERATIONS["Residual"]({})(half, more).dtype == torch.float16
+    assert OPERATIONS["Add"]({})(half, more).dtype == torch.float32
