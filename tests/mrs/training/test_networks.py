@@ -31,8 +31,10 @@ pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow(60)]
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 DENOISING = Schedule(max_sigma=75, eps=0.04, convention="ir-sde", interpolation="exact", process="denoising")
-UNET = replace(RECIPE, arch=ConditionalUNet(4, (4, 8)))
-BLIND_UNET = replace(UNET, arch=ConditionalUNet(4, (4, 8), condition=False), schedule=DENOISING, degradation="noise")
+UNET = replace(RECIPE, arch=ConditionalUNet(4, (4, 8)), output="velocity")
+BLIND_UNET = replace(
+    UNET, arch=ConditionalUNet(4, (4, 8), condition=False), schedule=DENOISING, degradation="noise", output="noise"
+)
 BLIND_NAFNET = replace(BLIND_UNET, arch=NAFNetDenoising(4, (1,), 1, (1,)))
 KINDS = {"unet": UNET, "unet, denoising": BLIND_UNET, "nafnet, denoising": BLIND_NAFNET}
 
@@ -40,7 +42,7 @@ KINDS = {"unet": UNET, "unet, denoising": BLIND_UNET, "nafnet, denoising": BLIND
 def loss_of(net: Any, folder: Path, recipe: Recipe) -> float:
     """Of the same batches for every network."""
     pictures = train.load_pictures(folder, recipe.patch)
-    objective = Objective(recipe.schedule, "noise", torch.device("cpu"))
+    objective = Objective(recipe.schedule, recipe.output, torch.device("cpu"))
     with torch.no_grad():
         batches = (train._batch(pictures, replace(recipe, batch=16, seed=9), index)[:4] for index in range(4))
         return float(torch.stack([objective(net, *map(torch.from_numpy, batch)).mean() for batch in batches]).mean())
