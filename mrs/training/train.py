@@ -120,10 +120,7 @@ class Recipe:
             )
         if self.schedule.denoises and (self.output, self.degradation) != ("noise", "noise"):
             wrong = self.output if self.output != "noise" else self.degradation
-            raise InputError(
-                f"the denoising process has no {wrong} to learn",
-                hint="its network learns noise, and its degradation is noise",
-            )
+            raise InputError(f"the denoising process has no {wrong} to learn", hint="it learns noise, from noise")
 
 
 def train(
