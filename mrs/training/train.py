@@ -119,10 +119,8 @@ class Recipe:
                 f"a {self.arch.name} that {told} of the degraded picture is not for the {self.schedule.process} process"
             )
         if self.schedule.denoises and (self.output, self.degradation) != ("noise", "noise"):
-            raise InputError(
-                f"the denoising process has no {self.degradation} and no {self.output} to learn",
-                hint="its network learns noise, and its degradation is noise",
-            )
+            wrong = self.output if self.output != "noise" else self.degradation
+            raise InputError(f"the denoising process has no {wrong} to learn", hint="it learns noise, from noise")
 
 
 def train(

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import mrs
-from mrs.export.architectures.nafnet import NAFNet
+import mrs.presets
+from mrs.export.architectures.nafnet import NAFNet, NAFNetDenoising
+from mrs.export.architectures.unet import ConditionalUNet
 from mrs.export.checkpoint import read_checkpoint
 from mrs.runtime.pictures.writing import read_picture
 from mrs.training.train import Recipe
@@ -103,6 +105,26 @@ def test_flags_reach_the_recipe(recipe) -> None:
     assert options == {"resume": True, "overwrite": True, "device": "cuda", "save_every": 50}
 
 
+def test_a_unet_is_said_by_width_and_depth(recipe) -> None:
+    assert recipe("--network", "unet")[0] == Recipe(arch=ConditionalUNet(16, (16, 32, 64, 128)))
+    assert recipe("--network", "unet", "--width", 8, "--depth", 1)[0].arch == ConditionalUNet(8, (8, 16))
+
+
+@pytest.mark.parametrize(
+    ("network", "arch"),
+    [
+        ("nafnet", NAFNetDenoising(16, (1, 1, 1, 4), 1, (1, 1, 1, 1))),
+        ("unet", ConditionalUNet(16, (16, 32, 64, 128), condition=False)),
+    ],
+)
+def test_the_denoising_process_has_its_own_network_and_settings(recipe, network: str, arch: object) -> None:
+    made, _ = recipe("--network", network, "--process", "denoising")
+    assert (made.arch, made.degradation) == (arch, "noise")
+    assert made.schedule == mrs.presets.get("irsde-denoise").schedule
+    made, _ = recipe("--network", network, "--process", "denoising", "--max-sigma", 70, "--T", 1000)
+    assert made.schedule == mrs.presets.get("refusion-denoise").schedule
+
+
 def test_losses_by_task_are_a_line(run, pictures, out, monkeypatch) -> None:
     def train(*arguments, report, **options) -> None:
         report({"iteration": 1000, "loss": 0.5, "rate": 1e-3, "tasks": {"haze": 0.25, "noise": 0.125}})
@@ -140,7 +162,10 @@ def refuse_train(refuse, pictures, out):
         (["--enc", "1;1"], "'1;1' is not a list of numbers such as 1,1,1,4"),
         (["--width", "3"], "width 3 is not an even number of at least 4"),
         (["--width", "0"], "'0' is not a whole number of at least 1"),
-        (["--width", "999999998"], ("a network of width 999999998 with", "GiB of memory", "use a smaller width")),
+        (
+            ["--width", "999999998"],
+            ("a network of width 999999998, blocks", "GiB of memory", "use a smaller or shallower"),
+        ),
         (["--batch", "999999999"], ("at batch 999999999 of 8 needs", "GiB of memory")),
         (["--mid", "1000"], ("up to 1000 blocks each is too large", "at most 9 levels and 999 blocks")),
         (["--enc", ",".join("1" * 10), "--dec", ",".join("1" * 10)], "a network of 10 levels"),
@@ -162,6 +187,27 @@ def refuse_train(refuse, pictures, out):
 )
 def test_wrong_flags(refuse_train, flags, says) -> None:
     refuse_train(*flags, says=says)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--depth", "2"], ("--depth: a nafnet has no such size", "give --width, --enc, --mid, --dec")),
+        (["--network", "unet", "--enc", "1,1"], ("--enc: a unet has no such size", "give --width, --depth")),
+        (["--network", "unet", "--enc", "1", "--dec", "1"], "--enc, --dec: a unet has no such size"),
+        (["--network", "unet", "--depth", "10"], "--depth 10 is more than 9"),
+        (["--network", "unet", "--width", "5"], "width 5 is not an even number"),
+        (["--network", "unet", "--patch", "12"], "patch 12 is not a multiple of 8"),
+        (["--network", "unet", "--width", "60000", "--depth", "1"], "not of 1 to 65536"),
+        (["--network", "unet", "--width", "32000", "--depth", "1"], ("width 32000, levels", "GiB of memory")),
+        (["--network", "vit"], "invalid choice: 'vit'"),
+        (["--process", "denoising", "--predict", "velocity"], "denoising process has no velocity"),
+        (["--process", "denoising", "--degradation", "rain"], "denoising process has no rain"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_sizes_and_tasks_of_another_network(refuse, pictures, out, flags, says) -> None:
+    refuse("train", pictures, "-o", out, "--patch", 8, *flags, says=says)
 
 
 def test_folders_without_pictures(refuse_train, picture, tmp_path) -> None:

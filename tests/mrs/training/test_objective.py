@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -124,3 +125,29 @@ def test_the_network_is_given_state_condition_and_time() -> None:
         assert seen["x"][index].mean() == pytest.approx(expected, rel=1e-6)
     assert torch.equal(seen["mu"], mu)
     assert seen["t"].tolist() == [1.0, 100.0]
+
+
+DENOISING = Schedule(max_sigma=75, eps=0.04, convention="ir-sde", process="denoising")
+
+
+@pytest.mark.parametrize("t", [1, 2, 50, 100])
+def test_the_loss_of_the_denoising_process_is_the_published_one(t: int) -> None:
+    """The distance of the reverse step's mean, by the score that the network says, to the best step's."""
+    objective = Objective(DENOISING, "noise", torch.device("cpu"))
+    S, step, s = DENOISING.S, float(DENOISING.theta[t] * DENOISING.dt), float(DENOISING.sigma(t))
+    decays = np.exp(-DENOISING.Theta * DENOISING.dt)
+    for x0, z, f in [(0.9, 0.7, -0.4), (0.1, -1.5, 2.0), (0.5, 0.0, 1.0)]:
+        clean, noise = constants((1, 3, 2, 2), x0, z)
+        seen: list[tuple[torch.Tensor, ...]] = []
+
+        def net(*given: torch.Tensor, f: float = f, seen: list[tuple[torch.Tensor, ...]] = seen) -> torch.Tensor:
+            seen.append(given)
+            return torch.full_like(given[0], f)
+
+        (loss,) = objective(net, clean, clean, torch.tensor([t]), noise)
+        x, time = seen[0]
+        assert float(x[0, 0, 0, 0]) == pytest.approx(x0 + s * z, abs=1e-6)
+        assert time.tolist() == [t]
+        mean = x0 + s * z + step * S**2 * (1 + decays[t] ** 2) * (-f / s)
+        kept = np.exp(-step) * (1 - decays[t - 1] ** 2) / (1 - decays[t] ** 2)
+        assert float(loss) == pytest.approx(abs(mean - (x0 + kept * s * z)), rel=1e-3, abs=2e-6)
