@@ -70,7 +70,7 @@ def assemble(
     solver = replace(solver, steps=measured.steps)
     target.report(f"compiling for {chosen.backend} {chosen.precision}")
     graph = graph_of(workload.graphs, GraphVariant.parse(chosen.variant), chosen.precision)
-    shapes = [loop.packed((count, source.channels, *sides)) for count, *sides in sizes]
+    shapes = [loop.packed((count, source.channels, height, width)) for count, height, width in sizes]
     engines = _compile_all(chosen, graph, loop.modulation, target, shapes)
     manifest: JsonObject = {
         **_origin(source, solver, loop.table),

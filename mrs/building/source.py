@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, isfinite
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from mrs import degradations, presets
 from mrs.export.architectures import Architecture, Conditioner, detect, network_keys, network_of
 from mrs.export.architectures.clip import EncoderWeights, normalised, read_encoder
 from mrs.export.architectures.latent_unet import AutoencoderWeights, read_autoencoder
-from mrs.export.architectures.nafnet import NAFNet, NAFNetLatentBokeh
+from mrs.export.architectures.nafnet import NAFNet
 from mrs.export.checkpoint import Checkpoint, read_checkpoint
 from mrs.export.graph_variant import GraphVariant, variants_of
 from mrs.export.onnx_writer import F32
@@ -336,7 +336,7 @@ def _autoencoder(arch: Architecture, said: MadeFor, path: Path) -> AutoencoderWe
 
 
 def _told_of_lenses(arch: Architecture, said: MadeFor, path: Path) -> Architecture:
-    if not isinstance(arch, NAFNetLatentBokeh):
+    if not getattr(arch, "lensed", False):
         if said.lenses is not None:
             raise InputError(f"{path} is told of no lenses", hint="leave them out")
         return arch
@@ -346,7 +346,8 @@ def _told_of_lenses(arch: Architecture, said: MadeFor, path: Path) -> Architectu
         )
     if not all(map(isfinite, said.lenses)):
         raise InputError(f"lenses {said.lenses} are not three numbers", hint="give such as -18,160,32")
-    return replace(arch, lenses=said.lenses)
+    told: Any = arch
+    return cast(Architecture, replace(told, lenses=said.lenses))
 
 
 def _encoder(arch: Architecture, said: MadeFor, path: Path) -> EncoderWeights | None:
