@@ -40,8 +40,9 @@ class Codec:
 
     def packed(self, shape: Shape) -> Shape:
         """Of `packed`, the network's input, for pictures (N, C, H, W) of any size."""
-        height, width = (side // self.scale for side in padded_size(*shape[2:], self.multiple))
-        return (shape[0], 2 * self.latent, *padded_size(height, width, self.network_multiple))
+        height, width = padded_size(*shape[2:], self.multiple)
+        sides = padded_size(height // self.scale, width // self.scale, self.network_multiple)
+        return (shape[0], 2 * self.latent, *sides)
 
     def compile(self, shape: Shape, threads: int) -> Coder:
         """For all pictures (N, C, H, W) that are padded to one size.

@@ -18,7 +18,7 @@ log = logging.getLogger("mrs")
 # Memory for the network's activations; larger pictures are cut into tiles. Half of what is free counts where less is.
 MEMORY = 2 << 30
 # Engines that compute the attention of all pixels to all as a matrix in memory.
-WRITES_ATTENTION = frozenset({"onnxruntime"})
+WRITES_ATTENTION = frozenset({"onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt"})
 
 
 class Choice(NamedTuple):

@@ -71,9 +71,9 @@ class Worker:
         self.condition = conditioner_of(plan, networks.threads)
         mirrors = plan.facts.network.padding == "reflect"
         self._loop = Loop(plan.table, plan.modulation, self.condition, mirrors, codec_of(plan))
-        size = len(plan.graph) + len(plan.encoder or b"") + len(plan.decoder or b"")
+        code = len(plan.graph) + len(plan.encoder or b"") + len(plan.decoder or b"")
         # As many bytes for networks as for activations.
-        fitting = pixels * pictures.bytes_per_pixel // (NETWORK_BYTES + GRAPH_TIMES * size)
+        fitting = pixels * pictures.bytes_per_pixel // (NETWORK_BYTES + GRAPH_TIMES * code)
         self._most = min(max(FEWEST, fitting), MOST)
         # What went wrong in a chain that is gone.
         self._late: BackendError | None = None

@@ -19,7 +19,7 @@ from mrs import degradations, presets
 from mrs.export.architectures import Architecture, Conditioner, detect, network_keys, network_of
 from mrs.export.architectures.clip import EncoderWeights, normalised, read_encoder
 from mrs.export.architectures.latent_unet import AutoencoderWeights, read_autoencoder
-from mrs.export.architectures.nafnet import NAFNet, NAFNetLatentBokeh
+from mrs.export.architectures.nafnet import NAFNet
 from mrs.export.checkpoint import Checkpoint, read_checkpoint
 from mrs.export.graph_variant import GraphVariant, variants_of
 from mrs.export.onnx_writer import F32

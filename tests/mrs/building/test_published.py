@@ -125,3 +125,22 @@ def test_a_unet_becomes_one_file_of_the_sampler(published: Any, tmp_path: Path, 
     planes = picture.transpose(0, 3, 1, 2) / np.float32(255)
     expected = mrs.sample(denoise, planes, table, noise=noise[1:], init_noise=noise[0])
     assert np.abs(restored / 255 - expected.transpose(0, 2, 3, 1)).max() <= 0.502 / 255
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_network_that_is_told_features_becomes_a_plan(published: Any, tmp_path: Path) -> None:
+    """The picture is scaled for the encoder as CLIP's are, in the plan as in torch: its ends are cut off."""
+    said = MadeFor(encoder=published("daclip_encoder_b.pt"))
+    schedule = Schedule(max_sigma=50, convention="ir-sde")
+    plan = mrs.build(
+        published("daclip_unet_degra.pth"), tmp_path / "a.mrsplan", encoder=said.encoder, schedule=schedule,
+        size=(16, 40), solver=Solver("ode", 1, steps=2), backend="onnxruntime", precision="fp32", threads=1,
+    )  # fmt: skip
+    assert plan.manifest["conditioner"]["resize"] == "clip"
+    source = read_source(published("daclip_unet_degra.pth"), schedule, made_for=said)
+    picture = np.random.default_rng(0).integers(0, 256, (16, 40, 3), np.uint8)
+    mu = picture.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
+    expected = mrs.sample(lambda x, mu, t: source.evaluate(x, mu, t, picture), mu, plan.facts.table, seed=1)
+    with mrs.load(tmp_path / "a.mrsplan", threads=1) as restorer:
+        restored = restorer.restore(picture, seed=1)
+    assert np.abs(restored / 255 - expected[0].transpose(1, 2, 0)).max() <= 0.51 / 255
