@@ -10,7 +10,8 @@ from mrs.building.assemble import assemble
 from mrs.building.calibration import calibration_pairs
 from mrs.building.graph_check import check_graphs
 from mrs.building.loops import loops_of, reference_loop
-from mrs.building.source import MadeFor, read_source
+from mrs.building.made_for import MadeFor
+from mrs.building.source import read_source
 from mrs.export.autotune import cache
 from mrs.export.autotune.autotune import autotune
 from mrs.export.autotune.calibrated import CalibratedGraphs

@@ -11,7 +11,8 @@ from mrs import _version
 from mrs.building.calibration import calibration_pairs
 from mrs.building.graph_check import check_graphs
 from mrs.building.loops import loop_of
-from mrs.building.source import MadeFor, read_source
+from mrs.building.made_for import MadeFor
+from mrs.building.source import read_source
 from mrs.export.autotune.workload import Target
 from mrs.export.graph_variant import first_variant
 from mrs.export.sampler_graph import build_sampler

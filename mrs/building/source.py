@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import ceil, isfinite
+from math import ceil
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -16,10 +16,18 @@ from onnx import ModelProto
 from torch import nn
 
 from mrs import degradations, presets
+from mrs.building.made_for import (
+    MadeFor,
+    autoencoder_of,
+    check_kind,
+    encoder_of,
+    noise_of,
+    told_of_lenses,
+    upscale_of,
+)
 from mrs.export.architectures import Architecture, Conditioner, detect, network_keys, network_of
-from mrs.export.architectures.clip import EncoderWeights, normalised, read_encoder
-from mrs.export.architectures.latent_unet import AutoencoderWeights, read_autoencoder
-from mrs.export.architectures.nafnet import NAFNet
+from mrs.export.architectures.clip import EncoderWeights, normalised
+from mrs.export.architectures.latent_unet import AutoencoderWeights
 from mrs.export.checkpoint import Checkpoint, read_checkpoint
 from mrs.export.graph_variant import GraphVariant, variants_of
 from mrs.export.onnx_writer import F32
@@ -30,44 +38,15 @@ from mrs.runtime import backends
 from mrs.runtime.codec import Codec
 from mrs.runtime.conditioner import Conditioner as CompiledConditioner
 from mrs.runtime.conditioner import scaled
-from mrs.runtime.errors import CheckpointError, InputError
-from mrs.runtime.manifest import MOST_UPSCALE
+from mrs.runtime.errors import CheckpointError
 from mrs.runtime.padding import padded_size
 from mrs.runtime.system import machine
-from mrs.runtime.whole_numbers import check_whole
 
 # Channels of a picture.
-COLOURS = 3
 WEIGHTS = Path(__file__).parents[1] / "weights"
 # Of a schedule, what belongs to the training. Its convention and its interpolation are a sampler's own habits: on the
 # shipped weights both conventions restore equally well.
 PROCESS = ("kind", "max_sigma", "eps", "T")
-
-
-@dataclass(frozen=True)
-class MadeFor:
-    """What a caller says of a checkpoint that it does not say itself.
-
-    Attributes:
-        preset: name of a published setting, see `mrs.presets`.
-        architecture: name of its network, where the weights of several look alike.
-        encoder: path of the encoder that its network is told the features of.
-        encoder_heads: of that encoder's attention; None for CLIP's rule, its width by 64.
-        noise_sigma: how noisy the pictures are, in 0..255 units, for a network that takes noise away.
-        upscale: by what pictures are enlarged first, for a network of super-resolution; None for what the preset says.
-        autoencoder: path of what makes latents of pictures and back, for a network that restores latents.
-        lenses: the source lens and the wanted one, as ten times their f-number, negative for Canon's, and the
-            disparity, for a network that is told of them.
-    """
-
-    preset: str | None = None
-    architecture: str | None = None
-    encoder: str | Path | None = None
-    encoder_heads: int | None = None
-    noise_sigma: float | None = None
-    upscale: int | None = None
-    autoencoder: str | Path | None = None
-    lenses: tuple[float, float, float] | None = None
 
 
 class Conditioned(Protocol):
@@ -288,103 +267,28 @@ def read_source(
     arch = detect(read.state, str(path), said.architecture)
     if preset is not None:
         preset.check(str(said.preset), arch, str(path))
-    autoencoder = _autoencoder(arch, said, path)
-    arch = _told_of_lenses(arch, said, path)
+    autoencoder = autoencoder_of(arch, said, path)
+    arch = told_of_lenses(arch, said, path)
     own = _own_schedule(read, path)
     process = schedule or (own if preset is None else preset.schedule) or Schedule()
     sigma = preset.noise_sigma if preset is not None and said.noise_sigma is None else said.noise_sigma
     upscale = said.upscale if said.upscale is not None else 1 if preset is None else preset.upscale
-    _check_kind(arch, process, path)
+    check_kind(arch, process, path)
     source = Source(
         path,
         read,
         arch,
         process,
         output or str(read.metadata.get("output", "noise")),
-        _encoder(arch, said, path),
-        _noise(process, sigma),
+        encoder_of(arch, said, path),
+        noise_of(process, sigma),
         said.preset,
-        _upscale(process, upscale),
+        upscale_of(process, upscale),
         autoencoder,
     )
     if not override:
         source.check_process()
     return source
-
-
-def _check_kind(arch: Architecture, schedule: Schedule, path: Path) -> None:
-    """A network that is not told of the degraded picture takes noise away, and no other does."""
-    if schedule.denoises == arch.condition:
-        what = "restores what is degraded" if arch.condition else "takes noise away"
-        raise CheckpointError(
-            f"{path} {what}, and the process is {schedule.process}",
-            hint="give its preset, such as irsde-denoise or refusion-derain: `mrs-trt presets` lists them",
-        )
-
-
-def _autoencoder(arch: Architecture, said: MadeFor, path: Path) -> AutoencoderWeights | None:
-    """What makes latents for a network of such; refused where it does not belong."""
-    if said.autoencoder is None:
-        if getattr(arch, "outer_skip", False) or getattr(arch, "lensed", False):
-            raise CheckpointError(
-                f"{path} restores latents of {arch.channels} channels", hint="build it with --autoencoder FILE"
-            )
-        if arch.channels != COLOURS:
-            raise CheckpointError(f"{path} is for pictures of {arch.channels} channels", hint="3 are supported")
-        return None
-    if not isinstance(arch, NAFNet) or not arch.condition:
-        raise InputError(f"{path} restores no latents", hint="leave the autoencoder out")
-    found = read_autoencoder(said.autoencoder)
-    if (found.arch.channels, found.arch.latent) != (COLOURS, arch.channels):
-        raise CheckpointError(
-            f"{said.autoencoder} makes latents of {found.arch.latent} channels from pictures of "
-            f"{found.arch.channels}, and {path} is for {arch.channels} from {COLOURS}",
-            hint="give the autoencoder that was published beside it",
-        )
-    return found
-
-
-def _told_of_lenses(arch: Architecture, said: MadeFor, path: Path) -> Architecture:
-    lensed: object = arch
-    if not isinstance(lensed, NAFNetLatentBokeh):
-        if said.lenses is not None:
-            raise InputError(f"{path} is told of no lenses", hint="leave them out")
-        return arch
-    if said.lenses is None:
-        raise InputError(
-            "the lenses are not said", hint="give --lens SOURCE,WANTED,DISPARITY (lenses=), such as -18,160,32"
-        )
-    if not all(map(isfinite, said.lenses)):
-        raise InputError(f"lenses {said.lenses} are not three numbers", hint="give such as -18,160,32")
-    return cast(Architecture, replace(lensed, lenses=said.lenses))
-
-
-def _encoder(arch: Architecture, said: MadeFor, path: Path) -> EncoderWeights | None:
-    if said.encoder is None:
-        if said.encoder_heads is not None:
-            raise InputError("encoder heads without an encoder", hint="give the encoder's checkpoint too")
-        return None
-    if not getattr(arch, "context", 0):
-        raise InputError(f"{path} is told nothing of an encoder's", hint="leave the encoder out")
-    return read_encoder(said.encoder, said.encoder_heads)
-
-
-def _noise(schedule: Schedule, sigma: float | None) -> float | None:
-    if not schedule.denoises:
-        if sigma is not None:
-            raise InputError("a noise is said for a network that takes none away", hint="leave noise_sigma out")
-        return None
-    if sigma is None:
-        raise InputError("how noisy the pictures are is not said", hint="give noise_sigma, such as 25")
-    schedule.time_of_noise(sigma)
-    return sigma
-
-
-def _upscale(schedule: Schedule, factor: int) -> int:
-    check_whole("upscale", factor, 1, MOST_UPSCALE)
-    if factor > 1 and schedule.denoises:
-        raise InputError("noise of pictures that are enlarged is no longer noise", hint="leave upscale out")
-    return int(factor)
 
 
 def _find(checkpoint: str | Path) -> Path:

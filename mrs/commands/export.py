@@ -45,8 +45,8 @@ def run(options: argparse.Namespace) -> int:
     if options.autoencoder is not None:
         raise InputError("one ONNX file holds no encoder and decoder of latents", hint="use mrs-trt build")
     solver, schedule = solver_and_schedule(options.checkpoint, options)
+    from mrs.building.made_for import MadeFor
     from mrs.building.onnx_sampler import export_sampler
-    from mrs.building.source import MadeFor
 
     written = export_sampler(
         options.checkpoint, options.output, solver=solver, schedule=schedule, output=options.network_output,

@@ -59,7 +59,8 @@ def solver_and_schedule(checkpoint: str, options: argparse.Namespace) -> tuple[S
     changes = arguments.schedule_options(options)
     if not changes and found_for is None:
         return solver, None
-    from mrs.building.source import MadeFor, read_source
+    from mrs.building.made_for import MadeFor
+    from mrs.building.source import read_source
 
     said = MadeFor(**arguments.given(options, *arguments.NETWORK))
     schedule = replace(read_source(checkpoint, made_for=said).schedule, **changes)

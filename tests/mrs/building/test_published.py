@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import mrs
-from mrs.building.source import MadeFor, read_source
+from mrs.building.made_for import MadeFor
+from mrs.building.source import read_source
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
 from mrs.runtime.errors import CheckpointError, InputError, MrsError

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 import mrs
-from mrs.building.source import MadeFor, read_source
+from mrs.building.made_for import MadeFor
+from mrs.building.source import read_source
 from mrs.export.architectures import load_checkpoint
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.tableau import tableau

@@ -13,7 +13,8 @@ from skimage import data
 
 import mrs
 from mrs import degradations
-from mrs.building.source import MadeFor, read_source
+from mrs.building.made_for import MadeFor
+from mrs.building.source import read_source
 from mrs.export.architectures import load_checkpoint
 from mrs.export.architectures.nafnet import NAFNetDenoising, NAFNetLatentBokeh, NAFNetLatentDehazing
 from mrs.export.architectures.unet import ConditionalUNet

@@ -1,0 +1,124 @@
+"""What a caller says of a checkpoint that does not say it itself, and what of that its network can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import isfinite
+from pathlib import Path
+from typing import Any, cast
+
+from mrs.export.architectures import Architecture
+from mrs.export.architectures.clip import EncoderWeights, read_encoder
+from mrs.export.architectures.latent_unet import AutoencoderWeights, read_autoencoder
+from mrs.export.architectures.nafnet import NAFNet
+from mrs.numerics.schedule import Schedule
+from mrs.runtime.errors import CheckpointError, InputError
+from mrs.runtime.manifest import MOST_UPSCALE
+from mrs.runtime.whole_numbers import check_whole
+
+COLOURS = 3
+
+
+@dataclass(frozen=True)
+class MadeFor:
+    """What a caller says of a checkpoint that it does not say itself.
+
+    Attributes:
+        preset: name of a published setting, see `mrs.presets`.
+        architecture: name of its network, where the weights of several look alike.
+        encoder: path of the encoder that its network is told the features of.
+        encoder_heads: of that encoder's attention; None for CLIP's rule, its width by 64.
+        noise_sigma: how noisy the pictures are, in 0..255 units, for a network that takes noise away.
+        upscale: by what pictures are enlarged first, for a network of super-resolution; None for what the preset says.
+        autoencoder: path of what makes latents of pictures and back, for a network that restores latents.
+        lenses: the source lens and the wanted one, as ten times their f-number, negative for Canon's, and the
+            disparity, for a network that is told of them.
+    """
+
+    preset: str | None = None
+    architecture: str | None = None
+    encoder: str | Path | None = None
+    encoder_heads: int | None = None
+    noise_sigma: float | None = None
+    upscale: int | None = None
+    autoencoder: str | Path | None = None
+    lenses: tuple[float, float, float] | None = None
+
+
+def check_kind(arch: Architecture, schedule: Schedule, path: Path) -> None:
+    """A network that is not told of the degraded picture takes noise away, and no other does."""
+    if schedule.denoises == arch.condition:
+        what = "restores what is degraded" if arch.condition else "takes noise away"
+        raise CheckpointError(
+            f"{path} {what}, and the process is {schedule.process}",
+            hint="give its preset, such as irsde-denoise or refusion-derain: `mrs-trt presets` lists them",
+        )
+
+
+def autoencoder_of(arch: Architecture, said: MadeFor, path: Path) -> AutoencoderWeights | None:
+    """What makes latents for a network of such; refused where it does not belong."""
+    if said.autoencoder is None:
+        if getattr(arch, "outer_skip", False) or getattr(arch, "lensed", False):
+            raise CheckpointError(
+                f"{path} restores latents of {arch.channels} channels", hint="build it with --autoencoder FILE"
+            )
+        if arch.channels != COLOURS:
+            raise CheckpointError(f"{path} is for pictures of {arch.channels} channels", hint="3 are supported")
+        return None
+    if not isinstance(arch, NAFNet) or not arch.condition:
+        raise InputError(f"{path} restores no latents", hint="leave the autoencoder out")
+    found = read_autoencoder(said.autoencoder)
+    if (found.arch.channels, found.arch.latent) != (COLOURS, arch.channels):
+        raise CheckpointError(
+            f"{said.autoencoder} makes latents of {found.arch.latent} channels from pictures of "
+            f"{found.arch.channels}, and {path} is for {arch.channels} from {COLOURS}",
+            hint="give the autoencoder that was published beside it",
+        )
+    return found
+
+
+def told_of_lenses(arch: Architecture, said: MadeFor, path: Path) -> Architecture:
+    """A network of lenses with those that were said."""
+    if not getattr(arch, "lensed", False):
+        if said.lenses is not None:
+            raise InputError(f"{path} is told of no lenses", hint="leave them out")
+        return arch
+    if said.lenses is None:
+        raise InputError(
+            "the lenses are not said", hint="give --lens SOURCE,WANTED,DISPARITY (lenses=), such as -18,160,32"
+        )
+    if not all(map(isfinite, said.lenses)):
+        raise InputError(f"lenses {said.lenses} are not three numbers", hint="give such as -18,160,32")
+    told: Any = arch
+    return cast(Architecture, replace(told, lenses=said.lenses))
+
+
+def encoder_of(arch: Architecture, said: MadeFor, path: Path) -> EncoderWeights | None:
+    """What gives the features of a picture to a network that is told them."""
+    if said.encoder is None:
+        if said.encoder_heads is not None:
+            raise InputError("encoder heads without an encoder", hint="give the encoder's checkpoint too")
+        return None
+    if not getattr(arch, "context", 0):
+        raise InputError(f"{path} is told nothing of an encoder's", hint="leave the encoder out")
+    return read_encoder(said.encoder, said.encoder_heads)
+
+
+def noise_of(schedule: Schedule, sigma: float | None) -> float | None:
+    """How noisy pictures are, which a network that takes noise away must be told, and no other."""
+    if not schedule.denoises:
+        if sigma is not None:
+            raise InputError("a noise is said for a network that takes none away", hint="leave noise_sigma out")
+        return None
+    if sigma is None:
+        raise InputError("how noisy the pictures are is not said", hint="give noise_sigma, such as 25")
+    schedule.time_of_noise(sigma)
+    return sigma
+
+
+def upscale_of(schedule: Schedule, factor: int) -> int:
+    """By what pictures are enlarged first."""
+    check_whole("upscale", factor, 1, MOST_UPSCALE)
+    if factor > 1 and schedule.denoises:
+        raise InputError("noise of pictures that are enlarged is no longer noise", hint="leave upscale out")
+    return int(factor)
