@@ -340,6 +340,14 @@ def test_a_decoder_of_another_pair(plan_file: Path, plan: Plan, tmp_path: Path) 
         read_plan(tmp_path / "b.mrsplan")
 
 
+def test_a_pair_beside_a_conditioner(plan: Plan, tmp_path: Path) -> None:
+    """Whose picture would be the latent."""
+    manifest = {**plan.manifest, "conditioner": {"side": 8, "length": 4}}
+    replace(plan, conditioner=b"graph", manifest=manifest).save(tmp_path / "b.mrsplan")
+    with pytest.raises(MrsError, match=r"conditioner\.onnx stands beside encoder\.onnx"):
+        read_plan(tmp_path / "b.mrsplan")
+
+
 def test_what_takes_no_latents(plan: Plan, plan_file: Path) -> None:
     with pytest.raises(InputError, match="solvers are not tuned on latents"):
         of_plan(plan)
