@@ -211,6 +211,7 @@ def test_what_the_manifest_says(build: Made, tmp_path: Path) -> None:
         ("nafnet_latent_bokeh", {}, InputError, r"the lenses are not said \(give --lens"),
         ("nafnet_latent_bokeh", {"lenses": (1.0, 2.0, float("nan"))}, InputError, "are not three numbers"),
         ("latent_chain_nafnet", {"preset": "refusion-bokeh"}, CheckpointError, "refusion-bokeh is for other weights"),
+        ("latent_chain_nafnet", {"solver": Solver(clamp="unit")}, InputError, "a latent has no range for clamp unit"),
         ("latent_chain_nafnet", {"backend": "auto", "device": "cuda"}, MrsError, "cuda"),
         ("latent_chain_nafnet", {"backend": "auto", "builder_options": ["optimization-level=1"]}, InputError,
          "latents are restored on CPUs alone, not on tensorrt"),
