@@ -37,7 +37,7 @@ from mrs.tuning.trial import of_plan
 from tests.golden.networks import TOLERANCE, golden, weights
 from tests.haste import measure_little
 
-pytestmark = [pytest.mark.usefixtures("one_thread", "quick"), pytest.mark.slow(20)]
+pytestmark = [pytest.mark.usefixtures("one_thread", "quick"), pytest.mark.slow(70)]
 
 SOLVER = Solver(steps=3)
 ENGINES = ("onnxruntime", "openvino")
