@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import astuple, fields
 from pathlib import Path
 
 from mrs.export.autotune.autotune import Measured
@@ -67,7 +67,7 @@ def key(workload: Workload, target: Target, loops: Mapping[int, Loop], max_laten
         add(engine.precisions(), engine.variants)
     add(workload.conditioner or b"")
     codec = workload.reference.codec
-    add(*(() if codec is None else (codec.encoder, codec.decoder)))
+    add(*(() if codec is None else astuple(codec)))
     for variant in sorted(workload.graphs, key=str):
         add(str(variant), workload.graphs[variant])
     for loop in (*loops.values(), workload.reference):

@@ -117,6 +117,8 @@ def build(
     source = read_source(checkpoint, schedule, output, override_checkpoint, made_for)
     if source.codec is not None:
         target = _for_latents(target, bool(builder_options or size_range))
+        if solver.clamp != "none":
+            raise InputError(f"a latent has no range for clamp {solver.clamp}", hint="use a solver without a clamp")
     solver = source.started(solver)
     sizes = [(batch, *source.padded(each, batch)) for each in (size, *further_sizes)]
     if size_range is not None:

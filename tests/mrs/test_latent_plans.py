@@ -37,7 +37,7 @@ from mrs.tuning.trial import of_plan
 from tests.golden.networks import TOLERANCE, golden, weights
 from tests.haste import measure_little
 
-pytestmark = [pytest.mark.usefixtures("one_thread", "quick"), pytest.mark.slow(20)]
+pytestmark = [pytest.mark.usefixtures("one_thread", "quick"), pytest.mark.slow(70)]
 
 SOLVER = Solver(steps=3)
 ENGINES = ("onnxruntime", "openvino")
@@ -211,6 +211,7 @@ def test_what_the_manifest_says(build: Made, tmp_path: Path) -> None:
         ("nafnet_latent_bokeh", {}, InputError, r"the lenses are not said \(give --lens"),
         ("nafnet_latent_bokeh", {"lenses": (1.0, 2.0, float("nan"))}, InputError, "are not three numbers"),
         ("latent_chain_nafnet", {"preset": "refusion-bokeh"}, CheckpointError, "refusion-bokeh is for other weights"),
+        ("latent_chain_nafnet", {"solver": Solver(clamp="unit")}, InputError, "a latent has no range for clamp unit"),
         ("latent_chain_nafnet", {"backend": "auto", "device": "cuda"}, MrsError, "cuda"),
         ("latent_chain_nafnet", {"backend": "auto", "builder_options": ["optimization-level=1"]}, InputError,
          "latents are restored on CPUs alone, not on tensorrt"),
@@ -337,6 +338,14 @@ def test_a_decoder_of_another_pair(plan_file: Path, plan: Plan, tmp_path: Path) 
     state = {key: np.ones(shape, np.float32) for key, shape in other.weight_shapes().items()}
     replace(plan, decoder=decoder_graph(state, other).SerializeToString()).save(tmp_path / "b.mrsplan")
     with pytest.raises(MrsError, match=r"decoder\.onnx does not fit encoder\.onnx"):
+        read_plan(tmp_path / "b.mrsplan")
+
+
+def test_a_pair_beside_a_conditioner(plan: Plan, tmp_path: Path) -> None:
+    """Whose picture would be the latent."""
+    manifest = {**plan.manifest, "conditioner": {"side": 8, "length": 4}}
+    replace(plan, conditioner=b"graph", manifest=manifest).save(tmp_path / "b.mrsplan")
+    with pytest.raises(MrsError, match=r"conditioner\.onnx stands beside encoder\.onnx"):
         read_plan(tmp_path / "b.mrsplan")
 
 

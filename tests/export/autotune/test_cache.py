@@ -25,6 +25,7 @@ from mrs.kernels.table import Row, Table
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings, EngineOptions
 from mrs.runtime.chain import Loop
+from mrs.runtime.codec import Codec
 from mrs.runtime.system import machine
 from mrs.runtime.system.user_cache import user_cache
 
@@ -80,6 +81,7 @@ def test_an_equal_question_finds_the_answer() -> None:
         {"graphs": {SHAPE: b"onet", OTHER: b"wo"}},
         {"loops": {1: LOOP, 2: LOOP}},
         {"conditioner": b"graph"},
+        {"reference": replace(LOOP, codec=Codec(b"encoder", b"decoder", 8, 4, 4, 2))},
         {"reference": replace(LOOP, table=replace(LOOP.table, start=0.6))},
         {"loops": {1: replace(LOOP, table=replace(LOOP.table, start=0.6))}},
         {"loops": {1: replace(LOOP, table=replace(LOOP.table, clamp="unit"))}},
@@ -100,6 +102,13 @@ def test_an_equal_question_finds_the_answer() -> None:
 )
 def test_another_question_does_not(changes: dict[str, Any]) -> None:
     assert asked(**changes) != asked()
+
+
+@pytest.mark.parametrize("changed", [{"encoder": b"other"}, {"decoder": b"other"}, {"scale": 2}], ids=str)
+def test_another_autoencoder_asks_another_question(changed: dict[str, Any]) -> None:
+    codec = Codec(b"encoder", b"decoder", 8, 4, 4, 2)
+    one, other = (asked(reference=replace(LOOP, codec=each)) for each in (codec, replace(codec, **changed)))
+    assert one != other
 
 
 @pytest.mark.parametrize("what", ["version", "precisions", "machine", "engines", "ours"])
