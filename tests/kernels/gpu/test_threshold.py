@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from mrs.kernels import update
-from mrs.kernels.table import Row
+from mrs.kernels import gpu, update
+from mrs.kernels.table import Row, Table
 
 pytestmark = pytest.mark.slow(16)
 
@@ -220,3 +220,15 @@ def test_any_pictures(restore: Any, seed: int) -> None:
     near = random.choice([1.0, 1.25, 1.5]) + random.normal(0, 0.05, 5)
     values[:count] = random.choice([*near, 1.0, 1.5, -3.0, np.inf, np.nan], count, p=[0.16] * 5 + [0.04] * 5)
     bounds_of(restore, random.permutation(values))
+
+
+@pytest.mark.parametrize(("clamp", "finite"), [("none", True), ("unit", True), ("threshold", False)])
+def test_a_threshold_that_is_missing_is_nan(device: str, clamp: str, finite: bool) -> None:
+    """Which a restore finds at its end."""
+    row = Row(0.5, 0.25, 0.25, 0.5, 0.25, 0.25)
+    records = torch.from_numpy(gpu.records(Table((2.0, 1.0, 0.0), (row, row), 0.2, clamp))).to(device)
+    key = torch.from_numpy(gpu.key(0)).to(device)
+    x, mu, output = (torch.rand(1, 3, 8, 8).to(device) for _ in range(3))
+    packed = torch.empty(1, 6, 8, 8, device=device)
+    gpu.step(x, mu, output, torch.empty(0, 1, 3, 8, 8, device=device), packed, records, key, None, 0, (8, 8))
+    assert np.isfinite(x.cpu().numpy()).all() == finite

@@ -295,7 +295,7 @@ def test_folders_without_what_is_needed(refuse_tune, pictures, tmp_path) -> None
     (tmp_path / "empty").mkdir()
     refuse_tune("--data", tmp_path / "empty", says=("empty holds no picture of at least 8x8", "use a smaller crop"))
     refuse_tune("--data", pictures, "--crop", 40, says="pictures holds no picture of at least 40x40 pixels")
-    refuse_tune("--data", pictures, "--degradation", "snow", says=("degradation 'snow' is unknown", "use one of rain"))
+    refuse_tune("--data", pictures, "--degradation", "fog", says=("degradation 'fog' is unknown", "use one of haze"))
     (pictures / "a.png").write_bytes(b"no picture")
     refuse_tune("--data", pictures, says="a.png")
 
