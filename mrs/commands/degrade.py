@@ -7,13 +7,15 @@ import hashlib
 import time
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from mrs.commands import arguments
 from mrs.commands.jobs import find_jobs, make_room, summary
 from mrs.commands.terminal import print_error, progress
 from mrs.runtime.errors import InputError, MrsError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 DESCRIPTION = """\
 Degrade pictures as networks are trained on it (docs/tasks.md). A picture goes to
@@ -94,12 +96,16 @@ def generator(seed: int, task: str, name: str) -> np.random.Generator:
         task: what is done to it.
         name: of the picture in its folder, with slashes.
     """
+    import numpy as np
+
     # A digest, because Python's own hashes of texts differ from run to run.
     digest = hashlib.sha256(f"{task}\0{name}".encode("utf-8", "surrogateescape")).digest()
     return np.random.default_rng([seed, *np.frombuffer(digest, "<u4").tolist()])
 
 
 def _degrade_one(source: Path, target: Path, name: str, options: argparse.Namespace) -> None:
+    import numpy as np
+
     from mrs import degradations
     from mrs.runtime.pictures.writing import check_target, read_picture, write_picture
 

@@ -82,7 +82,7 @@ def test_a_new_model(add, models, plan) -> None:
 
 @pytest.mark.parametrize(("backend", "kind"), [("openvino", "KIND_CPU"), ("torch", "KIND_GPU")])
 def test_the_configuration_is_one_by_the_published_schema(backend, kind) -> None:
-    facts: Any = SimpleNamespace(backend=backend, shape=(2, 64, 96), network=SimpleNamespace(channels=3))
+    facts: Any = SimpleNamespace(backend=backend, shape=(2, 64, 96), network=SimpleNamespace(channels=3), upscale=1)
     config = parsed(config_text(facts, "rain"))
     types = schema()
     assert (config.name, config.backend, config.max_batch_size, config.platform) == ("rain", "python", 0, "")
