@@ -9,7 +9,7 @@ import triton.language as tl
 
 from mrs.kernels.gpu.arguments import check_step
 from mrs.kernels.gpu.arrays import PICTURES, WIDE_BYTES, Geometry, check_dense
-from mrs.kernels.gpu.launch import Launch, Shape, shape_of_pictures
+from mrs.kernels.gpu.launch import Launch, launch_of_planes, shape_of_pictures
 from mrs.kernels.gpu.network import load_output
 from mrs.kernels.gpu.picture import store_picture
 from mrs.kernels.gpu.tile import advance, in_picture, place
@@ -150,14 +150,4 @@ def launch(
             {"CHANNELS_LAST": channels_last, **shape.constants},
             shape.warps,
         )
-    shape = Shape.of_planes(geometry, channels_last, output)
-    sizes = (
-        geometry.channels,
-        geometry.height,
-        geometry.width,
-        shape.runs,
-        geometry.padded_height,
-        geometry.padded_width,
-    )
-    constants = {"CHANNELS_LAST": channels_last, **shape.constants, "EXACT": shape.exact}
-    return Launch(finish_planes, shape.grid, (*arrays, index, slots, *sizes), constants, shape.warps)
+    return launch_of_planes(finish_planes, geometry, channels_last, output, *arrays, index, slots)

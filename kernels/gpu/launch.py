@@ -120,6 +120,22 @@ class Shape:
         )
 
 
+def launch_of_planes(kernel: Any, geometry: Geometry, channels_last: bool, network: Tensor, *arguments: Any) -> Launch:
+    """A kernel with a program for each tile of each plane; sizes follow its own arguments, in the order of `Geometry`.
+
+    Args:
+        kernel: the jitted function.
+        geometry: of the batch.
+        channels_last: whether the network has its channels last.
+        network: the network's array that the kernel reads or writes.
+        arguments: tensors and integers of its own.
+    """
+    g, shape = geometry, Shape.of_planes(geometry, channels_last, network)
+    sizes = (g.channels, g.height, g.width, shape.runs, g.padded_height, g.padded_width)
+    constants = {"CHANNELS_LAST": channels_last, **shape.constants, "EXACT": shape.exact}
+    return Launch(kernel, shape.grid, (*arguments, *sizes), constants, shape.warps)
+
+
 def shape_of_pictures(
     geometry: Geometry, channels_last: bool, picture: Tensor, network: Tensor, *others: Tensor
 ) -> Shape | None:

@@ -18,7 +18,7 @@ from mrs.kernels.gpu.arrays import (
     check_dense,
     is_channels_last,
 )
-from mrs.kernels.gpu.launch import Launch, Shape, shape_of_pictures
+from mrs.kernels.gpu.launch import Launch, launch_of_planes, shape_of_pictures
 from mrs.kernels.gpu.network import store_input
 from mrs.kernels.gpu.noise import normals
 from mrs.kernels.gpu.picture import group_of, load_picture
@@ -154,14 +154,4 @@ def launch(picture: Tensor, mu: Tensor, x: Tensor, packed: Tensor, records: Tens
             {"CHANNELS_LAST": channels_last, **shape.constants},
             shape.warps,
         )
-    shape = Shape.of_planes(geometry, channels_last, packed)
-    sizes = (
-        geometry.channels,
-        geometry.height,
-        geometry.width,
-        shape.runs,
-        geometry.padded_height,
-        geometry.padded_width,
-    )
-    constants = {"CHANNELS_LAST": channels_last, **shape.constants, "EXACT": shape.exact}
-    return Launch(start_planes, shape.grid, (*arrays, *sizes), constants, shape.warps)
+    return launch_of_planes(start_planes, geometry, channels_last, packed, *arrays)

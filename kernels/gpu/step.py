@@ -9,7 +9,7 @@ import triton.language as tl
 
 from mrs.kernels.gpu.arguments import check_step
 from mrs.kernels.gpu.arrays import WIDE_BYTES, Geometry, is_wide
-from mrs.kernels.gpu.launch import Launch, Shape
+from mrs.kernels.gpu.launch import Launch, Shape, launch_of_planes
 from mrs.kernels.gpu.network import load_output, store_input
 from mrs.kernels.gpu.tile import advance, in_picture, place, weight
 
@@ -159,14 +159,4 @@ def launch(
         shape = Shape.of_pictures(geometry, group, each=4)
         numbers = (index, slots, geometry.height, geometry.width, shape.runs, geometry.padded_height)
         return Launch(step_pixels, shape.grid, (*arrays, *numbers), dict(shape.constants), shape.warps)
-    shape = Shape.of_planes(geometry, channels_last, output)
-    sizes = (
-        geometry.channels,
-        geometry.height,
-        geometry.width,
-        shape.runs,
-        geometry.padded_height,
-        geometry.padded_width,
-    )
-    constants = {"CHANNELS_LAST": channels_last, **shape.constants, "EXACT": shape.exact}
-    return Launch(step_planes, shape.grid, (*arrays, index, slots, *sizes), constants, shape.warps)
+    return launch_of_planes(step_planes, geometry, channels_last, output, *arrays, index, slots)

@@ -15,7 +15,7 @@ import triton.language as tl
 
 from mrs.kernels.gpu.arguments import check_step
 from mrs.kernels.gpu.arrays import WIDE_BYTES, Geometry, check_dense, is_wide
-from mrs.kernels.gpu.launch import Launch, Shape
+from mrs.kernels.gpu.launch import Launch, Shape, launch_of_planes
 from mrs.kernels.gpu.network import load_output
 from mrs.kernels.gpu.tile import in_picture, place, predict
 
@@ -227,26 +227,21 @@ def launches(
     if channels_last and geometry.channels == 3 and geometry.padded_width % group == 0 and is_wide(x, mu, output):
         # Larger tiles than elsewhere: each adds to a few numbers that all tiles of a picture share.
         shape = Shape.of_pictures(geometry, group, each=4, warps=4)
-        numbers: tuple[int, ...] = (index, geometry.height, geometry.width, shape.runs, geometry.padded_height)
-        kernel, constants = count_pixels, dict[str, int](shape.constants)
+        numbers = (index, geometry.height, geometry.width, shape.runs, geometry.padded_height)
+        counting = Launch(count_pixels, shape.grid, (*arrays, *numbers), dict(shape.constants), shape.warps)
     else:
-        shape = Shape.of_planes(geometry, channels_last, output)
-        numbers = (
-            index,
-            geometry.channels,
-            geometry.height,
-            geometry.width,
-            shape.runs,
-            geometry.padded_height,
-            geometry.padded_width,
-        )
-        kernel, constants = count_planes, {"CHANNELS_LAST": channels_last, **shape.constants, "EXACT": shape.exact}
+        counting = launch_of_planes(count_planes, geometry, channels_last, output, *arrays, index)
+
+    def counted(fine: bool) -> Launch:
+        c = counting
+        return Launch(c.kernel, c.grid, c.arguments, {"FINE": fine, **c.constants}, c.warps)
+
     count = geometry.channels * geometry.height * geometry.width
     each = (geometry.images, 1)
     return [
-        Launch(kernel, shape.grid, (*arrays, *numbers), {"FINE": False, **constants}, shape.warps),
+        counted(fine=False),
         Launch(find, each, (counts, count), {}, 4),
-        Launch(kernel, shape.grid, (*arrays, *numbers), {"FINE": True, **constants}, shape.warps),
+        counted(fine=True),
         Launch(choose, each, (counts, bounds, count), {}, 4),
     ]
 
