@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mrs.runtime.onnx_guard import graph
-from mrs.runtime.onnx_guard.graph import BATCH, HEIGHT, WIDTH, sides_of
+from mrs.runtime.onnx_guard.graph import (
+    BATCH,
+    HEIGHT,
+    WIDTH,
+    add,
+    bytes_per_pixel,
+    check_output,
+    check_outputs,
+    follow,
+    sides_of,
+    weights,
+)
 from mrs.runtime.onnx_guard.model import Model, Port
 
 Sides = tuple[int, ...]
@@ -35,15 +45,15 @@ def encoder(content: bytes, model: Model, types: frozenset[int]) -> Coder:
     Raises:
         ValueError: for a graph that is none of ours.
     """
-    values = graph.weights(content, model, types)
+    values = weights(content, model, types)
     if [port.name for port in model.inputs] != ["picture"]:
         raise ValueError(f"inputs {', '.join(port.name for port in model.inputs[:4])}")
     picture = _picture(model.inputs[0])
     latent, hidden = _latents(model.outputs)
-    graph.add(values, model, (picture,))
-    graph.follow(model, values)
-    graph.check_outputs(model, values, {"latent": latent, **hidden})
-    return Coder(picture[1], latent[1], HEIGHT // latent[2], hidden, graph.bytes_per_pixel(model, values))
+    add(values, model, (picture,))
+    follow(model, values)
+    check_outputs(model, values, {"latent": latent, **hidden})
+    return Coder(picture[1], latent[1], HEIGHT // latent[2], hidden, bytes_per_pixel(model, values))
 
 
 def decoder(content: bytes, model: Model, types: frozenset[int]) -> Coder:
@@ -52,14 +62,14 @@ def decoder(content: bytes, model: Model, types: frozenset[int]) -> Coder:
     Raises:
         ValueError: for a graph that is none of ours.
     """
-    values = graph.weights(content, model, types)
+    values = weights(content, model, types)
     latent, hidden = _latents(model.inputs)
-    graph.check_output(model)
+    check_output(model)
     picture = _picture(model.outputs[0])
-    graph.add(values, model, (latent, *hidden.values()))
-    graph.follow(model, values)
-    graph.check_outputs(model, values, {"output": picture})
-    return Coder(picture[1], latent[1], HEIGHT // latent[2], hidden, graph.bytes_per_pixel(model, values))
+    add(values, model, (latent, *hidden.values()))
+    follow(model, values)
+    check_outputs(model, values, {"output": picture})
+    return Coder(picture[1], latent[1], HEIGHT // latent[2], hidden, bytes_per_pixel(model, values))
 
 
 def _picture(port: Port) -> Sides:

@@ -11,8 +11,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mrs.runtime.onnx_guard import encoder, tokens
+from mrs.runtime.onnx_guard.encoder import PATCHES
+from mrs.runtime.onnx_guard.encoder import RULES as ENCODER_RULES
 from mrs.runtime.onnx_guard.model import FLOAT8, FLOAT32, INT8, Node
+from mrs.runtime.onnx_guard.tokens import RULES as TOKEN_RULES
+from mrs.runtime.onnx_guard.tokens import Rule
 from mrs.runtime.onnx_guard.values import Value, check, picture, weight
 
 # Operator, attribute, and the values that it may have; None where it may be absent. Of `group` see `_conv`.
@@ -21,9 +24,9 @@ ATTRIBUTES: dict[str, dict[str, tuple[object, ...]]] = {
     "Cast": {"to": (FLOAT32,)},
     "Conv": {
         "group": (),
-        "kernel_shape": ((1, 1), (2, 2), (3, 3), (4, 4), (7, 7), *((side, side) for side in encoder.PATCHES)),
+        "kernel_shape": ((1, 1), (2, 2), (3, 3), (4, 4), (7, 7), *((side, side) for side in PATCHES)),
         "pads": ((0, 0, 0, 0), (1, 1, 1, 1), (3, 3, 3, 3)),
-        "strides": ((1, 1), (2, 2), *((side, side) for side in encoder.PATCHES)),
+        "strides": ((1, 1), (2, 2), *((side, side) for side in PATCHES)),
     },
     "ConvTranspose": {
         "group": (),
@@ -56,7 +59,7 @@ ATTRIBUTES: dict[str, dict[str, tuple[object, ...]]] = {
     "Transpose": {"perm": ((0, 1, 3, 2), (0, 2, 1, 3), (0, 2, 3, 1), (0, 3, 1, 2))},
 }
 # Side of a convolution's kernel, zeros around its input, stride.
-GEOMETRIES = ((1, 0, 1), (2, 0, 2), (3, 1, 1), (4, 1, 2), (7, 3, 1), *((side, 0, side) for side in encoder.PATCHES))
+GEOMETRIES = ((1, 0, 1), (2, 0, 2), (3, 1, 1), (4, 1, 2), (7, 3, 1), *((side, 0, side) for side in PATCHES))
 # Of these a graph must have no long chains (see `graph.RUN`).
 ELEMENTWISE = frozenset({"Add", "Div", "Erf", "Max", "Mul", "Sigmoid", "Sqrt", "Sub"})
 QUANTISING = frozenset({"DequantizeLinear", "QuantizeLinear"})
@@ -167,7 +170,7 @@ def _quantise(inputs: Sequence[Value], node: Node) -> list[Value]:
 
 
 # Fewest and most inputs, and what becomes of them.
-RULES: Mapping[str, tuple[int, int, tokens.Rule]] = {
+RULES: Mapping[str, tuple[int, int, Rule]] = {
     "Conv": (2, 3, _conv),
     "ConvTranspose": (3, 3, _conv_transpose),
     "DepthToSpace": (1, 1, _depth_to_space),
@@ -179,7 +182,7 @@ RULES: Mapping[str, tuple[int, int, tokens.Rule]] = {
     "Transpose": (1, 1, _transpose),
     **dict.fromkeys(("Add", "Div", "Max", "Mul", "Sub"), (2, 2, _elementwise)),
     **dict.fromkeys(("Erf", "Sigmoid", "Sqrt"), (1, 1, _elementwise)),
-    **tokens.RULES,
-    **encoder.RULES,
+    **TOKEN_RULES,
+    **ENCODER_RULES,
     **dict.fromkeys(("DequantizeLinear", "QuantizeLinear"), (3, 3, _quantise)),
 }
