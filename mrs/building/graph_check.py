@@ -44,6 +44,10 @@ def check_graphs(source: Source, graphs: Mapping[GraphVariant, bytes], pair: Pai
     x = (mu + np.float32(source.schedule.S) * noise).astype(np.float32)
     time = float(source.schedule.T)
     context = None if source.condition is None else source.condition(pair.degraded[None])
+    if context is not None:
+        error = _difference(context, source.context(pair.degraded))
+        if not error <= TOLERANCE:
+            raise BackendError(f"the conditioner differs from torch by {error:.1e} of the largest output")
     expected = source.evaluate(x, mu, time, pair.degraded)
     if not np.isfinite(expected).all():
         raise CheckpointError("the network gives infinities or NaN in float32", hint="check its weights")

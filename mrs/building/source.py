@@ -55,6 +55,12 @@ class Conditioned(Protocol):
     def condition(self, pictures: torch.Tensor) -> torch.Tensor: ...
 
 
+class Told(Protocol):
+    """The module of a network that is told an encoder's features: what its conditioner makes of these."""
+
+    def context(self, degradation: torch.Tensor, image: torch.Tensor) -> torch.Tensor: ...
+
+
 @dataclass(frozen=True)
 class Source:
     """A checkpoint with the process that holds for it.
@@ -137,15 +143,23 @@ class Source:
         with torch.no_grad():
             if not self.arch.condition:
                 return np.asarray(self.network(state, time).numpy())
-            told: tuple[torch.Tensor, ...] = ()
-            if self.encoder is not None and self.conditioner is not None:
-                small = scaled(picture, self.conditioner.side, self.conditioner.resize)
-                image, degradation = self.encoder.module()(normalised(torch.from_numpy(small[None])))
-                told = degradation, image
-            elif self.conditioner is not None:
-                small = scaled(picture, self.conditioner.side, self.conditioner.resize)
-                told = (cast(Conditioned, self.network).condition(torch.from_numpy(small[None])),)
-            return np.asarray(self.network(state, torch.from_numpy(mu), time, *told).numpy())
+            return np.asarray(self.network(state, torch.from_numpy(mu), time, *self._told(picture)).numpy())
+
+    def context(self, picture: Pixels) -> F32:
+        """What the conditioner gives for a picture as of `evaluate`, (1, length), by torch."""
+        with torch.no_grad():
+            told = self._told(picture)
+            return np.asarray((told[0] if self.encoder is None else cast(Told, self.network).context(*told)).numpy())
+
+    def _told(self, picture: Pixels) -> tuple[torch.Tensor, ...]:
+        """What torch's network takes of the whole picture, in its order."""
+        if self.conditioner is None:
+            return ()
+        small = torch.from_numpy(scaled(picture, self.conditioner.side, self.conditioner.resize)[None])
+        if self.encoder is None:
+            return (cast(Conditioned, self.network).condition(small),)
+        image, degradation = self.encoder.module()(normalised(small))
+        return degradation, image
 
     def started(self, solver: Solver) -> Solver:
         """The solver from the time at which the pictures' own noise is the process's, where it takes noise away."""

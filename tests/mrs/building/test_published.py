@@ -145,3 +145,19 @@ def test_a_network_that_is_told_features_becomes_a_plan(published: Any, tmp_path
     with mrs.load(tmp_path / "a.mrsplan", threads=1) as restorer:
         restored = restorer.restore(picture, seed=1)
     assert np.abs(restored / 255 - expected[0].transpose(1, 2, 0)).max() <= 0.51 / 255
+
+
+def test_a_conditioner_that_gives_something_else_is_found(published: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself, before its network is judged with what it gives."""
+    from mrs.building.graph_check import check_graphs
+    from mrs.export.autotune.workload import Pair, Target
+    from mrs.runtime.conditioner import Conditioner
+    from mrs.runtime.errors import BackendError
+
+    said = MadeFor(encoder=published("daclip_encoder_b.pt"))
+    source = read_source(published("daclip_unet_degra.pth"), Schedule(max_sigma=50, convention="ir-sde"), made_for=said)
+    pair, right = Pair(np.zeros((16, 16, 3), np.uint8)), Conditioner.__call__
+    check_graphs(source, {}, pair, Target())
+    monkeypatch.setattr(Conditioner, "__call__", lambda self, pictures: right(self, pictures) * np.float32(1.01))
+    with pytest.raises(BackendError, match="the conditioner differs from torch by"):
+        check_graphs(source, {}, pair, Target())
