@@ -12,18 +12,24 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Spread(NamedTuple):
-    """Median, quartiles and 99th percentile of some samples, between which is interpolated."""
+    """Median, quartiles, 90th and 99th percentile of some samples, between which is interpolated."""
 
     median: float
     q1: float
     q3: float
+    p90: float
     p99: float
 
     @classmethod
     def of(cls, samples: Sequence[float]) -> Spread:
         """Of at least one sample."""
-        q1, median, q3, p99 = np.percentile(samples, (25, 50, 75, 99)).tolist()
-        return cls(median, q1, q3, p99)
+        q1, median, q3, p90, p99 = np.percentile(samples, (25, 50, 75, 90, 99)).tolist()
+        return cls(median, q1, q3, p90, p99)
+
+    @property
+    def jitter(self) -> float:
+        """How much slower than the median the slowest hundredth begins, as a share of the median."""
+        return self.p99 / self.median - 1
 
 
 def ratios(samples: Sequence[float], to: Sequence[float]) -> list[float]:

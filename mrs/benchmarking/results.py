@@ -179,6 +179,23 @@ class Start:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Repeat:
+    """The plan's own restore timed again in a process of its own, by which two files are compared: samples of one
+    process are too much alike. A sample for each round, in which all three ran in turn.
+
+    Attributes:
+        restore_ms: of whole restores.
+        network_ms: of as many bare evaluations; () where it was not timed.
+        yardstick_ms: of a fixed work that no version of this program changes, so that a machine that is slower today
+            is told from a plan that is; () on a GPU.
+    """
+
+    restore_ms: tuple[float, ...]
+    network_ms: tuple[float, ...] = ()
+    yardstick_ms: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Span:
     """A part of one restore.
 
@@ -255,6 +272,7 @@ class Results:
         cases: times.
         throughput: with several workers.
         start: whole processes; None where not measured.
+        repeats: the first case again, a process each; these are the processes of `start`.
         timeline: of one restore with about the median time.
         quality: where clean pictures were given.
         data: on what pictures quality was measured, in words; "" for none.
@@ -271,6 +289,7 @@ class Results:
     cases: tuple[Case, ...]
     throughput: tuple[Throughput, ...] = ()
     start: Start | None = None
+    repeats: tuple[Repeat, ...] = ()
     timeline: tuple[Span, ...] = ()
     quality: tuple[Quality, ...] = ()
     data: str = ""

@@ -39,13 +39,15 @@ def test_rounds_in_turn_until_there_are_enough_or_the_time_is_over(
 @pytest.mark.parametrize(
     ("samples", "spread"),
     [
-        ([3.0], (3.0, 3.0, 3.0, 3.0)),
-        ([1.0, 3.0], (2.0, 1.5, 2.5, 2.98)),
-        ([5.0, 1.0, 2.0, 4.0, 3.0], (3.0, 2.0, 4.0, 4.96)),
+        ([3.0], (3.0, 3.0, 3.0, 3.0, 3.0)),
+        ([1.0, 3.0], (2.0, 1.5, 2.5, 2.8, 2.98)),
+        ([5.0, 1.0, 2.0, 4.0, 3.0], (3.0, 2.0, 4.0, 4.6, 4.96)),
     ],
 )
 def test_a_spread_interpolates_between_samples(samples: list[float], spread: tuple[float, ...]) -> None:
-    assert Spread.of(samples) == pytest.approx(spread)
+    found = Spread.of(samples)
+    assert found == pytest.approx(spread)
+    assert found.jitter == pytest.approx(spread[4] / spread[0] - 1)
 
 
 def test_ratios_are_of_samples_of_one_round() -> None:
