@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -223,9 +223,14 @@ class Quality:
         label: who that is, in words.
         solver: in words; "" for pictures as they were given.
         evaluations: of the network; 0 for pictures as they were given.
-        metrics: by name (psnr, ssim, psnr_y, ssim_y, haarpsi, gmsd, fsim, lpips ...), a value for each picture.
+        metrics: by name (psnr, ssim, psnr_y, ssim_y, haarpsi, gmsd, fsim, lpips ...), a value for each picture, the
+            mean over the noises that it was restored with.
         milliseconds: median of a restore at the plan's size, for speed against quality; None where not timed.
         fid: of all pictures together; None where it was not measured.
+        intervals: of each metric's mean, of 95 %; without those of too few pictures.
+        against_ours: of each metric the mean difference from "ours", picture by picture, and its interval's ends.
+        seeds: noises that each picture was restored with.
+        between_seeds: standard deviation of each metric's mean from one noise to the next; empty for one noise.
     """
 
     by: str
@@ -235,6 +240,10 @@ class Quality:
     metrics: dict[str, tuple[float, ...]]
     milliseconds: float | None = None
     fid: float | None = None
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    against_ours: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    seeds: int = 1
+    between_seeds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
