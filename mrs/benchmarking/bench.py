@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mrs.benchmarking import facts, fresh
 from mrs.benchmarking.measuring import throughputs, time_group
-from mrs.benchmarking.results import Case, Machine, PlanFacts, Results
+from mrs.benchmarking.quality.measuring import QualityFound
+from mrs.benchmarking.quality.measuring import measure as measure_quality
+from mrs.benchmarking.results import OURS, Case, Machine, PlanFacts, Quality, Results
 from mrs.benchmarking.settings import Running, Size, Wanted
 from mrs.benchmarking.timeline import timeline
 from mrs.benchmarking.works import check_size, main_size
@@ -57,6 +60,8 @@ def bench(
         about = facts.machine_of(restorer)
         described = facts.plan_facts(plan, restorer, size)
         check(about, described)
+        # First, for here wrong folders and solvers are found.
+        good = _quality(restorer, running, wanted, report)
         start, repeats = fresh.measure(plan, running, size, wanted.processes, wanted.share, report)
         waiting = Waiting(restorer.threads)
         report(f"restores of {_words(size)}")
@@ -75,7 +80,8 @@ def bench(
     found = Results(
         date=began.isoformat(timespec="seconds").replace("+00:00", "Z"), command=command, commit=facts.commit(),
         versions=facts.versions(), machine=about, plan=described, cases=tuple(cases), start=start, repeats=repeats,
-        timeline=parts,
+        timeline=parts, quality=_timed(good.quality, cases, described, restorer), data=good.data,
+        pictures=good.pictures,
     )  # fmt: skip
     # After the restorer above is closed: its memory is theirs.
     if wanted.workers:
@@ -86,7 +92,23 @@ def bench(
             notes.append(f"throughput left out: {error}")
         else:
             found = replace(found, throughput=measured)
-    return replace(found, notes=tuple(notes))
+    return replace(found, notes=(*notes, *good.notes))
+
+
+def _quality(restorer: Restorer, running: Running, wanted: Wanted, report: Callable[[str], None]) -> QualityFound:
+    if wanted.quality is None:
+        return QualityFound((), (), "", ())
+    return measure_quality(restorer, wanted.quality, running.restorer, report=report)
+
+
+def _timed(
+    quality: tuple[Quality, ...], cases: Sequence[Case], plan: PlanFacts, restorer: Restorer
+) -> tuple[Quality, ...]:
+    """With the plan's own time from its case, of which there are more samples, where that is of the same size."""
+    if (plan.batch, plan.height, plan.width) != restorer.plan.facts.picture_shape:
+        return quality
+    median = statistics.median(cases[0].milliseconds)
+    return tuple(replace(each, milliseconds=median) if each.by == OURS else each for each in quality)
 
 
 def _further(size: Size, wanted: Wanted) -> list[Size]:

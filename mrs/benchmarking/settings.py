@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mrs.benchmarking.quality.wanted import Wanted as QualityWanted
+    from mrs.runtime.plan import Plan
     from mrs.runtime.session import Restorer
 
 # Samples of each work at least, whatever time there is.
@@ -32,6 +34,12 @@ class Running:
 
         return load(plan, workers=workers, **self.to_dict())
 
+    def restorer(self, plan: Plan) -> Restorer:
+        """A plan in memory, run so."""
+        from mrs.runtime.session import Restorer
+
+        return Restorer(plan, **self.to_dict())
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON values, for another process."""
         return asdict(self)
@@ -51,6 +59,7 @@ class Wanted:
         seconds: for all that is repeated, beyond the least number of samples.
         against: rivals by name, in the rounds of the plan's own case.
         checkpoint: for rivals that torch runs; None for the one that the plan names.
+        quality: on which pictures, and how; None where it is not measured.
     """
 
     size: tuple[int, int] | None = None
@@ -62,6 +71,7 @@ class Wanted:
     seconds: float = 10.0
     against: tuple[str, ...] = ()
     checkpoint: Path | None = None
+    quality: QualityWanted | None = None
 
     @property
     def share(self) -> float:

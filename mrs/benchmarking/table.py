@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from mrs.benchmarking.comparing import EQUAL, RELEVANT, UNCLEAR, WANTED, Change, Comparison
+from mrs.benchmarking.quality import tables
+from mrs.benchmarking.quality.measuring import QualityFound
 from mrs.benchmarking.results import Case, Results, Span, Start, Throughput
 from mrs.runtime.measure import Spread
 
@@ -13,7 +15,7 @@ HEAD = ("", "size", "batch", "p50", "p90", "p99", "jitter", "quartiles", "rounds
 
 
 def lines(results: Results) -> Iterator[str]:
-    """Everything but pictures and quality."""
+    """Everything but pictures."""
     yield from _about(results)
     yield ""
     yield from _aligned([HEAD, *_rows(results.cases)])
@@ -27,6 +29,9 @@ def lines(results: Results) -> Iterator[str]:
     if results.start is not None:
         yield ""
         yield from _start(results.start)
+    if results.quality:
+        yield ""
+        yield from tables.lines(QualityFound(results.quality, (), results.data, ()))
     for note in results.notes:
         yield f"note: {note}"
 

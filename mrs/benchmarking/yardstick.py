@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mrs.kernels.threads import Task, Threads
 
@@ -36,10 +37,10 @@ class Yardstick:
             task.result()
 
 
-def _work(numbers: np.ndarray[tuple[int], np.dtype[np.float32]]) -> None:
+def _work(numbers: NDArray[np.float32]) -> None:
     for _ in range(PASSES):
         np.multiply(numbers, np.float32(1), out=numbers)
-    hashlib.sha256(memoryview(numbers).cast("B")).digest()
+    hashlib.sha256(numbers.data.cast("B")).digest()
     for _ in range(PASSES):
         np.sqrt(numbers, out=numbers)
 

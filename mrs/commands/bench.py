@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mrs.commands import arguments
+from mrs.commands import arguments, quality_options
 from mrs.commands.terminal import progress
 from mrs.kernels.terminal import emit
 from mrs.runtime.errors import InputError
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Time whole restores with a plan, from a picture in memory to its result, and the
 network's evaluations alone, interleaved; the first result of new processes;
-further sizes and batches, and several workers. The machine should do nothing
-else."""
+further sizes and batches, several workers; and how good restores are, where clean
+pictures are given. The machine should do nothing else."""
 EPILOG = """\
 examples:
   mrs-trt bench rain.mrsplan
   mrs-trt bench rain.mrsplan --sizes 512x512,1024x1024 --workers 1,2 --json rain.json
   mrs-trt bench rain.mrsplan --seconds 30 --processes 6 --compare old.json
   mrs-trt bench rain.mrsplan --workers 2 --trace trace.json
+  mrs-trt bench rain.mrsplan --data clean_pictures/ --solvers ode-2:5,10
 
 exit code: 0, or 3 where --compare finds the plan slower; errors have 1 and 2"""
 # Neither what errors have, nor what a shell has for signals.
@@ -70,6 +71,7 @@ def add_parser(commands: arguments.SubParsers) -> None:
         "--trace", type=Path, metavar="FILE",
         help="write when each thread did what in some restores, with the most of --workers, for ui.perfetto.dev",
     )  # fmt: skip
+    quality_options.add_arguments(parser)
     arguments.add_running(parser)
     arguments.add_quiet(parser)
     parser.set_defaults(run=run)
@@ -83,6 +85,7 @@ def run(options: argparse.Namespace) -> int:
     if 0 in (*options.batches, *options.workers):
         raise InputError("--batches and --workers are numbers from 1 on")
     _check_files(options)
+    quality = quality_options.wanted(options)
     from mrs.benchmarking import comparing
     from mrs.benchmarking.bench import bench
     from mrs.benchmarking.results import read
@@ -103,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
     )  # fmt: skip
     wanted = Wanted(
         size=options.size, batch=options.batch, sizes=options.sizes, batches=options.batches, workers=options.workers,
-        processes=options.processes, seconds=options.seconds,
+        processes=options.processes, seconds=options.seconds, quality=quality,
     )  # fmt: skip
     report = progress(options.quiet)
     results = bench(options.plan, running, wanted, _command(options), report, check)
@@ -160,6 +163,10 @@ def _flags(options: argparse.Namespace) -> Iterator[str]:
     for name in ("batch", "processes", "backend", "precision", "threads"):
         if getattr(options, name) is not None:
             yield from (f"--{name}", str(getattr(options, name)))
+    for name in ("data", *quality_options.DEPENDENT):
+        value = getattr(options, name)
+        if value is not None:
+            yield from (f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value]))
     yield from ("--seconds", f"{options.seconds:g}")
     yield from (
         f"--{name.replace('_', '-')}" for name in ("no_graphs", "no_engine", "no_cache") if getattr(options, name)

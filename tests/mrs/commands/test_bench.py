@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from mrs.benchmarking import fresh, results
 from mrs.benchmarking.results import Repeat, Results, Start
@@ -180,3 +181,21 @@ def test_a_wrong_argument_is_one_line(run, plan, arguments: list[str], said: str
     assert ended.code == 2
     assert said in ended.err
     assert len(ended.err.splitlines()) == 1
+
+
+def test_quality_beside_speed(run, refuse, plan, photo, tmp_path) -> None:
+    path, pictures = tmp_path / "r.json", tmp_path / "clean"
+    pictures.mkdir()
+    Image.fromarray(photo(40, 48)).save(pictures / "a.png")
+    asked = ("--data", pictures, "--degradation", "noise", "--middle", 32, "--solvers", "ode-2:2")
+    ended = run("bench", plan, "--json", path, *asked, *LITTLE)
+    assert ended.code == 0, ended.err
+    found = results.read(path)
+    assert [each.by for each in found.quality] == ["ours", "degraded", "solver"]
+    whole = sorted(found.cases[0].milliseconds)
+    assert found.quality[0].milliseconds == whole[len(whole) // 2]
+    assert found.pictures
+    assert re.search(r"^this plan +2 ", ended.out, re.MULTILINE)
+    assert f"--data {pictures} --degradation noise --middle 32 --solvers ode-2:2" in found.command
+    refuse("bench", plan, *LITTLE, "--data", tmp_path / "none", says="none")
+    refuse("bench", plan, *LITTLE, "--severity", 0.5, says="--severity needs pictures")
