@@ -20,6 +20,8 @@ from mrs.runtime.errors import BackendError, MrsError
 
 # Seconds that a process may take besides its share, whatever it must compile.
 PATIENCE = 900.0
+# What is run with the job behind it; an experiment may put something slower in its place.
+COMMAND = (sys.executable, "-m", "mrs.benchmarking.fresh")
 # Rounds of each process: several processes have a sample each in a comparison, so each may have few.
 ROUNDS = LEAST
 
@@ -76,9 +78,8 @@ def measure(
 
 
 def _run(job: str, limit: float) -> Found:
-    command = (sys.executable, "-m", "mrs.benchmarking.fresh", job)
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit)
+        done = subprocess.run((*COMMAND, job), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit)
     except subprocess.TimeoutExpired:
         raise BackendError(f"a process of its own had no end within {limit:.0f} s", hint="pass --processes 0") from None
     lines = done.stderr.strip().splitlines()
