@@ -43,6 +43,7 @@ def interleaved(
     least: int,
     most: int | None = None,
     seconds: float = 0.0,
+    limits: Mapping[Key, int] | None = None,
     now: Callable[[], float] = time.perf_counter,
 ) -> dict[Key, list[float]]:
     """Milliseconds of each work, once in each round.
@@ -52,12 +53,15 @@ def interleaved(
         least: rounds, at least.
         most: rounds, at most; None for as many as there is time for.
         seconds: after which, beyond the least rounds, no other begins.
+        limits: of some works the most samples, which are those of the first rounds.
         now: a clock in seconds.
     """
     samples: dict[Key, list[float]] = {key: [] for key in works}
     end, done = now() + seconds, 0
     while done < least or (now() < end and (most is None or done < most)):
         for key, work in works.items():
+            if limits is not None and done >= limits.get(key, done + 1):
+                continue
             begin = now()
             work()
             samples[key].append(1e3 * (now() - begin))

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mrs.benchmarking import facts, fresh
+from mrs.benchmarking.beside import beside
 from mrs.benchmarking.measuring import throughputs, time_group
 from mrs.benchmarking.quality.measuring import QualityFound
 from mrs.benchmarking.quality.measuring import measure as measure_quality
@@ -62,13 +63,15 @@ def bench(
         check(about, described)
         # First, for here wrong folders and solvers are found.
         good = _quality(restorer, running, wanted, report)
+        notes: list[str] = []
         start, repeats = fresh.measure(plan, running, size, wanted.processes, wanted.share, report)
-        waiting = Waiting(restorer.threads)
-        report(f"restores of {_words(size)}")
-        cases = list(time_group(restorer, size, 0, wanted.own_share, setup_seconds=loading))
-        disturbed = waiting.share()
+        with beside(plan, restorer, size, wanted, notes.append, report) as rivals:
+            report(f"restores of {_words(size)}")
+            waiting = Waiting(restorer.threads)
+            cases = list(time_group(restorer, size, 0, wanted.own_share, rivals, loading))
+            disturbed = waiting.share()
         parts = timeline(restorer, size)
-        notes = _notes(restorer, size, cases, disturbed, wanted)
+        notes += _notes(restorer, size, cases, disturbed, wanted)
         for group, each in enumerate(further, 1):
             report(f"restores of {_words(each)}")
             try:

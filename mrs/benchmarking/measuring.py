@@ -11,7 +11,7 @@ from pathlib import Path
 from mrs.benchmarking.facts import parity_of
 from mrs.benchmarking.results import OURS, Case, Throughput
 from mrs.benchmarking.settings import LEAST, Running, Size
-from mrs.benchmarking.works import Work, evaluating, restoring
+from mrs.benchmarking.works import Entrant, Work, evaluating, restoring
 from mrs.kernels.threads import Task, Threads
 from mrs.runtime.measure import interleaved
 from mrs.runtime.session import Restorer
@@ -38,7 +38,7 @@ def time_group(
     size: Size,
     group: int,
     seconds: float,
-    rivals: Sequence[tuple[Case, Work]] = (),
+    rivals: Sequence[Entrant] = (),
     setup_seconds: float | None = None,
 ) -> tuple[Case, ...]:
     """Restores of one size, bare evaluations where they are not tiled, and rivals, in turn in each round.
@@ -48,26 +48,27 @@ def time_group(
         size: of the pictures.
         group: number of the rounds.
         seconds: to measure for, beyond the least number of rounds.
-        rivals: what is known of each, and what it does.
+        rivals: warm, and judged.
         setup_seconds: that loading the plan took; where it is None, what compiling for the size takes is measured.
     """
     known = own_cases(restorer, size, group)
-    pairs = [(known["restore"], restoring(restorer, size))]
-    bare = evaluating(restorer, size)
-    if bare is not None:
-        pairs.append((known["network"], bare))
-    pairs.extend(rivals)
+    whole, bare = restoring(restorer, size), evaluating(restorer, size)
     begin = time.perf_counter()
-    pairs[0][1]()
+    whole()
     first = time.perf_counter() - begin
-    # The first time warms up, and compiles.
-    for _, work in pairs[1:]:
-        work()
+    # The first time compiles.
     begin = time.perf_counter()
-    pairs[0][1]()
+    whole()
     compiling = max(0.0, first - (time.perf_counter() - begin))
-    samples = interleaved(dict(enumerate(work for _, work in pairs)), least=LEAST, seconds=seconds)
-    cases = [replace(case, milliseconds=tuple(samples[index])) for index, (case, _) in enumerate(pairs)]
+    entrants = [Entrant(known["restore"], whole)]
+    if bare is not None:
+        bare()
+        entrants.append(Entrant(known["network"], bare))
+    entrants.extend(rivals)
+    limits = {index: each.rounds for index, each in enumerate(entrants) if each.rounds is not None}
+    works = {index: each.work for index, each in enumerate(entrants)}
+    samples = interleaved(works, least=LEAST, seconds=seconds, limits=limits)
+    cases = [replace(each.case, milliseconds=tuple(samples[index])) for index, each in enumerate(entrants)]
     cases[0] = replace(cases[0], setup_seconds=(setup_seconds or 0.0) + compiling)
     return tuple(cases)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mrs.benchmarking.quality.wanted import Wanted as QualityWanted
+    from mrs.benchmarking.rivals import Companions
     from mrs.runtime.plan import Plan
     from mrs.runtime.session import Restorer
 
@@ -59,6 +60,7 @@ class Wanted:
         seconds: for all that is repeated, beyond the least number of samples.
         against: rivals by name, in the rounds of the plan's own case.
         checkpoint: for rivals that torch runs; None for the one that the plan names.
+        companions: of the checkpoint, where its network is not all that restores.
         quality: on which pictures, and how; None where it is not measured.
     """
 
@@ -71,6 +73,7 @@ class Wanted:
     seconds: float = 10.0
     against: tuple[str, ...] = ()
     checkpoint: Path | None = None
+    companions: Companions | None = None
     quality: QualityWanted | None = None
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from mrs.benchmarking.comparing import EQUAL, RELEVANT, UNCLEAR, WANTED, Change, Comparison
 from mrs.benchmarking.quality import tables
 from mrs.benchmarking.quality.measuring import QualityFound
-from mrs.benchmarking.results import Case, Results, Span, Start, Throughput
+from mrs.benchmarking.results import OURS, Case, Results, Span, Start, Throughput
 from mrs.runtime.measure import Spread
 
 HEAD = ("", "size", "batch", "p50", "p90", "p99", "jitter", "quartiles", "rounds", "outside", "parity")
@@ -67,8 +67,12 @@ def _about(results: Results) -> Iterator[str]:
 def _rows(cases: Sequence[Case]) -> Iterator[tuple[str, ...]]:
     for case in cases:
         spread = Spread.of(case.milliseconds)
-        name = case.work if case.by == "ours" else f"{case.work}, {case.label}"
+        name = case.work if case.by == OURS else f"{case.work}, {case.label}"
         times = [f"{ms:.2f}" for ms in (spread.median, spread.p90, spread.p99)]
+        if case.by != OURS and case.parity is not None and not case.parity.passes:
+            # Something else was computed, in whatever time.
+            yield name, f"{case.height}x{case.width}", str(case.batch), *7 * ("-",), _parity(case)
+            continue
         yield (
             name, f"{case.height}x{case.width}", str(case.batch), *times, f"{100 * spread.jitter:.0f} %",
             f"{spread.q1:.2f}-{spread.q3:.2f}", str(len(case.milliseconds)), _outside(case, cases), _parity(case),

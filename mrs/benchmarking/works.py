@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mrs.benchmarking.results import Case
 from mrs.benchmarking.settings import Size
 from mrs.runtime.errors import InputError
 from mrs.runtime.padding import padded_size
@@ -16,6 +18,21 @@ from mrs.runtime.session import Restorer
 from mrs.runtime.system import machine
 
 Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """Something to be timed in turn with others.
+
+    Attributes:
+        case: what is known of it, without times.
+        work: that is timed.
+        rounds: the most samples of it; None for one in every round.
+    """
+
+    case: Case
+    work: Work
+    rounds: int | None = None
 
 
 def main_size(restorer: Restorer, size: tuple[int, int] | None, batch: int | None) -> Size:

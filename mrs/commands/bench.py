@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mrs.benchmarking.rivals import NAMES
 from mrs.commands import arguments, quality_options
 from mrs.commands.terminal import progress
 from mrs.kernels.terminal import emit
@@ -28,6 +29,7 @@ examples:
   mrs-trt bench rain.mrsplan --sizes 512x512,1024x1024 --workers 1,2 --json rain.json
   mrs-trt bench rain.mrsplan --seconds 30 --processes 6 --compare old.json
   mrs-trt bench rain.mrsplan --workers 2 --trace trace.json
+  mrs-trt bench rain.mrsplan --against eager,compile,openvino --checkpoint rain.safetensors
   mrs-trt bench rain.mrsplan --data clean_pictures/ --solvers ode-2:5,10
 
 exit code: 0, or 3 where --compare finds the plan slower; errors have 1 and 2"""
@@ -71,10 +73,32 @@ def add_parser(commands: arguments.SubParsers) -> None:
         "--trace", type=Path, metavar="FILE",
         help="write when each thread did what in some restores, with the most of --workers, for ui.perfetto.dev",
     )  # fmt: skip
+    _add_rivals(parser)
     quality_options.add_arguments(parser)
     arguments.add_running(parser)
     arguments.add_quiet(parser)
     parser.set_defaults(run=run)
+
+
+def _add_rivals(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("rivals", "in the same rounds as the plan itself (docs/benchmarks.md)")
+    group.add_argument(
+        "--against", type=_names, default=(), metavar="NAME,...", help=f"some of {', '.join(NAMES)}"
+    )  # fmt: skip
+    group.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="that the plan was built from, for rivals in torch"
+    )
+    group.add_argument("--encoder", type=Path, metavar="FILE", help="DA-CLIP's image encoder, for its networks")
+    group.add_argument("--encoder-heads", type=arguments.positive, metavar="N", help="heads of its attention")
+    group.add_argument("--autoencoder", type=Path, metavar="FILE", help="Refusion's UNet for latents")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    unknown = next((name for name in names if name not in NAMES), None)
+    if unknown is not None:
+        raise argparse.ArgumentTypeError(f"{unknown!r} is none of {', '.join(NAMES)}")
+    return names
 
 
 def run(options: argparse.Namespace) -> int:
@@ -89,6 +113,7 @@ def run(options: argparse.Namespace) -> int:
     from mrs.benchmarking import comparing
     from mrs.benchmarking.bench import bench
     from mrs.benchmarking.results import read
+    from mrs.benchmarking.rivals import Companions
     from mrs.benchmarking.settings import Running, Wanted
     from mrs.benchmarking.table import comparison_lines, lines
 
@@ -107,6 +132,8 @@ def run(options: argparse.Namespace) -> int:
     wanted = Wanted(
         size=options.size, batch=options.batch, sizes=options.sizes, batches=options.batches, workers=options.workers,
         processes=options.processes, seconds=options.seconds, quality=quality,
+        against=options.against, checkpoint=options.checkpoint,
+        companions=Companions(options.encoder, options.encoder_heads, options.autoencoder),
     )  # fmt: skip
     report = progress(options.quiet)
     results = bench(options.plan, running, wanted, _command(options), report, check)
@@ -160,9 +187,14 @@ def _flags(options: argparse.Namespace) -> Iterator[str]:
     for name in ("batches", "workers"):
         if getattr(options, name):
             yield from (f"--{name}", ",".join(map(str, getattr(options, name))))
-    for name in ("batch", "processes", "backend", "precision", "threads"):
+    if options.against:
+        yield from ("--against", ",".join(options.against))
+    for name in (
+        "batch", "processes", "backend", "precision", "threads", "checkpoint", "encoder", "encoder_heads",
+        "autoencoder",
+    ):  # fmt: skip
         if getattr(options, name) is not None:
-            yield from (f"--{name}", str(getattr(options, name)))
+            yield from (f"--{name.replace('_', '-')}", str(getattr(options, name)))
     for name in ("data", *quality_options.DEPENDENT):
         value = getattr(options, name)
         if value is not None:

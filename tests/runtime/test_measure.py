@@ -36,6 +36,14 @@ def test_rounds_in_turn_until_there_are_enough_or_the_time_is_over(
     assert samples == {"short": [1e3] * rounds, "long": [2e3] * rounds}
 
 
+def test_a_work_that_takes_long_takes_part_in_the_first_rounds_alone() -> None:
+    clock = Clock()
+    works = {"short": lambda: clock.work("short", 1.0), "long": lambda: clock.work("long", 20.0)}
+    samples = interleaved(works, least=3, limits={"long": 2}, now=clock.now)
+    assert clock.order == ["short", "long", "short", "long", "short"]
+    assert [len(each) for each in samples.values()] == [3, 2]
+
+
 @pytest.mark.parametrize(
     ("samples", "spread"),
     [

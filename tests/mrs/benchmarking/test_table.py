@@ -47,6 +47,13 @@ def test_a_failed_gate_is_seen(results: Results) -> None:
     assert "equal, 40.0 needed" in "\n".join(lines(replace(results, cases=(equal,))))
 
 
+def test_a_rival_that_computes_something_else_has_no_time(results: Results) -> None:
+    bad = Parity(psnr_db=12.0, reference="float32", bar_db=40.0, passes=False)
+    cases = (*results.cases[:2], replace(results.cases[2], parity=bad))
+    text = list(lines(replace(results, cases=cases)))
+    assert row(text, "restore, torch eager")[2:] == [*7 * ("-",), "12.0", "dB,", "40.0", "needed:", "FAILS"]
+
+
 def test_the_rest_where_it_was_measured(results: Results) -> None:
     more = replace(
         results,

@@ -199,3 +199,25 @@ def test_quality_beside_speed(run, refuse, plan, photo, tmp_path) -> None:
     assert f"--data {pictures} --degradation noise --middle 32 --solvers ode-2:2" in found.command
     refuse("bench", plan, *LITTLE, "--data", tmp_path / "none", says="none")
     refuse("bench", plan, *LITTLE, "--severity", 0.5, says="--severity needs pictures")
+
+
+@pytest.mark.slow(15)
+def test_rivals_in_the_same_rounds(run, refuse, plan, golden, tmp_path) -> None:
+    path = tmp_path / "r.json"
+    ended = run(
+        "bench", plan, "--against", "eager,onnxruntime", "--checkpoint", golden.weights, "--json", path, *LITTLE
+    )
+    assert ended.code == 0, ended.err
+    found = results.read(path)
+    assert [(case.work, case.by, case.group) for case in found.cases] == [
+        ("restore", "ours", 0), ("network", "ours", 0), ("restore", "eager", 0), ("network", "onnxruntime", 0),
+    ]  # fmt: skip
+    eager, bare = found.cases[2:]
+    assert eager.parity is not None
+    assert eager.parity.passes
+    assert bare.parity is None
+    assert len({len(case.milliseconds) for case in found.cases}) == 1
+    assert re.search(r"^restore, .*torch.* dB, .* needed|^restore, .*torch.* equal", ended.out, re.MULTILINE)
+    assert f"--against eager,onnxruntime --processes 0 --threads 1 --checkpoint {golden.weights}" in found.command
+    refuse("bench", plan, *LITTLE, "--against", "eager,nobody", says="'nobody' is none of eager,")
+    refuse("bench", plan, *LITTLE, "--against", "eager", says="give --checkpoint FILE")
