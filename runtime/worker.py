@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from mrs.runtime import tracing
 from mrs.runtime.chain import Chain, Loop, TensorChain, make_chain
 from mrs.runtime.codec import codec_of
 from mrs.runtime.conditioner import conditioner_of
@@ -129,11 +130,17 @@ class Worker:
     @contextmanager
     def at_work(self) -> Iterator[Worker]:
         """A context for restores: lets go of what an error inside it may have spoilt."""
+        recorder = tracing.active()
+        if recorder is not None:
+            recorder.enter(self)
         try:
             yield self
         except BackendError as error:
             self.failed(error)
             raise
+        finally:
+            if recorder is not None:
+                recorder.leave()
 
     def check(self) -> None:
         """Wait for what a GPU was given, and complain about what went wrong since the last time.

@@ -22,6 +22,7 @@ from mrs.runtime.device import Device, Graph, Stream
 from mrs.runtime.errors import BackendError, MrsError
 from mrs.runtime.system.handlers import let_through
 from mrs.runtime.system.libraries import first_line
+from mrs.runtime.tracing import timed
 
 # The first run of a network compiles, chooses algorithms and fills caches; the second shows that it has done so.
 WARM_UPS = 2
@@ -129,10 +130,9 @@ class CudaChain:
             self.buffers.key[...] = key(seed, origin=origin)
             self.buffers.picture[...] = picture
             if self.condition is not None:
-                self.buffers.context[...] = self.condition(picture) if context is None else context
-            with self._working():
-                self._run("host")
-                self.device.wait(self.stream)
+                look = timed("conditioner", self.condition)
+                self.buffers.context[...] = look(picture) if context is None else context
+            timed("graph" if self.captured else "launches", self._run_and_wait)("host")
             self._check_status("host")
             if out is not None:
                 out[...] = self.buffers.result
@@ -213,9 +213,8 @@ class CudaChain:
             if "network" not in self._prepared:
                 self._lists["network"] = [node for node in self.nodes if node.name == "network"]
                 self._prepare("network")
-            with translate_errors(self.device, self.shape, "in the network"), self._working():
-                self._run("network")
-                self.device.wait(self.stream)
+            with translate_errors(self.device, self.shape, "in the network"):
+                self._run_and_wait("network")
 
     @property
     def captured(self) -> bool:
@@ -291,6 +290,11 @@ class CudaChain:
         """On the chain's stream; tensors made in any mode of torch may be written."""
         with torch.inference_mode(), self.device.on(self.stream):
             yield
+
+    def _run_and_wait(self, how: str) -> None:
+        with self._working():
+            self._run(how)
+            self.device.wait(self.stream)
 
     def _run(self, how: str) -> None:
         if how in self._graphs:
