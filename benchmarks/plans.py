@@ -2,7 +2,8 @@
 
 Builds both plans, measures each beside its rivals, and writes benchmarks/results/NAME.PROCESSOR.json, from which
 `mrs-trt report` makes a page. Refusion's network has random weights; with `--size 256` it takes a quarter of an hour
-more, nearly all of it the published sampler's hundred evaluations in torch.
+more, nearly all of it the published sampler's hundred evaluations in torch; `--compile` has torch.compile beside them,
+which compiles for minutes.
 """
 
 from __future__ import annotations
@@ -31,30 +32,35 @@ def main() -> int:
     parser.add_argument("names", nargs="*", default=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}, default all")
     parser.add_argument("--size", type=int, default=128, help="side of Refusion's pictures, default 128")
     parser.add_argument("--seconds", type=float, default=60.0, help="to measure each plan for, default 60")
+    parser.add_argument("--compile", action="store_true", help="torch.compile beside Refusion's network too")
     parser.add_argument("--output", type=Path, default=rows.RESULTS, help="folder of the results")
     options = parser.parse_args()
+    unknown = next((name for name in options.names if name not in NAMES), None)
+    if unknown is not None:
+        parser.error(f"{unknown!r} is none of {', '.join(NAMES)}")
     output = options.output.resolve()
     with TemporaryDirectory() as folder:
         # Commands are kept in the results: without a path of this machine.
         os.chdir(folder)
         for name in options.names:
             target = output / f"{name}.{processor()}.json"
-            code = {"refusion": refusion, "shipped": shipped}[name](options.size, options.seconds, target)
+            code = shipped(options.seconds, target) if name == "shipped" else refusion(options, target)
             if code:
                 return code
     return 0
 
 
-def refusion(size: int, seconds: float, target: Path) -> int:
+def refusion(options: argparse.Namespace, target: Path) -> int:
     """The published size of network, against every rival there is."""
     checkpoint = write_checkpoint(REFUSION, Path("refusion"))
     solver = mrs.Solver(method="ode", order=2, steps=10)
-    mrs.build(checkpoint, "refusion.mrsplan", size=(size, size), solver=solver)
-    against = ("--against", "eager,compile,published,openvino", "--checkpoint", checkpoint.name)
-    return _bench("refusion.mrsplan", seconds, target, *against, "--processes", "2")
+    mrs.build(checkpoint, "refusion.mrsplan", size=(options.size, options.size), solver=solver)
+    against = f"eager,{'compile,' * options.compile}published,openvino"
+    parts = ("--against", against, "--checkpoint", checkpoint.name, "--processes", "2")
+    return _bench("refusion.mrsplan", options.seconds, target, *parts)
 
 
-def shipped(size: int, seconds: float, target: Path) -> int:
+def shipped(seconds: float, target: Path) -> int:
     """The shipped network: sizes, batches, workers, and how good its pictures are."""
     mrs.build(WEIGHTS / "rain.safetensors", "rain.mrsplan")
     shutil.copytree(PICTURES, "pictures")
