@@ -53,6 +53,11 @@ def test_a_restore_in_parts(restorer, picture) -> None:
     with recording() as recorder:
         traced = restorer.restore(picture, 3)
     np.testing.assert_array_equal(traced, expected)
+    with recording() as again:
+        for _ in range(2):
+            restorer.restore(picture, 3)
+    # The second call's wait is again before any worker.
+    assert {part.worker for part in named(again.parts, "wait") + named(again.parts, "restore")} == {None}
     done = [(part.name, part.worker, part.step) for part in sorted(recorder.parts, key=lambda part: part.begin)]
     steps = [(name, 1, step) for step in range(3) for name in ("network", "step")]
     assert done == [("restore", None, None), ("wait", None, None), ("start", 1, None), *steps, ("finish", 1, None)]
