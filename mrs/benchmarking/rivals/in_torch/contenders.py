@@ -109,7 +109,7 @@ def compiled(published: PublishedNetwork, precision: str) -> loop.Evaluate:
     network: Any = deepcopy(published.network)
     network = network.to(dtype=dtype, memory_format=torch.channels_last)
     mode = "max-autotune" if COMPILER == INDUCTOR else None
-    fused = torch.compile(network, dynamic=False, backend=COMPILER, mode=mode)
+    fused: Callable[..., Tensor] = torch.compile(network, dynamic=False, backend=COMPILER, mode=mode)
     replays = published.device == "cuda"
 
     def evaluate(x: Tensor, mu: Tensor, at: Tensor, *told: Tensor) -> Tensor:
@@ -117,8 +117,8 @@ def compiled(published: PublishedNetwork, precision: str) -> loop.Evaluate:
         if published.source.arch.condition:
             inputs.append(mu.to(dtype, memory_format=torch.channels_last))
         if replays:
-            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        output: Tensor = fused(*inputs, at, *(each.to(dtype) for each in told)).float()
+            torch.compiler.cudagraph_mark_step_begin()
+        output = fused(*inputs, at, *(each.to(dtype) for each in told)).float()
         # Memory of a graph of torch's own is written again by the next call.
         return output.clone() if replays else output
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from mrs.runtime.errors import BackendError, CheckpointError, PlanError
 from mrs.runtime.plan import read_plan
 from mrs.runtime.system import machine
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow(20)]
 
 
 @pytest.fixture
@@ -114,16 +116,25 @@ def test_max_autotune_is_asked_of_torch(plan, golden, monkeypatch) -> None:
     assert asked == {"dynamic": False, "backend": "inductor", "mode": "max-autotune"}
 
 
-def test_the_time_to_compile_is_said(opened, compilations, monkeypatch) -> None:
-    real = contenders.compiled
+def test_the_time_to_compile_is_said(opened, monkeypatch) -> None:
+    """And it is one of compiling, not of reading what was compiled before."""
+    caches, kept = [], os.environ.get("TORCHINDUCTOR_CACHE_DIR")
 
-    def slowly(*arguments: Any) -> Any:
+    def slowly(published: Any, precision: str) -> Any:
         time.sleep(0.2)
-        return real(*arguments)
+
+        def evaluate(*given: Any) -> Any:
+            caches.append(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+            return contenders.eager(published)(*given)
+
+        return evaluate
 
     monkeypatch.setattr(contenders, "compiled", slowly)
     with opened("compile") as (rival,):
         assert rival.setup_seconds > 0.2
+    assert kept not in caches
+    assert not Path(caches[0]).exists()
+    assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == kept
 
 
 def test_a_compiler_that_fails_is_one_line(opened, monkeypatch) -> None:
@@ -158,7 +169,6 @@ def _out_of_memory(*arguments: object) -> Any:
     raise torch.OutOfMemoryError("CUDA out of memory")
 
 
-@pytest.mark.slow(5)
 def test_the_published_sampler_has_a_hundred_evaluations(opened, pictures, monkeypatch) -> None:
     evaluated: list[float] = []
     real = contenders.eager
@@ -179,7 +189,6 @@ def test_the_published_sampler_has_a_hundred_evaluations(opened, pictures, monke
         assert parity.reference == "our runtime in float32 with its table and noise, at 32x32"
 
 
-@pytest.mark.slow(5)
 def test_a_published_sampler_that_computes_something_else_does_not_pass(opened, monkeypatch) -> None:
     real = contenders.eager
     monkeypatch.setattr(
@@ -202,7 +211,7 @@ def test_a_plan_for_a_gpu_that_torch_does_not_see(plan, golden) -> None:
 
 
 def test_results_of_torch_s_own_graphs_are_copied(plan, golden, compilations, monkeypatch) -> None:
-    """On a GPU the next replay writes them again; torch is told of each call. A double: networks stay where they are."""
+    """On a GPU the next replay writes them again; torch is told of each call. Here networks stay where they are."""
     marks: list[int] = []
     monkeypatch.setattr(network.PublishedNetwork, "_placed", lambda self, module: module)
     monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: marks.append(1))
