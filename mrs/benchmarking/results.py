@@ -222,7 +222,8 @@ class Quality:
     """How near restored pictures come to the clean ones.
 
     Attributes:
-        by: "ours", or the rival's name, or "degraded" for pictures as they were given.
+        by: "ours", or the rival's name, or "solver" for another one on the plan's network, or "degraded" for pictures
+            as they were given.
         label: who that is, in words.
         solver: in words; "" for pictures as they were given.
         evaluations: of the network; 0 for pictures as they were given.

@@ -75,12 +75,13 @@ class Samples:
                 f"the middle {wanted.middle} pixels of pictures without {self.border} on each side are too small",
                 hint=f"give at least {LEAST + 2 * self.border}",
             )
-        self._task, self._degrade = ("pairs", _nothing) if paired else _own(wanted, plan)
+        made: tuple[str, Degrade | None] = ("pairs", None) if paired else _own(wanted, plan)
+        self._task, self._degrade = made
         for files in self._files:
             self._check_ahead(files)
         strength = "" if wanted.severity is None else f" of severity {wanted.severity:g}"
         how = "in pairs" if paired else f"degraded by {self._task}{strength}, seed {wanted.data_seed}"
-        part = "" if wanted.middle is None else f", the middle {wanted.middle} pixels of each"
+        part = "" if wanted.middle is None else f", at most the middle {wanted.middle} pixels of each"
         rim = "" if not self.border else f", {self.border} pixels at the border not counted"
         self.said = (
             f"{count} of {len(found)} pictures of {_text(wanted.data.name or str(wanted.data))} {how}{part}{rim}"
@@ -106,6 +107,7 @@ class Samples:
             if files.degraded is not None:
                 degraded = read_bytes(files.degraded)
             else:
+                assert self._degrade is not None
                 height, width = (side // self.factor * self.factor for side in clean.shape[:2])
                 clean = clean[:height, :width]
                 _check_size(name, clean.shape[:2], self.border)
@@ -133,10 +135,6 @@ class Samples:
             clean = clean[factor * y : factor * (y + h), factor * x : factor * (x + w)]
         _check_size(name, clean.shape[:2], self.border)
         return Sample(name, np.ascontiguousarray(degraded), np.ascontiguousarray(clean))
-
-
-def _nothing(clean: U8, rng: np.random.Generator) -> U8:
-    return clean
 
 
 def _own(wanted: Wanted, plan: Plan) -> tuple[str, Degrade]:

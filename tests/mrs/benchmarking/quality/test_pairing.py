@@ -32,8 +32,6 @@ def made(folder: Path, *names: str) -> Path:
         ("0_rain.png", "0_clean.png"),
         ("0001_NOISY_SRGB_010.PNG", "0001_GT_SRGB_010.PNG"),
         ("img_001_SRF_4_LR.png", "img_001_SRF_4_HR.png"),
-        # Words in the names of both do not part them.
-        ("LQ/rain-forest.png", "GT/rain-forest.png"),
     ],
 )
 def test_pairs_of_published_sets(tmp_path: Path, degraded: str, clean: str) -> None:
@@ -47,8 +45,17 @@ def test_clean_pictures_alone(tmp_path: Path) -> None:
     found = find(folder)
     assert [each.name for each in found] == ["b.png", "deep/low-tide.png", "rain-forest.png"]
     assert all(each.degraded is None for each in found)
+    # Words in names of different folders are no pairs.
+    assert len(find(made(tmp_path / "words", "rain-1.png", "deep/clear-sky.png"))) == 2
     # One folder of the two is no pair.
     assert find(made(tmp_path / "more", "GT/a.png"))[0].degraded is None
+
+
+def test_equal_names_belong_together_whatever_their_words(tmp_path: Path) -> None:
+    found = find(made(tmp_path / "set", "LQ/rain-1.png", "LQ/snow-1.jpg", "GT/rain-1.png", "GT/snow-1.png"))
+    assert [(each.degraded.name, each.clean.name) for each in found] == [
+        ("rain-1.png", "rain-1.png"), ("snow-1.jpg", "snow-1.png"),
+    ]  # fmt: skip
 
 
 def test_both_folders_named(tmp_path: Path) -> None:

@@ -102,7 +102,9 @@ def test_pictures_lie_evenly_over_the_list(tmp_path: Path, made: Plan) -> None:
     assert [each.name for each in samples] == ["0.png", "2.png", "4.png"]
     assert len(samples) == 3
     assert {each.clean.shape for each in samples} == {(33, 33, 3)}
-    assert samples.said.startswith("3 of 6 pictures of clean degraded by noise, seed 0, the middle 33 pixels of each")
+    assert samples.said.startswith(
+        "3 of 6 pictures of clean degraded by noise, seed 0, at most the middle 33 pixels of each"
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from mrs.runtime.errors import CheckpointError, InputError
 from mrs.runtime.plan import read_plan
 from tests.golden.networks import weights
 
-pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.slow(20)]
+pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.slow(12)]
 
 SIZE = (2, 20, 24)
 
