@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from queue import SimpleQueue
 
 from mrs._version import __version__
 from mrs.benchmarking.results import Span
@@ -19,6 +20,8 @@ from mrs.runtime.tracing import Part, Recorder, recording
 RECORDED = 5
 # A trace: callers beyond the workers, so that waits are seen, and calls of each.
 CALLERS, CALLS = 1, 2
+# Seconds that a caller waits for the others' threads.
+PATIENCE = 60.0
 WHOLE = "restore"
 
 
@@ -68,11 +71,14 @@ def trace(plan: Path, running: Running, size: Size, workers: int) -> list[Part]:
         callers = workers + CALLERS
         works = [restoring(restorer, size) for _ in range(callers)]
         restorer.warm_up(size[1] // restorer.upscale, size[2] // restorer.upscale, size[0])
-        threads, recorder = Threads(callers), Recorder()
-        with recording(recorder):
-            tasks = [Task(_repeat, work) for work in works]
-            for task in tasks:
-                threads.submit(task)
+        # A thread for each, which begin together: one pool would let whoever is done early call for another, too.
+        threads, gate = [Threads(1) for _ in works], SimpleQueue[None]()
+        with recording(Recorder()) as recorder:
+            tasks = [Task(_repeat, work, gate) for work in works]
+            for thread, task in zip(threads, tasks, strict=True):
+                thread.submit(task)
+            for _ in tasks:
+                gate.put(None)
             for task in tasks:
                 task.wait()
         for task in tasks:
@@ -80,7 +86,8 @@ def trace(plan: Path, running: Running, size: Size, workers: int) -> list[Part]:
     return recorder.parts
 
 
-def _repeat(work: Work) -> None:
+def _repeat(work: Work, gate: SimpleQueue[None]) -> None:
+    gate.get(timeout=PATIENCE)
     for _ in range(CALLS):
         work()
 
