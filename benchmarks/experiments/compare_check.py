@@ -22,6 +22,7 @@ from mrs.benchmarking.bench import bench
 from mrs.benchmarking.comparing import EQUAL, SLOWER, UNCLEAR, Change, compare
 from mrs.benchmarking.results import Results
 from mrs.benchmarking.settings import Running, Wanted
+from mrs.commands.arguments import size
 from mrs.runtime.session import Restorer
 
 CHILD = "--child"
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--how", choices=("busy", "sleep"), default="busy")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--processes", type=int, default=5)
+    parser.add_argument("--size", type=size, help="of the picture, HxW, default the plan's")
     parser.add_argument("--keep", type=Path)
     options = parser.parse_args()
     same: list[Change] = []
@@ -60,7 +62,7 @@ def measured(options: argparse.Namespace, name: str, slow: bool = False) -> Resu
     """One run of `mrs-trt bench`."""
     planting = (sys.executable, "-m", "benchmarks.experiments.compare_check", CHILD)
     fresh.COMMAND = (*planting, options.how, str(options.slowdown)) if slow else OWN
-    wanted = Wanted(seconds=options.seconds, processes=options.processes)
+    wanted = Wanted(size=options.size, seconds=options.seconds, processes=options.processes)
     found = bench(options.plan, Running(), wanted, "")
     if options.keep is not None:
         options.keep.mkdir(exist_ok=True)

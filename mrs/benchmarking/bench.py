@@ -133,8 +133,8 @@ def _notes(restorer: Restorer, size: Size, cases: list[Case], disturbed: float |
     notes = []
     if disturbed is not None and disturbed > DISTURBED:
         notes.append(
-            f"the machine was busy: threads of this program waited {100 * disturbed:.0f} % of the time for processors "
-            "that others had, so all times are too long"
+            f"the processors were busy: threads of this program waited {100 * disturbed:.0f} % of the time for one, so "
+            "all times are too long"
         )
     if len(cases[0].milliseconds) < FOR_P99:
         notes.append(f"p99 of {len(cases[0].milliseconds)} samples is little more than the slowest of them")

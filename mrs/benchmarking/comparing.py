@@ -5,7 +5,9 @@ slower for minutes. So rounds are no independent samples, and a rank test over t
 runs. What is compared is a number for each process: the median of its restores over the median of a fixed work of the
 same rounds (`yardstick.py`). The means of the logarithms of these are compared by Welch's t-test, which takes nothing
 for known of how processes spread. And a change counts only where the times themselves changed alike, and by more than
-`RELEVANT`: a yardstick may be disturbed, too.
+`RELEVANT`: a yardstick may be disturbed, too. Other programs that take the processors slow down a network more than
+they slow down the yardstick: where threads waited longer for processors in one of the runs, as much of a change as
+that explains does not count either.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ from pathlib import Path
 from mrs.benchmarking.results import Case, Machine, PlanFacts, Repeat, Results
 from mrs.runtime.errors import InputError
 
-# The least change that counts, as a share: processes of one plan on a quiet machine differ by up to about 3 %.
+# The least change that counts, as a share.
 RELEVANT = 0.05
 # A slowdown by this much should be found.
 WANTED = 0.10
+# A share of time that threads waited for processors, from which on it is told; and the most that is taken for true.
+NOTICED, MOST_WAITED = 0.02, 0.99
 # Processes of each file at least: two have no spread to speak of.
 FEWEST = 3
 # Two-sided 95 % quantiles of Student's distribution for 1, 2, ... degrees of freedom; see `_quantile`.
@@ -82,13 +86,18 @@ class Comparison:
 def compare(old: Results, new: Results) -> Comparison:
     """Two files that `check_comparable` and `check_processes` let through."""
     bare = all(repeat.network_ms for repeat in (*old.repeats, *new.repeats))
+    waits = _stretch(new) - _stretch(old)
     return Comparison(
-        restore=change([_times(each, each.restore_ms) for each in old.repeats],
-                       [_times(each, each.restore_ms) for each in new.repeats]),
-        network=change([_times(each, each.network_ms) for each in old.repeats],
-                       [_times(each, each.network_ms) for each in new.repeats]) if bare else None,
+        restore=change(
+            [_times(each, each.restore_ms) for each in old.repeats],
+            [_times(each, each.restore_ms) for each in new.repeats], waits,
+        ),
+        network=change(
+            [_times(each, each.network_ms) for each in old.repeats],
+            [_times(each, each.network_ms) for each in new.repeats], waits,
+        ) if bare else None,
         others=_others(old, new),
-        notes=_differences(old, new),
+        notes=(*_waits(old, new), *_differences(old, new)),
     )  # fmt: skip
 
 
@@ -134,24 +143,25 @@ def check_processes(old: Results, processes: int, path: Path) -> None:
             )
 
 
-def change(old: Sequence[tuple[float, float]], new: Sequence[tuple[float, float]]) -> Change:
+def change(old: Sequence[tuple[float, float]], new: Sequence[tuple[float, float]], waits: float = 0.0) -> Change:
     """Of one work.
 
     Args:
         old, new: for each process the logarithms of its time and of its time over the yardstick's.
+        waits: the logarithm of how much longer the new times may be by waiting for processors alone.
     """
     plain = statistics.fmean(each[0] for each in new) - statistics.fmean(each[0] for each in old)
     before, after = [each[1] for each in old], [each[1] for each in new]
     difference = statistics.fmean(after) - statistics.fmean(before)
     margin = _margin(before, after)
     low, high = difference - margin, difference + margin
-    relevant = math.log1p(RELEVANT)
+    relevant = math.log1p(RELEVANT) + abs(waits)
     if low > 0 and min(difference, plain) > relevant:
         verdict = SLOWER
     elif high < 0 and max(difference, plain) < -relevant:
         verdict = FASTER
     else:
-        verdict = EQUAL if margin < math.log1p(WANTED) else UNCLEAR
+        verdict = EQUAL if max(margin, relevant) < math.log1p(WANTED) else UNCLEAR
     return Change(math.exp(difference), math.exp(low), math.exp(high), math.exp(plain), verdict)
 
 
@@ -159,6 +169,21 @@ def _times(repeat: Repeat, milliseconds: Sequence[float]) -> tuple[float, float]
     plain = math.log(statistics.median(milliseconds))
     yardstick = repeat.yardstick_ms
     return plain, plain - (math.log(statistics.median(yardstick)) if yardstick else 0.0)
+
+
+def _stretch(results: Results) -> float:
+    """The logarithm of how much longer its times are by waiting: of a wait of half the time, that of two."""
+    return statistics.fmean(-math.log1p(-min(each.waited or 0.0, MOST_WAITED)) for each in results.repeats)
+
+
+def _waits(old: Results, new: Results) -> tuple[str, ...]:
+    """How busy the machine was, where it was in either run."""
+    before, now = (statistics.fmean(each.waited or 0.0 for each in results.repeats) for results in (old, new))
+    if max(before, now) < NOTICED:
+        return ()
+    return (
+        f"threads waited for processors that others had {100 * before:.0f} % of the time before, {100 * now:.0f} % now",
+    )
 
 
 def _margin(old: Sequence[float], new: Sequence[float]) -> float:

@@ -97,7 +97,7 @@ def main(arguments: Sequence[str]) -> int:
     import numpy as np
 
     from mrs.benchmarking.works import evaluating, picture_of, restoring
-    from mrs.benchmarking.yardstick import Yardstick
+    from mrs.benchmarking.yardstick import Waiting, Yardstick
     from mrs.runtime.measure import interleaved
 
     job = json.loads(arguments[0])
@@ -120,8 +120,10 @@ def main(arguments: Sequence[str]) -> int:
             works = {"yardstick": Yardstick(restorer.threads), **works}
         for work in works.values():
             work()
+        waiting = Waiting(restorer.threads)
         samples = interleaved(works, least=ROUNDS, seconds=job["seconds"])
-    repeat = Repeat(**{f"{name}_ms": tuple(spent) for name, spent in samples.items()})
+        waited = waiting.share()
+    repeat = Repeat(waited=waited, **{f"{name}_ms": tuple(spent) for name, spent in samples.items()})
     found = Found(first_result, 1e3 * (loaded - begin), 1e3 * (ended - called), peak, repeat)
     print(msgspec.json.encode(found).decode())
     return 0

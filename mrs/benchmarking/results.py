@@ -188,11 +188,14 @@ class Repeat:
         network_ms: of as many bare evaluations; () where it was not timed.
         yardstick_ms: of a fixed work that no version of this program changes, so that a machine that is slower today
             is told from a plan that is; () on a GPU.
+        waited: share of the time, 0 to 1, that its threads waited for processors that others had; None where the
+            system does not tell.
     """
 
     restore_ms: tuple[float, ...]
     network_ms: tuple[float, ...] = ()
     yardstick_ms: tuple[float, ...] = ()
+    waited: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from mrs.benchmarking.quality.measuring import QualityFound
 from mrs.benchmarking.results import OURS, Case, Results, Span, Start, Throughput
 from mrs.runtime.measure import Spread
 
-HEAD = ("", "size", "batch", "p50", "p90", "p99", "jitter", "quartiles", "rounds", "outside", "parity")
+HEAD = ("", "size", "batch", "p50", "p90", "p99", "jitter", "quartiles", "rounds", "outside", "to ours", "parity")
 
 
 def lines(results: Results) -> Iterator[str]:
@@ -20,6 +20,11 @@ def lines(results: Results) -> Iterator[str]:
     yield ""
     yield from _aligned([HEAD, *_rows(results.cases)])
     yield "ms; jitter: p99 above p50; outside: of the network's evaluations, share of a restore"
+    rivals = {case.by: case.label for case in results.cases if case.by != OURS}
+    if rivals:
+        yield "to ours: times as long as this plan's restore of the same round"
+    for name, label in rivals.items():
+        yield f"{name}: {label}"
     if results.timeline:
         yield ""
         yield from _parts(results.timeline)
@@ -67,15 +72,16 @@ def _about(results: Results) -> Iterator[str]:
 def _rows(cases: Sequence[Case]) -> Iterator[tuple[str, ...]]:
     for case in cases:
         spread = Spread.of(case.milliseconds)
-        name = case.work if case.by == OURS else f"{case.work}, {case.label}"
+        name = case.work if case.by == OURS else f"{case.by} {case.work}"
         times = [f"{ms:.2f}" for ms in (spread.median, spread.p90, spread.p99)]
         if case.by != OURS and case.parity is not None and not case.parity.passes:
             # Something else was computed, in whatever time.
-            yield name, f"{case.height}x{case.width}", str(case.batch), *7 * ("-",), _parity(case)
+            yield name, f"{case.height}x{case.width}", str(case.batch), *8 * ("-",), _parity(case)
             continue
         yield (
             name, f"{case.height}x{case.width}", str(case.batch), *times, f"{100 * spread.jitter:.0f} %",
-            f"{spread.q1:.2f}-{spread.q3:.2f}", str(len(case.milliseconds)), _outside(case, cases), _parity(case),
+            f"{spread.q1:.2f}-{spread.q3:.2f}", str(len(case.milliseconds)), _outside(case, cases),
+            _to_ours(case, cases), _parity(case),
         )  # fmt: skip
 
 
@@ -85,6 +91,16 @@ def _outside(case: Case, cases: Sequence[Case]) -> str:
     if case.work != "restore" or bare is None:
         return ""
     return f"{100 * outside_share(case, bare):.1f} %"
+
+
+def _to_ours(case: Case, cases: Sequence[Case]) -> str:
+    """How many times as long as the plan's restore, by the median of ratios within rounds."""
+    ours = next((one for one in cases if (one.work, one.by, one.group) == ("restore", OURS, case.group)), None)
+    if case.by == OURS or ours is None:
+        return ""
+    # One that takes long has samples of the first rounds alone.
+    pairs = zip(case.milliseconds, ours.milliseconds, strict=False)
+    return f"{statistics.median(theirs / own for theirs, own in pairs):.2f}x"
 
 
 def outside_share(restore: Case, network: Case) -> float:

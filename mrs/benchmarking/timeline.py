@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from queue import SimpleQueue
 
 from mrs._version import __version__
 from mrs.benchmarking.results import Span
@@ -19,6 +20,8 @@ from mrs.runtime.tracing import Part, Recorder, recording
 RECORDED = 5
 # A trace: callers beyond the workers, so that waits are seen, and calls of each.
 CALLERS, CALLS = 1, 2
+# Seconds that a caller waits for the others' threads.
+PATIENCE = 60.0
 WHOLE = "restore"
 
 
@@ -68,11 +71,14 @@ def trace(plan: Path, running: Running, size: Size, workers: int) -> list[Part]:
         callers = workers + CALLERS
         works = [restoring(restorer, size) for _ in range(callers)]
         restorer.warm_up(size[1] // restorer.upscale, size[2] // restorer.upscale, size[0])
-        threads, recorder = Threads(callers), Recorder()
-        with recording(recorder):
-            tasks = [Task(_repeat, work) for work in works]
-            for task in tasks:
-                threads.submit(task)
+        # A thread for each, which begin together: one pool would let whoever is done early call for another, too.
+        threads, gate = [Threads(1) for _ in works], SimpleQueue[None]()
+        with recording(Recorder()) as recorder:
+            tasks = [Task(_repeat, work, gate) for work in works]
+            for thread, task in zip(threads, tasks, strict=True):
+                thread.submit(task)
+            for _ in tasks:
+                gate.put(None)
             for task in tasks:
                 task.wait()
         for task in tasks:
@@ -80,7 +86,8 @@ def trace(plan: Path, running: Running, size: Size, workers: int) -> list[Part]:
     return recorder.parts
 
 
-def _repeat(work: Work) -> None:
+def _repeat(work: Work, gate: SimpleQueue[None]) -> None:
+    gate.get(timeout=PATIENCE)
     for _ in range(CALLS):
         work()
 
@@ -107,20 +114,32 @@ def save_trace(path: Path, parts: Sequence[Part], what: str) -> None:
 def events(parts: Sequence[Part]) -> list[dict[str, object]]:
     """Events of the trace event format: complete ones, in microseconds, and the names of groups and threads."""
     begin = min((part.begin for part in parts), default=0.0)
-    threads = {thread: number for number, thread in enumerate(dict.fromkeys(part.thread for part in parts), 1)}
-    groups = sorted({part.worker or 0 for part in parts})
+    callers = {thread: number for number, thread in enumerate(dict.fromkeys(part.thread for part in parts), 1)}
+    lanes = sorted({(part.worker or 0, callers[part.thread]) for part in parts})
     named: list[dict[str, object]] = [
-        {"ph": "M", "name": "process_name", "pid": group, "args": {"name": f"worker {group}" if group else "callers"}}
-        for group in groups
-    ]
+        {"ph": "M", "name": "process_name", "pid": _group(worker),
+         "args": {"name": f"worker {worker}" if worker else "callers"}}
+        for worker in sorted({worker for worker, _ in lanes})
+    ]  # fmt: skip
     named += [
-        {"ph": "M", "name": "thread_name", "pid": group, "tid": threads[thread],
-         "args": {"name": f"caller {threads[thread]}"}}
-        for group, thread in sorted({(part.worker or 0, part.thread) for part in parts})
+        {"ph": "M", "name": "thread_name", "pid": _group(worker), "tid": _lane(worker, caller),
+         "args": {"name": f"caller {caller}"}}
+        for worker, caller in lanes
     ]  # fmt: skip
     return named + [
-        {"ph": "X", "name": part.name, "cat": "mrs", "pid": part.worker or 0, "tid": threads[part.thread],
-         "ts": round(1e6 * (part.begin - begin), 3), "dur": round(1e6 * (part.end - part.begin), 3),
+        {"ph": "X", "name": part.name, "cat": "mrs", "pid": _group(part.worker),
+         "tid": _lane(part.worker, callers[part.thread]), "ts": round(1e6 * (part.begin - begin), 3),
+         "dur": round(1e6 * (part.end - part.begin), 3),
          "args": {} if part.step is None else {"evaluation": part.step}}
         for part in sorted(parts, key=lambda part: part.begin)
     ]  # fmt: skip
+
+
+def _group(worker: int | None) -> int:
+    """Number of a group: 0 is an idle machine to a viewer."""
+    return (worker or 0) + 1
+
+
+def _lane(worker: int | None, caller: int) -> int:
+    """Number of a thread in a group: a viewer knows a thread by its number in all groups."""
+    return 1000 * _group(worker) + caller

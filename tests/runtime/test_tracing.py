@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mrs.runtime import tracing
+from mrs.runtime.cpu_chain import CpuChain
 from mrs.runtime.errors import DeadlineError
+from mrs.runtime.session import Restorer
 from mrs.runtime.tracing import Part, Recorder, recording, timed
 
 
@@ -53,11 +56,29 @@ def test_a_restore_in_parts(restorer, picture) -> None:
     with recording() as recorder:
         traced = restorer.restore(picture, 3)
     np.testing.assert_array_equal(traced, expected)
+    with recording() as again:
+        for _ in range(2):
+            restorer.restore(picture, 3)
+    # The second call's wait is again before any worker.
+    assert {part.worker for part in named(again.parts, "wait") + named(again.parts, "restore")} == {None}
     done = [(part.name, part.worker, part.step) for part in sorted(recorder.parts, key=lambda part: part.begin)]
     steps = [(name, 1, step) for step in range(3) for name in ("network", "step")]
     assert done == [("restore", None, None), ("wait", None, None), ("start", 1, None), *steps, ("finish", 1, None)]
     whole, *inner = sorted(recorder.parts, key=lambda part: part.begin)
     assert all(whole.begin <= part.begin <= part.end <= whole.end for part in inner)
+
+
+def test_the_conditioner_and_enlarging_are_parts_where_there_are_such(fake_network, fake_plan, picture) -> None:
+    network = fake_network((1, 6, 16, 24))
+    network.context = np.zeros((1, 4, 1, 1), np.float32)
+    chain = CpuChain(network, fake_plan.table, 1, condition=lambda pictures: np.ones((1, 4), np.float32))
+    with recording() as recorder:
+        chain.restore_into(picture[None], None, 0)
+    assert [part.name for part in recorder.parts][:2] == ["conditioner", "start"]
+    enlarging = replace(fake_plan, manifest={**fake_plan.manifest, "upscale": 2})
+    with Restorer(enlarging, threads=1) as restorer, recording() as recorder:
+        restorer.restore(picture)
+    assert len(named(recorder.parts, "enlarge")) == 1
 
 
 def test_every_tile_counts_its_own_steps(restorer, picture) -> None:

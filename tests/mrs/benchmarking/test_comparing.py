@@ -82,6 +82,23 @@ def test_a_change_counts_where_times_and_yardstick_agree_and_by_more_than_is_rel
     assert of(0.0, 0.1) == of(0.1, 0.0) == of(-0.1, 0.1) == of(0.04, 0.04) == EQUAL
 
 
+def test_what_waiting_for_processors_explains_does_not_count() -> None:
+    def waited(results: Results, share: float | None) -> Results:
+        return dataclasses.replace(
+            results, repeats=tuple(dataclasses.replace(each, waited=share) for each in results.repeats)
+        )
+
+    old, new = run(0, drift=0.0), run(1, drift=0.0, factor=1.2)
+    assert compare(waited(old, None), waited(new, None)).notes == ()
+    for before, now, verdict in ((0.3, 0.3, SLOWER), (0.0, 0.01, SLOWER), (0.0, 0.2, UNCLEAR), (0.2, 0.0, UNCLEAR)):
+        found = compare(waited(old, before), waited(new, now))
+        assert found.restore.verdict == verdict
+        assert found.network is not None
+        assert found.network.verdict == (EQUAL if verdict == SLOWER else UNCLEAR)
+    assert found.notes == ("threads waited for processors that others had 20 % of the time before, 0 % now",)
+    assert compare(waited(old, 1.0), waited(new, 1.0)).restore.verdict == SLOWER
+
+
 def test_the_interval_is_welchs() -> None:
     # Two samples of which the interval is known (R: t.test(c(1, 2, 4), c(2, 3, 7, 8)), with 4.9 degrees, 4 of which
     # are taken).

@@ -28,6 +28,7 @@ def test_a_process_tells_of_its_start_and_repeats_the_measurement(plan: Path) ->
         assert 0 < restore < first - load
         assert peak > 20 << 20
     (repeat,) = repeats
+    assert repeat.waited is None or 0 <= repeat.waited <= 1
     assert len(repeat.restore_ms) == len(repeat.network_ms) == len(repeat.yardstick_ms) == LEAST
 
 

@@ -91,7 +91,9 @@ def test_a_trace(run, plan, tmp_path) -> None:
     assert ended.code == 0, ended.err
     events = json.loads(path.read_text())["traceEvents"]
     names = {event["args"]["name"] for event in events if event["name"] == "process_name"}
-    assert names == {"callers", "worker 1", "worker 2"}
+    # Restores of a millisecond need not overlap.
+    assert {"callers", "worker 1"} <= names <= {"callers", "worker 1", "worker 2"}
+    assert len({event["tid"] for event in events if event["name"] == "restore"}) == 3
 
 
 @pytest.mark.parametrize(("now", "code", "says"), [(100.0, 0, "equal"), (115.0, 3, "slower"), (85.0, 0, "faster")])
@@ -217,7 +219,7 @@ def test_rivals_in_the_same_rounds(run, refuse, plan, golden, tmp_path) -> None:
     assert eager.parity.passes
     assert bare.parity is None
     assert len({len(case.milliseconds) for case in found.cases}) == 1
-    assert re.search(r"^restore, .*torch.* dB, .* needed|^restore, .*torch.* equal", ended.out, re.MULTILINE)
+    assert re.search(r"^eager restore .*x .* needed$", ended.out, re.MULTILINE)
     assert f"--against eager,onnxruntime --processes 0 --threads 1 --checkpoint {golden.weights}" in found.command
     refuse("bench", plan, *LITTLE, "--against", "eager,nobody", says="'nobody' is none of eager,")
     refuse("bench", plan, *LITTLE, "--against", "eager", says="give --checkpoint FILE")
