@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 
+from mrs.runtime.backends.onnxruntime_attention import fused
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError
@@ -112,7 +113,7 @@ class OnnxRuntime:
             raise BackendError(f"onnxruntime runs no {precision} on this processor", hint="use precision fp32")
         sides = {"batch": shape[0], "height": shape[2], "width": shape[3]}
         with telling(f"onnxruntime cannot compile the graph for {shape}", OTHERWISE, _kinds()):
-            return OnnxRuntimeNetwork(_session(graph, sides, settings.threads), modulation, shape)
+            return OnnxRuntimeNetwork(_session(fused(graph), sides, settings.threads), modulation, shape)
 
     def compile_graph(
         self, graph: bytes, inputs: Mapping[str, F32], sides: Mapping[str, int], threads: int
