@@ -1,8 +1,8 @@
 """DA-CLIP's network on ONNX Runtime with its attention as one node and as three, random weights:
 `python -m benchmarks.experiments.fused_attention --size 512`.
 
-Times are of turns, peaks of a process for each form (`--only`): the memory of one evaluation beyond that of the compiled
-network. The answer stands in docs/networks.md.
+Times are of turns, peaks of a process for each form (`--only`): the memory of one evaluation beyond that of the
+compiled network. The answer stands in docs/networks.md.
 """
 
 from __future__ import annotations
