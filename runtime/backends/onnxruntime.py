@@ -135,6 +135,9 @@ def _session(graph: bytes, sides: Mapping[str, int], threads: int) -> OrtSession
     options.intra_op_num_threads = threads
     # Otherwise it guesses from the bytes, and its own format is not what onnx_guard has looked at.
     options.add_session_config_entry("session.load_model_format", "ONNX")
+    # From the second evaluation on it would keep one block for all values beside what the first was given: twice the
+    # memory and more, for no time that could be measured.
+    options.enable_mem_pattern = False
     # Threads that spin between evaluations would starve the sampler's update.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     for name, value in sides.items():
