@@ -6,10 +6,11 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from mrs.runtime.backends import onnx_graph, torch_graph
+from mrs.runtime.backends.onnx_graph import context_length, parse
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.backends.torch_compiler import compiled as compiled_once
+from mrs.runtime.backends.torch_graph import program_of, read, weights_of
 from mrs.runtime.backends.torch_settings import exactly
 from mrs.runtime.errors import BackendError
 from mrs.runtime.system.handlers import let_through
@@ -43,9 +44,9 @@ class TorchNetwork:
         self.packed = torch.zeros(shape, dtype=dtype, device=device).contiguous(memory_format=layout)
         output = (count, halves // 2, height, width)
         self.output = torch.zeros(output, dtype=dtype, device=device).contiguous(memory_format=layout)
-        structure, arrays = torch_graph.read(graph)
-        self._weights = torch_graph.weights_of(structure, arrays, dtype, device)
-        length = onnx_graph.context_length(onnx_graph.parse(structure))
+        structure, arrays = read(graph)
+        self._weights = weights_of(structure, arrays, dtype, device)
+        length = context_length(parse(structure))
         self.context = torch.zeros((count, length, 1, 1), device=device) if length else None
         if self.context is not None:
             self._weights.append(self.context)
@@ -156,7 +157,7 @@ class Torch:
 
 def _into(structure: bytes, compiled: bool) -> Into:
     """A function that writes the output of a graph, see `program_of`; it holds nothing of a single network."""
-    program = torch_graph.program_of(structure, compiled)
+    program = program_of(structure, compiled)
 
     def into(packed: Tensor, vectors: Tensor, out: Tensor, weights: Sequence[Tensor]) -> None:
         out.copy_(program(packed, vectors, weights))

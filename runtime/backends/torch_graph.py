@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrs.runtime.backends import onnx_graph
 from mrs.runtime.backends.half_precision import Roles
+from mrs.runtime.backends.onnx_graph import parse
 from mrs.runtime.backends.protocol import MEANS
 from mrs.runtime.backends.torch_fusion import Node, fused
 from mrs.runtime.backends.torch_operations import OPERATIONS, Operation, widened
@@ -50,7 +50,7 @@ def read(graph: bytes) -> tuple[bytes, Arrays]:
     import onnx
     from onnx import numpy_helper
 
-    model = onnx_graph.parse(graph)
+    model = parse(graph)
     told = {name for node in model.graph.node if node.op_type in TELLING for name in node.input}
     arrays = {}
     for tensor in model.graph.initializer:

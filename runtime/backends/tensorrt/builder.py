@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mrs.kernels.threads import Task, Threads, end
-from mrs.runtime.backends import onnx_graph
+from mrs.runtime.backends.onnx_graph import context_length, parse
 from mrs.runtime.backends.protocol import Shape
 from mrs.runtime.backends.settings import EngineOptions
 from mrs.runtime.backends.tensorrt.messages import Messages, collected, logger, not_parsed
@@ -92,7 +92,7 @@ def _built(
     config.progress_monitor = watch
     _configure(config, options)
     if ranged:
-        _add_range(builder, config, options, shape, onnx_graph.context_length(onnx_graph.parse(typed)))
+        _add_range(builder, config, options, shape, context_length(parse(typed)))
     cache = TimingCache(machine.gpu(), trt.__version__)
     cache.attach(config)
     messages.clear()
