@@ -1,0 +1,131 @@
+"""A picture made to fit has the bits of the specification, and nothing else is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mrs.kernels import gpu
+from mrs.kernels.gpu.reference import scale as reference
+from mrs.kernels.gpu.scale import Tables, launches
+from mrs.kernels.scaling import CLIP, STRETCH, Fit, fit_of
+
+# (H, W) and the side: smaller and larger pictures, single lines, sizes of several programs and of less than one.
+CASES = {
+    "larger": ((31, 17), 8),
+    "smaller": ((5, 7), 18),
+    "as large": ((8, 8), 8),
+    "high": ((90, 6), 7),
+    "wide": ((6, 91), 7),
+    "one line": ((1, 40), 5),
+    "one pixel": ((1, 1), 3),
+    "one is made": ((9, 4), 1),
+    "several programs": ((31, 23), 17),
+}
+GUARD = 32
+
+
+class Memory:
+    """A picture in the midst of NaN, or of 77, its tables, and poisoned memory for what is made of it."""
+
+    def __init__(
+        self, device: str, size: tuple[int, int], side: int, resize: str, kind: str, channels: int = 3
+    ) -> None:
+        self.device, self.whole = device, {}
+        self.fit = fit_of(*size, side, resize)
+        values = np.random.default_rng(1).integers(0, 256, (1, *size, channels), np.uint8)
+        values[..., ::2, :] //= 9
+        self.given = values if kind == "uint8" else 1.2 * (values / np.float32(255)) - np.float32(0.1)
+        if kind == "float32" and resize == STRETCH:
+            self.given = values / np.float32(255)
+        self.picture = self.array("picture", self.given.shape, getattr(torch, kind))
+        self.picture.copy_(torch.from_numpy(self.given))
+        self.tables = tables_on(self.fit, device)
+        lines = torch.uint8 if self.fit.levels else torch.float32
+        self.lines = self.array("lines", (channels, self.fit.height, side), lines)
+        self.target = self.array("target", (1, channels, side, side), torch.float32)
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
+        count = int(np.prod(shape))
+        poison = float("nan") if dtype.is_floating_point else 77
+        self.whole[name] = torch.full((count + 2 * GUARD,), poison, dtype=dtype, device=self.device)
+        return self.whole[name][GUARD : GUARD + count].view(shape)
+
+    def given_to(self) -> tuple[Any, ...]:
+        return self.picture, self.fit, self.tables, self.lines, self.target
+
+
+def tables_on(fit: Fit, device: str) -> Tables:
+    arrays = (fit.columns.first, fit.columns.weights, fit.rows.first, fit.rows.weights)
+    return Tables(*(torch.from_numpy(each).to(device) for each in arrays))
+
+
+def bits(tensor: Any) -> bytes:
+    return bytes(tensor.contiguous().view(torch.uint8).cpu().numpy())
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("kind", ["uint8", "float32"])
+@pytest.mark.parametrize("resize", [STRETCH, CLIP])
+def test_it_is_the_references_to_the_bit(device: str, resize: str, kind: str, name: str) -> None:
+    memory = Memory(device, *CASES[name], resize, kind)
+    expected = np.empty(tuple(memory.target.shape), np.float32)
+    reference(memory.given, memory.fit, expected)
+    picture = bits(memory.whole["picture"])
+    gpu.scale(*memory.given_to())
+    np.testing.assert_array_equal(memory.target.cpu().numpy(), expected)
+    assert bits(memory.whole["picture"]) == picture
+    for whole in memory.whole.values():
+        for guard in (whole[:GUARD], whole[-GUARD:]):
+            assert bool(torch.isnan(guard).all() if guard.is_floating_point() else (guard == 77).all())
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_channels_are_counted(device: str, channels: int) -> None:
+    memory = Memory(device, (13, 9), 6, CLIP, "uint8", channels)
+    expected = np.empty(tuple(memory.target.shape), np.float32)
+    reference(memory.given, memory.fit, expected)
+    gpu.scale(*memory.given_to())
+    np.testing.assert_array_equal(memory.target.cpu().numpy(), expected)
+
+
+def test_rows_that_are_not_seen_are_not_read(device: str) -> None:
+    """Of a picture that is high the middle: there are no NaN in it."""
+    memory = Memory(device, (90, 6), 7, CLIP, "float32")
+    top, bottom = memory.fit.top, memory.fit.top + memory.fit.height
+    assert top > 0
+    assert bottom < 90
+    expected = np.empty(tuple(memory.target.shape), np.float32)
+    reference(memory.given, memory.fit, expected)
+    memory.picture[:, :top] = float("nan")
+    memory.picture[:, bottom:] = float("nan")
+    gpu.scale(*memory.given_to())
+    np.testing.assert_array_equal(memory.target.cpu().numpy(), expected)
+
+
+# What is refused
+
+
+def test_arrays_that_do_not_fit_together_are_refused(device: str) -> None:
+    memory = Memory(device, (13, 9), 6, CLIP, "uint8")
+    picture, fit, tables, lines, target = memory.given_to()
+    refused = {
+        r"^picture is \(13, 9, 3\); expected \(1, H, W, C\)": (picture[0], fit, tables, lines, target),
+        "^picture is .*; expected uint8 or float32": (picture.half(), fit, tables, lines, target),
+        "^picture has strides": (picture.transpose(1, 2), fit_of(9, 13, 6, CLIP), tables, lines, target),
+        "^a picture of 2x9 with 3 channels is not the one": (picture[:, :2], fit, tables, lines, target),
+        "^weights of columns is": (picture, fit_of(13, 13, 6, CLIP), tables, lines, target),
+        "^weights of rows is": (picture, fit, tables._replace(row_weights=tables.row_weights.float()), lines, target),
+        "^columns is": (picture, fit, tables._replace(columns=tables.columns[:3]), lines, target),
+        "^lines is": (picture, fit, tables, lines.float(), target),
+        "^target is": (picture, fit, tables, lines, target.half()),
+        "^target is on meta": (picture, fit, tables, lines, target.to("meta")),
+        "overlap$": (picture, fit, tables, picture.flatten()[: lines.numel()].view(lines.shape), target),
+    }
+    for message, given in refused.items():
+        with pytest.raises(ValueError, match=message) as caught:
+            launches(*given)
+        assert "\n" not in str(caught.value)
