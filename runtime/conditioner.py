@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +14,17 @@ from mrs.kernels.update import Pixels
 from mrs.runtime import backends
 from mrs.runtime.backends.protocol import F32, Network
 from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.errors import BackendError
+from mrs.runtime.device import Device
+from mrs.runtime.errors import BackendError, DeviceError
 from mrs.runtime.plan import Plan
 
-# What evaluates it, on any machine: once per picture, and a restore on a GPU has a CPU idle meanwhile.
+if TYPE_CHECKING:
+    from mrs.runtime.cpu_chain import Condition
+    from mrs.runtime.networks import Networks
+
+log = logging.getLogger("mrs")
+
+# What evaluates it on a CPU, for backends that do not themselves.
 ENGINES = ("openvino", "onnxruntime")
 
 
@@ -73,6 +82,30 @@ def conditioner_of(plan: Plan, threads: int) -> Conditioner | None:
     if graph is None or said is None:
         return None
     return Conditioner(graph, plan.facts.network.channels, said.side, threads, said.resize)
+
+
+def condition_of(networks: Networks, device: Device | None) -> Condition | None:
+    """What gives a plan's network its context: on a GPU the backend itself, as part of a restore, unless it cannot.
+
+    Args:
+        networks: of the plan.
+        device: a `Cuda`; None for a CPU.
+
+    Raises:
+        BackendError: where neither can.
+    """
+    plan, said = networks.plan, networks.plan.facts.conditioner
+    if device is not None and said is not None and plan.conditioner is not None:
+        from mrs.runtime.cuda.conditioner import CudaConditioner
+
+        channels = plan.facts.network.channels
+        try:
+            return CudaConditioner(device, networks.conditioner, channels, said.side, said.resize)
+        except DeviceError:
+            raise
+        except BackendError as error:
+            log.warning("what tells the network of the whole picture runs on the CPU, and slows it: %s", error.message)
+    return conditioner_of(plan, networks.threads)
 
 
 def scaled(picture: Pixels, side: int, resize: str = STRETCH) -> F32:

@@ -133,7 +133,7 @@ def _scales() -> Iterator[Case]:
         tables = Tables(*(Array.of(str(each.dtype), *each.shape) for each in arrays))
         lines = Array.of("uint8" if fit.levels else "float32", 3, fit.height, fit.side)
         target = Array.of("float32", 1, 3, fit.side, fit.side)
-        columns, rows = scale_launches(Array.of(kind, 1, 256, 250, 3), fit, tables, lines, target)
+        columns, rows = scale_launches(Array.of(kind, 1, 256, 250, 3), 0, fit, tables, lines, target)
         yield Case(f"{columns.name}_{short}{tail}", columns, None, False)
         if kind == "uint8":
             yield Case(f"{rows.name}{tail}", rows, None, False)

@@ -89,9 +89,9 @@ def mirror(packed: F32, size: Size) -> None:
     update.mirror(packed, size)
 
 
-def scale(picture: NDArray[np.uint8] | F32, fit: Fit, target: F32) -> None:
+def scale(pictures: NDArray[np.uint8] | F32, number: int, fit: Fit, target: F32) -> None:
     """As `mrs.kernels.gpu.scale`, without what that keeps between its launches."""
-    target[0] = scaling.scale(picture[0], fit)
+    target[0] = scaling.scale(pictures[number], fit)
 
 
 def audit(values: F32, status: NDArray[np.int32]) -> None:

@@ -44,17 +44,17 @@ def level(total, BITS: tl.constexpr):
 
 @triton.jit(do_not_specialize=["top", "height", "width", "channels", "side", "taps"])
 def scale_columns(
-    picture, first, weights, lines,
+    pictures, first, weights, lines,
     top, height, width, channels, side, taps,
     LEVELS: tl.constexpr, BITS: tl.constexpr, GROUPS: tl.constexpr,
 ):  # fmt: skip
-    """A program for each GROUPS places of a plane of `lines`, which are rows of the picture from `top` on."""
+    """A program for each GROUPS places of a plane of `lines`, which are rows of all pictures from `top` on."""
     place = tl.program_id(0) * GROUPS + tl.arange(0, GROUPS)
     channel = tl.program_id(1)
     row, column = place // side, place % side
     mask = row < height
     start = tl.load(first + column, mask=mask, other=0)
-    pixels = picture + ((top + row).to(tl.int64) * width + start) * channels + channel
+    pixels = pictures + ((top + row).to(tl.int64) * width + start) * channels + channel
     total = tl.zeros((GROUPS,), tl.int32 if LEVELS else tl.float32)
     k = 0
     while k < taps:
@@ -99,11 +99,12 @@ def scale_rows(
     tl.store(target + channel * side * side + place, made, mask=mask)
 
 
-def scale(picture: Tensor, fit: Fit, tables: Tables, lines: Tensor, target: Tensor) -> None:
+def scale(pictures: Tensor, number: int, fit: Fit, tables: Tables, lines: Tensor, target: Tensor) -> None:
     """A picture made to fit, as `mrs.kernels.scaling.scale`.
 
     Args:
-        picture: (1, H, W, C), uint8, or float32 in [0, 1].
+        pictures: (N, H, W, C), uint8, or float32 in [0, 1].
+        number: of the one that is made to fit.
         fit: for H x W.
         tables: its arrays.
         lines: (C, `fit.height`, side), uint8 for levels, float32 otherwise; written.
@@ -114,21 +115,25 @@ def scale(picture: Tensor, fit: Fit, tables: Tables, lines: Tensor, target: Tens
     Raises:
         ValueError: for an array of another shape, type or layout, or arrays that overlap.
     """
-    for each in launches(picture, fit, tables, lines, target):
+    for each in launches(pictures, number, fit, tables, lines, target):
         each.run()
 
 
-def launches(picture: Tensor, fit: Fit, tables: Tables, lines: Tensor, target: Tensor) -> tuple[Launch, Launch]:
+def launches(
+    pictures: Tensor, number: int, fit: Fit, tables: Tables, lines: Tensor, target: Tensor
+) -> tuple[Launch, Launch]:
     """`scale`, checked and ready to run."""
-    if len(picture.shape) != 4 or not all(picture.shape) or len(picture) != 1:
-        raise ValueError(f"picture is {tuple(picture.shape)}; expected (1, H, W, C), none of them 0")
-    _, height, width, channels = picture.shape
-    side, device = fit.side, picture.device
-    whole = max(fit.height * side, side * side) * channels >= 2**31 or channels > PLANES
-    if height < fit.top + fit.height or whole:
+    if len(pictures.shape) != 4 or not all(pictures.shape):
+        raise ValueError(f"pictures is {tuple(pictures.shape)}; expected (N, H, W, C), none of them 0")
+    count, height, width, channels = pictures.shape
+    side, device = fit.side, pictures.device
+    if not 0 <= number < count:
+        raise ValueError(f"picture {number} is not one of {count}")
+    largest = max(fit.height * side, side * side) * channels
+    if height < fit.top + fit.height or max(largest, count * height) >= 2**31 or channels > PLANES:
         raise ValueError(f"a picture of {height}x{width} with {channels} channels is not the one to be made to fit")
     kind = ("torch.int32",) if fit.levels else ("torch.float32",)
-    check_dense("picture", picture, (1, height, width, channels), PICTURES, device)
+    check_dense("pictures", pictures, (count, height, width, channels), PICTURES, device)
     for name, taps, first, weights in (
         ("columns", fit.columns, tables.columns, tables.column_weights),
         ("rows", fit.rows, tables.rows, tables.row_weights),
@@ -137,14 +142,14 @@ def launches(picture: Tensor, fit: Fit, tables: Tables, lines: Tensor, target: T
         check_dense(f"weights of {name}", weights, taps.weights.shape, kind, device)
     check_dense("lines", lines, (channels, fit.height, side), PICTURES[:1] if fit.levels else PICTURES[1:], device)
     check_dense("target", target, (1, channels, side, side), PICTURES[1:], device)
-    check_apart({"picture": picture, "lines": lines, "target": target, **tables._asdict()})
+    check_apart({"pictures": pictures, "lines": lines, "target": target, **tables._asdict()})
     constants = {"LEVELS": fit.levels, "BITS": BITS, "GROUPS": GROUPS}
     return (
         Launch(
             scale_columns,
             (-(-fit.height * side // GROUPS), channels),
-            (picture, tables.columns, tables.column_weights, lines, fit.top, fit.height, width, channels, side,
-             len(tables.column_weights)),
+            (pictures, tables.columns, tables.column_weights, lines, number * height + fit.top, fit.height, width,
+             channels, side, len(tables.column_weights)),
             constants, WARPS,
         ),
         Launch(

@@ -126,7 +126,7 @@ def test_every_launch_that_makes_a_picture_fit_is_among_the_cases(
         fit = fit_of(*size, side, resize)
         tables = Tables(*(torch.from_numpy(each) for taps in (fit.columns, fit.rows) for each in taps))
         lines = tensor("uint8" if fit.levels else "float32", (3, fit.height, side))
-        made = of_scale(tensor(picture, (1, *size, 3)), fit, tables, lines, tensor("float32", (1, 3, side, side)))
+        made = of_scale(tensor(picture, (3, *size, 3)), 2, fit, tables, lines, tensor("float32", (1, 3, side, side)))
         assert all(specialisation(launch) in known for launch in made), (picture, resize, side)
 
 

@@ -55,7 +55,7 @@ class Memory:
         return self.whole[name][GUARD : GUARD + count].view(shape)
 
     def given_to(self) -> tuple[Any, ...]:
-        return self.picture, self.fit, self.tables, self.lines, self.target
+        return self.picture, 0, self.fit, self.tables, self.lines, self.target
 
 
 def tables_on(fit: Fit, device: str) -> Tables:
@@ -73,7 +73,7 @@ def bits(tensor: Any) -> bytes:
 def test_it_is_the_references_to_the_bit(device: str, resize: str, kind: str, name: str) -> None:
     memory = Memory(device, *CASES[name], resize, kind)
     expected = np.empty(tuple(memory.target.shape), np.float32)
-    reference(memory.given, memory.fit, expected)
+    reference(memory.given, 0, memory.fit, expected)
     picture = bits(memory.whole["picture"])
     gpu.scale(*memory.given_to())
     np.testing.assert_array_equal(memory.target.cpu().numpy(), expected)
@@ -87,9 +87,19 @@ def test_it_is_the_references_to_the_bit(device: str, resize: str, kind: str, na
 def test_channels_are_counted(device: str, channels: int) -> None:
     memory = Memory(device, (13, 9), 6, CLIP, "uint8", channels)
     expected = np.empty(tuple(memory.target.shape), np.float32)
-    reference(memory.given, memory.fit, expected)
+    reference(memory.given, 0, memory.fit, expected)
     gpu.scale(*memory.given_to())
     np.testing.assert_array_equal(memory.target.cpu().numpy(), expected)
+
+
+def test_each_picture_of_a_batch(device: str) -> None:
+    memory = Memory(device, (13, 9), 6, CLIP, "uint8")
+    batch = np.stack([memory.given[0], 255 - memory.given[0], memory.given[0] // 3])
+    expected = np.empty(tuple(memory.target.shape), np.float32)
+    for number in (2, 0, 1):
+        reference(batch, number, memory.fit, expected)
+        gpu.scale(torch.from_numpy(batch).to(device), number, *memory.given_to()[2:])
+        np.testing.assert_array_equal(memory.target.cpu().numpy(), expected)
 
 
 def test_rows_that_are_not_seen_are_not_read(device: str) -> None:
@@ -99,7 +109,7 @@ def test_rows_that_are_not_seen_are_not_read(device: str) -> None:
     assert top > 0
     assert bottom < 90
     expected = np.empty(tuple(memory.target.shape), np.float32)
-    reference(memory.given, memory.fit, expected)
+    reference(memory.given, 0, memory.fit, expected)
     memory.picture[:, :top] = float("nan")
     memory.picture[:, bottom:] = float("nan")
     gpu.scale(*memory.given_to())
@@ -111,19 +121,21 @@ def test_rows_that_are_not_seen_are_not_read(device: str) -> None:
 
 def test_arrays_that_do_not_fit_together_are_refused(device: str) -> None:
     memory = Memory(device, (13, 9), 6, CLIP, "uint8")
-    picture, fit, tables, lines, target = memory.given_to()
+    pictures, number, fit, tables, lines, target = memory.given_to()
+    rounded = tables._replace(row_weights=tables.row_weights.float())
     refused = {
-        r"^picture is \(13, 9, 3\); expected \(1, H, W, C\)": (picture[0], fit, tables, lines, target),
-        "^picture is .*; expected uint8 or float32": (picture.half(), fit, tables, lines, target),
-        "^picture has strides": (picture.transpose(1, 2), fit_of(9, 13, 6, CLIP), tables, lines, target),
-        "^a picture of 2x9 with 3 channels is not the one": (picture[:, :2], fit, tables, lines, target),
-        "^weights of columns is": (picture, fit_of(13, 13, 6, CLIP), tables, lines, target),
-        "^weights of rows is": (picture, fit, tables._replace(row_weights=tables.row_weights.float()), lines, target),
-        "^columns is": (picture, fit, tables._replace(columns=tables.columns[:3]), lines, target),
-        "^lines is": (picture, fit, tables, lines.float(), target),
-        "^target is": (picture, fit, tables, lines, target.half()),
-        "^target is on meta": (picture, fit, tables, lines, target.to("meta")),
-        "overlap$": (picture, fit, tables, picture.flatten()[: lines.numel()].view(lines.shape), target),
+        r"^pictures is \(13, 9, 3\); expected \(N, H, W, C\)": (pictures[0], number, fit, tables, lines, target),
+        "^pictures is .*; expected uint8 or float32": (pictures.half(), number, fit, tables, lines, target),
+        "^pictures has strides": (pictures.transpose(1, 2), number, fit_of(9, 13, 6, CLIP), tables, lines, target),
+        "^picture 1 is not one of 1": (pictures, 1, fit, tables, lines, target),
+        "^a picture of 2x9 with 3 channels is not the one": (pictures[:, :2], number, fit, tables, lines, target),
+        "^weights of columns is": (pictures, number, fit_of(13, 15, 6, STRETCH), tables, lines, target),
+        "^weights of rows is": (pictures, number, fit, rounded, lines, target),
+        "^columns is": (pictures, number, fit, tables._replace(columns=tables.columns[:3]), lines, target),
+        "^lines is": (pictures, number, fit, tables, lines.float(), target),
+        "^target is": (pictures, number, fit, tables, lines, target.half()),
+        "^target is on meta": (pictures, number, fit, tables, lines, target.to("meta")),
+        "overlap$": (pictures, number, fit, tables, pictures.flatten()[: lines.numel()].view(lines.shape), target),
     }
     for message, given in refused.items():
         with pytest.raises(ValueError, match=message) as caught:

@@ -25,7 +25,10 @@ def interpret(launch: Any) -> None:
 
 
 class References:
-    """Kernels as their references, on the same memory: a threshold when it is chosen, what is made to fit with its rows."""
+    """Kernels as their references, on the same memory.
+
+    A threshold is computed when it is chosen, and what is made to fit with its rows.
+    """
 
     def __init__(self) -> None:
         self._counted: dict[int, list[Any]] = {}
@@ -53,12 +56,13 @@ class References:
         elif kind == "mirror":
             reference.mirror(given["packed"], size)
         elif launch.name == "scale_columns":
-            self._fits[launch.arguments[3].data_ptr()] = [given["picture"], *(given[name] for name in COLUMNS)]
+            self._fits[launch.arguments[3].data_ptr()] = [given["pictures"], *(given[name] for name in COLUMNS)]
         elif launch.name == "scale_rows":
-            picture, top, columns, weights = self._fits.pop(launch.arguments[0].data_ptr())
+            pictures, top, columns, weights = self._fits.pop(launch.arguments[0].data_ptr())
             across, down = Taps(columns, weights), Taps(given["first"], given["weights"])
+            number, top = divmod(top, pictures.shape[1])
             fit = Fit(weights.dtype == np.int32, top, given["height"], across, down)
-            reference.scale(picture, fit, given["target"])
+            reference.scale(pictures, number, fit, given["target"])
         elif kind == "count":
             self._counted[launch.arguments[4].data_ptr()] = [*state, given["records"], given["index"], size]
         elif kind == "choose":
