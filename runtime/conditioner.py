@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +12,8 @@ from mrs.kernels.update import Pixels
 from mrs.runtime import backends
 from mrs.runtime.backends.protocol import F32, Network
 from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.device import Device
-from mrs.runtime.errors import BackendError, DeviceError
+from mrs.runtime.errors import BackendError
 from mrs.runtime.plan import Plan
-
-if TYPE_CHECKING:
-    from mrs.runtime.cpu_chain import Condition
-    from mrs.runtime.networks import Networks
-
-log = logging.getLogger("mrs")
 
 # What evaluates it on a CPU, for backends that do not themselves.
 ENGINES = ("openvino", "onnxruntime")
@@ -84,30 +75,6 @@ def conditioner_of(plan: Plan, threads: int) -> Conditioner | None:
     return Conditioner(graph, plan.facts.network.channels, said.side, threads, said.resize)
 
 
-def condition_of(networks: Networks, device: Device | None) -> Condition | None:
-    """What gives a plan's network its context: on a GPU the backend itself, as part of a restore, unless it cannot.
-
-    Args:
-        networks: of the plan.
-        device: a `Cuda`; None for a CPU.
-
-    Raises:
-        BackendError: where neither can.
-    """
-    plan, said = networks.plan, networks.plan.facts.conditioner
-    if device is not None and said is not None and plan.conditioner is not None:
-        from mrs.runtime.cuda.conditioner import CudaConditioner
-
-        channels = plan.facts.network.channels
-        try:
-            return CudaConditioner(device, networks.conditioner, channels, said.side, said.resize)
-        except DeviceError:
-            raise
-        except BackendError as error:
-            log.warning("what tells the network of the whole picture runs on the CPU, and slows it: %s", error.message)
-    return conditioner_of(plan, networks.threads)
-
-
 def scaled(picture: Pixels, side: int, resize: str = STRETCH) -> F32:
     """A picture (H, W, C), uint8, or float32 in [0, 1], as (C, side, side) float32 in [0, 1].
 
@@ -142,7 +109,8 @@ def _middle(plane: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """The square in the middle of a plane whose shorter side is scaled to `side`."""
     from PIL import Image
 
-    down, across = axes(*plane.shape, side, CLIP)
+    height, width = plane.shape
+    down, across = axes(height, width, side, CLIP)
     plane = plane[down.begin : down.end, across.begin : across.end]
     # Columns first, by two calls: levels are clamped in between, and Pillow from 13 on begins with the rows of pictures
     # that are high, which CLIP never saw.

@@ -99,7 +99,8 @@ class Networks:
             return cast(GraphCompiler, self.backend).compile_graph(graph, inputs, sides, self._settings)
         if self._cache is None:
             return self.backend.compile_graph(graph, inputs, sides, self._settings)
-        key = self._key(graph, "conditioner", tuple(picture.shape))
+        count, channels, height, width = picture.shape
+        key = self._key(graph, "conditioner", (count, channels, height, width))
         kept = self._cache.read(key)
         if kept is not None:
             try:

@@ -9,9 +9,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from mrs.runtime.chain import Chain, Loop, TensorChain, make_chain
+from mrs.runtime.chain import Chain, Loop, TensorChain, condition_of, make_chain
 from mrs.runtime.codec import codec_of
-from mrs.runtime.conditioner import condition_of
 from mrs.runtime.device import Device, Stream
 from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError
 from mrs.runtime.networks import Networks

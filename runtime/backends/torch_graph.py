@@ -54,7 +54,7 @@ def read(graph: bytes) -> tuple[bytes, Arrays]:
 
     model = onnx_graph.parse(graph)
     told = {name for node in model.graph.node if node.op_type in TELLING for name in node.input}
-    arrays = {}
+    arrays: Arrays = {}
     for tensor in model.graph.initializer:
         if tensor.data_type not in _floating():
             continue
@@ -103,7 +103,7 @@ def function_of(structure: bytes, compiled: bool, inputs: Sequence[str]) -> Func
 
     Args:
         structure, compiled: as in `program_of`.
-        inputs: names of the graph's; any others come after the weights.
+        inputs: names of the graph's; a `context` that is none of them comes last of the weights.
 
     Raises:
         BackendError: for an operation that no architecture of mrs.export writes.
@@ -127,7 +127,7 @@ def function_of(structure: bytes, compiled: bool, inputs: Sequence[str]) -> Func
     constants = dict(numbers)
     numbers |= {each.name: numpy_helper.to_array(each).item() for each in graph.initializer if not each.dims}
     names.sort()
-    names += [value.name for value in graph.input if value.name not in given]
+    names += [value.name for value in graph.input if value.name == "context" and value.name not in given]
     steps = _steps(list(fused(_nodes(graph), numbers, ones)), compiled)
     # What a step no longer needs is let go: a network's skips alone fill memory enough.
     last = {name: number for number, (_, inputs, _) in enumerate(steps) for name in inputs}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ pytest.importorskip("onnxruntime")
 from mrs.export.architectures.clip import graph as clip_graph  # noqa: E402 (needs the libraries above)
 from mrs.export.architectures.clip import load_encoder  # noqa: E402
 from mrs.export.onnx_writer import Emitter  # noqa: E402
-from mrs.runtime.backends import Torch  # noqa: E402
+from mrs.runtime.backends import Torch, torch_compiler  # noqa: E402
 from mrs.runtime.backends.onnx_graph import with_sides  # noqa: E402
 from mrs.runtime.backends.onnxruntime_gpu import OnnxRuntimeGpu, installation  # noqa: E402
 from mrs.runtime.backends.settings import CompileSettings  # noqa: E402
@@ -25,7 +27,7 @@ from tests.export.architectures.clip.test_encoder import HEADS  # noqa: E402
 from tests.golden.networks import golden, weights  # noqa: E402
 from tests.runtime.backends.onnxruntime_double import Gpu, module_for  # noqa: E402
 
-pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow(10)]
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow(30)]
 
 NAME = next(iter(HEADS))
 
@@ -91,10 +93,20 @@ def test_of_torch(graph: bytes) -> None:
     check(graph, Torch("torch", compiled=False, place="cpu"), zeros())
 
 
-@pytest.mark.slow(60)
 def test_of_torch_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced and guarded as always, and then run as it is."""
     graph, _ = encoder_graph(tmp_path, monkeypatch, False)
+    traced: list[Any] = []
+
+    def backend(made: Any, examples: Any) -> Any:
+        traced.append(made)
+        return made.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    monkeypatch.setattr(torch_compiler, "_KEPT", OrderedDict())
     check(graph, Torch("torch", compiled=True, place="cpu"), zeros())
+    assert len(traced) == 1
+    torch.compiler.reset()
 
 
 @pytest.mark.parametrize("provider", [installation.CUDA, installation.TENSORRT])

@@ -54,7 +54,7 @@ def test_a_network_that_is_dropped_while_another_captures_waits_for_that(engine,
     assert session() is None
     assert runtime.died == []
     # Without a capture it is gone at once, and its memory with it.
-    session = weakref.ref(other._session)
+    session = weakref.ref(other._session._session)
     del other
     assert session() is None
 
@@ -102,7 +102,7 @@ def test_who_is_interrupted_gets_that_very_error_when_the_session_has_ended(
         raised.append(error())
         raise raised[0]
 
-    monkeypatch.setattr(network, "_session", SimpleNamespace(run_with_iobinding=run))
+    monkeypatch.setattr(network._session, "_session", SimpleNamespace(run_with_iobinding=run))
     monkeypatch.setattr(threads, "wait", wait)
     with pytest.raises(error) as caught:
         network.evaluate(0)
