@@ -15,12 +15,14 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+from mrs.export.architectures import load_checkpoint  # noqa: E402 (needs the libraries above)
 from mrs.export.architectures.clip import graph as clip_graph  # noqa: E402 (needs the libraries above)
-from mrs.export.architectures.clip import load_encoder  # noqa: E402
+from mrs.export.architectures.clip import load_encoder, read_encoder  # noqa: E402
 from mrs.export.onnx_writer import Emitter  # noqa: E402
 from mrs.runtime.backends import Torch, torch_compiler  # noqa: E402
 from mrs.runtime.backends.onnx_graph import with_sides  # noqa: E402
 from mrs.runtime.backends.onnxruntime_gpu import OnnxRuntimeGpu, installation  # noqa: E402
+from mrs.runtime.backends.openvino import OpenVino  # noqa: E402
 from mrs.runtime.backends.settings import CompileSettings  # noqa: E402
 from mrs.runtime.errors import BackendError  # noqa: E402
 from tests.export.architectures.clip.test_encoder import HEADS  # noqa: E402
@@ -29,7 +31,7 @@ from tests.runtime.backends.onnxruntime_double import Gpu, module_for  # noqa: E
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow(30)]
 
-NAME = next(iter(HEADS))
+NAME, OTHER = HEADS
 
 
 def encoder_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, halved: bool) -> tuple[bytes, int]:
@@ -85,6 +87,27 @@ def check(graph: bytes, engine: Any, given: Any, wait: Any = lambda: None) -> No
     assert np.abs(wanted[0] - wanted[-1]).max() > 1e-3
 
 
+def check_conditioner(tmp_path: Path, engine: Any, upload: Any, wait: Any = lambda: None) -> None:
+    """DA-CLIP's whole conditioner, prompt and projections included, against an engine for CPUs."""
+    net: Any = load_checkpoint(weights("daclip_unet_full.pth", tmp_path))
+    state = {key: value.numpy() for key, value in net.state_dict().items()}
+    encoder = read_encoder(weights(f"{OTHER}.pt", tmp_path), HEADS[OTHER])
+    graph = net.arch.conditioner(state, encoder).graph.SerializeToString()
+    pictures = np.random.default_rng(0).random((2, 3, encoder.side, encoder.side), np.float32)
+    given = upload(np.zeros_like(pictures[:1]))
+    cpu = OpenVino().compile(graph, np.zeros((1, 0), np.float32), pictures[:1].shape, "fp32", CompileSettings(1))
+    made = engine.compile_graph(graph, {"packed": given}, {"batch": 1}, CompileSettings(1))
+    for picture in pictures:
+        cpu.packed[0] = picture
+        cpu.evaluate(0)
+        wait()
+        given.copy_(torch.from_numpy(picture[None]))
+        made.evaluate()
+        wait()
+        wanted = cpu.output
+        np.testing.assert_allclose(made.outputs["output"].numpy(), wanted, rtol=0, atol=2e-5 * np.abs(wanted).max())
+
+
 def zeros() -> Any:
     return torch.zeros(golden(NAME)["image"][:1].shape)
 
@@ -107,6 +130,15 @@ def test_of_torch_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     check(graph, Torch("torch", compiled=True, place="cpu"), zeros())
     assert len(traced) == 1
     torch.compiler.reset()
+
+
+def test_a_conditioner_of_torch(tmp_path: Path) -> None:
+    check_conditioner(tmp_path, Torch("torch", compiled=False, place="cpu"), torch.from_numpy)
+
+
+def test_a_conditioner_of_onnxruntime_on_a_gpu(tmp_path: Path, gpu: Gpu) -> None:
+    engine = OnnxRuntimeGpu("onnxruntime-cuda", installation.CUDA, lambda: gpu)
+    check_conditioner(tmp_path, engine, gpu.upload, lambda: gpu.wait(gpu.default))
 
 
 @pytest.mark.parametrize("provider", [installation.CUDA, installation.TENSORRT])
