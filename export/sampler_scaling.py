@@ -12,8 +12,7 @@ import numpy as np
 from onnx import TensorProto
 
 from mrs.export.onnx_writer import Emitter
-from mrs.runtime.conditioner import LONGEST
-from mrs.runtime.manifest import CLIP
+from mrs.kernels.scaling import CLIP, LONGEST
 
 # Pillow's weights for pictures of 256 levels are whole numbers by this.
 UNIT = float(1 << 22)

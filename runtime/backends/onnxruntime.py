@@ -116,11 +116,11 @@ class OnnxRuntime:
             return OnnxRuntimeNetwork(_session(fused(graph), sides, settings.threads), modulation, shape)
 
     def compile_graph(
-        self, graph: bytes, inputs: Mapping[str, F32], sides: Mapping[str, int], threads: int
+        self, graph: bytes, inputs: Mapping[str, F32], sides: Mapping[str, int], settings: CompileSettings
     ) -> OnnxRuntimeGraph:
         """See `protocol.GraphCompiler`."""
         with telling("onnxruntime cannot compile a graph around the network", OTHERWISE, _kinds()):
-            return OnnxRuntimeGraph(_session(graph, sides, threads), inputs)
+            return OnnxRuntimeGraph(_session(graph, sides, settings.threads), inputs)
 
     def restore(
         self, engine: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings

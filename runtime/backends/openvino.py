@@ -132,14 +132,14 @@ class OpenVino:
             return OpenVinoNetwork(compiled, modulation, shape)
 
     def compile_graph(
-        self, graph: bytes, inputs: Mapping[str, F32], sides: Mapping[str, int], threads: int
+        self, graph: bytes, inputs: Mapping[str, F32], sides: Mapping[str, int], settings: CompileSettings
     ) -> OpenVinoGraph:
         """See `protocol.GraphCompiler`. It makes out the sides by itself."""
         self._check("fp32")
         with telling("openvino cannot compile a graph around the network", hint=_hint("fp32")):
             model = core().read_model(graph)
             model.reshape({name: list(array.shape) for name, array in inputs.items()})
-            return OpenVinoGraph(core().compile_model(model, "CPU", _settings("fp32", threads)), inputs)
+            return OpenVinoGraph(core().compile_model(model, "CPU", _settings("fp32", settings.threads)), inputs)
 
     def restore(
         self, engine: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings
