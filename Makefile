@@ -6,7 +6,7 @@ STAMP := .venv/installed
 INPUTS := setup.py pyproject.toml constraints.txt mrs/_version.py $(wildcard kernels/*.c)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick check bench gpu clean
+.PHONY: help install demo test quick check bench report gpu clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -55,8 +55,13 @@ check: $(STAMP) ## run the linter, the formatter's check, the type checker and t
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest --quiet tests/test_layers.py
 
-bench: $(STAMP) ## measure; the machine should do nothing else meanwhile
-	@$(BIN)/python -m pytest benchmarks --rows benchmarks/results/cpu.jsonl
+bench: $(STAMP) ## measure in 12 minutes and write the tables of README and docs; the machine should do nothing else
+	@$(BIN)/python -m pytest benchmarks --quiet --rows benchmarks/results/cpu.jsonl
+	@$(BIN)/python -m benchmarks.plans
+	@$(BIN)/python -m benchmarks.tables
+
+report: $(STAMP) ## write docs/report.html from what was measured
+	@$(BIN)/mrs-trt report benchmarks/results/*.json -o docs/report.html --overwrite
 
 # Needs nothing of .venv: on a machine with a GPU the Python that has torch for CUDA will do, without an install.
 GPU_PYTHON ?= $(PYTHON)
