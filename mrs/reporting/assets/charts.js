@@ -49,7 +49,7 @@ const charts = (() => {
 
   function bars(data, width) {
     // All groups on one scale, so that results can be compared by eye.
-    const most = d3.max(data.groups, (group) => d3.max(group.bars, (bar) => Math.max(bar.value, bar.q3)));
+    const most = d3.max(data.groups, (group) => d3.max(group.bars, (bar) => d3.max([bar.value, bar.q3, ...bar.dots])));
     // Long times in seconds, or their digits would run into each other.
     const [unit, name] = most >= 10000 ? [1000, "seconds"] : [1, "milliseconds"];
     return data.groups.flatMap(({ title, bars: rows }) => {
@@ -81,7 +81,7 @@ const charts = (() => {
             textAnchor: "start", dx: 4, ...halo, lineWidth: (wide ? width - 160 : width * 0.52) / 12, textOverflow: "ellipsis", fill: "var(--ink)",
           }),
           wide
-            ? Plot.text(numbered, { x: (bar) => Math.max(bar.value, bar.q3), y: (bar) => bar.y + 0.17, text: "text", dx: 8, textAnchor: "start", ...halo, fill: "var(--ink)", fontWeight: 600 })
+            ? Plot.text(numbered, { x: (bar) => d3.max([bar.value, bar.q3, ...bar.dots]), y: (bar) => bar.y + 0.17, text: "text", dx: 8, textAnchor: "start", ...halo, fill: "var(--ink)", fontWeight: 600 })
             : Plot.text(numbered, { frameAnchor: "right", y: (bar) => bar.y - 0.2, text: "text", textAnchor: "end", dx: 12, ...halo, fill: "var(--ink)", fontWeight: 600 }),
           Plot.ruleX([0], { stroke: "var(--muted)" }),
         ],

@@ -111,7 +111,7 @@ def _percentiles(subjects: Sequence[Subject]) -> list[Figure]:
                     Cell.of(cut[50]),
                     *(Cell.of(cut[share] if count >= fewest else None) for share, fewest in FEWEST.items()),
                     Cell.of(max(samples)),
-                    Cell(f"{100 * (cut[75] - cut[25]) / cut[50]:.1f} %", (cut[75] - cut[25]) / cut[50]),
+                    Cell(f"{100 * (cut[75] - cut[25]) / cut[50]:.1f}\u00a0%", (cut[75] - cut[25]) / cut[50]),
                     Cell.of(case.setup_seconds),
                     _verdict(case),
                 )

@@ -13,8 +13,8 @@ from mrs.reporting.subjects import Subject, hardware
 from mrs.reporting.text import between, memory, milliseconds
 
 COLUMNS = (
-    "", "plan", "on", "engine", "pixels", "batch", "evaluations", "median, ms", "90 % interval", "parity", "PSNR, dB",
-    "first picture, ms", "peak memory",
+    "", "median, ms", "90 % interval", "parity", "PSNR, dB", "engine", "evaluations", "pixels", "batch",
+    "first picture, ms", "peak memory", "plan", "on",
 )  # fmt: skip
 
 
@@ -37,18 +37,18 @@ def _row(subject: Subject) -> tuple[Cell, ...]:
     peak = None if start is None else float(np.median(start.peak_memory_bytes))
     return (
         *subject.cells,
-        Cell(plan.name),
-        Cell(hardware(results)),
-        Cell(f"{plan.backend} {plan.precision}"),
-        Cell(DASH) if case is None else Cell(f"{case.height}x{case.width}", float(case.height * case.width)),
-        Cell(DASH) if case is None else Cell.count(case.batch),
-        Cell.count(plan.evaluations),
         Cell.of(None if case is None else float(np.median(case.milliseconds))),
         Cell(DASH) if interval is None else Cell(between(interval.low, interval.high), interval.low),
         Cell(DASH) if case is None else Cell(parity(case), tone="good" if verified(case) else "bad"),
         Cell(DASH) if not psnr else Cell(f"{np.mean(psnr):.2f}", float(np.mean(psnr))),
+        Cell(f"{plan.backend} {plan.precision}"),
+        Cell.count(plan.evaluations),
+        Cell(DASH) if case is None else Cell(f"{case.height}x{case.width}", float(case.height * case.width)),
+        Cell(DASH) if case is None else Cell.count(case.batch),
         Cell.of(None if start is None else float(np.median(start.first_result_ms))),
         Cell(DASH) if peak is None else Cell(memory(peak), peak),
+        Cell(plan.name),
+        Cell(hardware(results)),
     )
 
 
