@@ -214,6 +214,19 @@ def least() -> Results:
     )  # fmt: skip
 
 
+def flat() -> Results:
+    """Everything measured at one value or at nothing, so that scales have no length."""
+    full = typical(rounds=5)
+    same = Start(first_result_ms=(0.0,), load_ms=(0.0,), first_restore_ms=(0.0,), peak_memory_bytes=(0,))
+    equal = [replace(row, milliseconds=5.0, metrics={"psnr": (30.0,) * 5}) for row in full.quality]
+    return replace(
+        full, cases=tuple(replace(case, milliseconds=(7.0,) * 5) for case in full.cases), start=same,
+        throughput=tuple(replace(each, pictures_per_second=(3.0,)) for each in full.throughput),
+        timeline=tuple(replace(span, start_ms=0.0, milliseconds=0.0) for span in full.timeline),
+        quality=(*equal, replace(equal[0], metrics={}, fid=12.5)), pictures=full.pictures[:2],
+    )  # fmt: skip
+
+
 def hostile() -> Results:
     """Every text tries to be markup, numbers are extreme, and pictures are none."""
     full = typical(rounds=7)

@@ -14,13 +14,18 @@ pytestmark = [
     pytest.mark.slow(40),
     pytest.mark.skipif(chromium.program() is None, reason="no Chromium is installed"),
 ]
-PAGES = ("one", "three", "least", "hostile")
+PAGES = ("one", "three", "least", "flat", "hostile")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("pages")
-    several = {"one": [examples.typical()], "three": examples.three(), "least": [examples.least()]}
+    several = {
+        "one": [examples.typical()],
+        "three": examples.three(),
+        "least": [examples.least()],
+        "flat": [examples.flat()],
+    }
     for name, results in {**several, "hostile": [examples.hostile()]}.items():
         (made / f"{name}.html").write_bytes(render(results))
     return made
@@ -60,6 +65,20 @@ def test_marks_of_each_kind_of_plot(browser, folder: Path) -> None:
     for plot, (selector, count) in marks.items():
         found = browser.value(f"document.querySelectorAll('[data-plot=\"{plot}\"] {selector}').length")
         assert found == count, plot
+
+
+def test_what_has_one_value_alone_is_drawn_where_it_can_be_seen(browser, folder: Path) -> None:
+    browser.open(folder / "flat.html")
+    outside = """[...document.querySelectorAll('.plot svg')].filter(svg => {
+        const box = svg.getBoundingClientRect();
+        const marks = [...svg.querySelectorAll('.point path, .point circle, .bar rect, .span rect')];
+        return marks.some(mark => {
+            const at = mark.getBoundingClientRect();
+            return !Number.isFinite(at.x) || at.left < box.left - 1 || at.right > box.right + 1 || at.top > box.bottom;
+        });
+    }).map(svg => svg.parentElement.dataset.plot)"""
+    assert browser.value(outside) == []
+    assert browser.value("document.querySelector('.plot').innerHTML.includes('NaN')") is False
 
 
 def test_plots_follow_the_width_and_the_metric(browser, folder: Path) -> None:

@@ -46,7 +46,7 @@ def test_the_three_that_matter_are_first() -> None:
     [
         (3.0, "torch eager with 10 evaluations takes 3.0"),
         (0.5, "torch eager with 10 evaluations is faster and takes 0.50"),
-        (1.0, "no difference was found from torch eager with 10 evaluations"),
+        (1.001, "In the same rounds, no difference was found from torch eager with 10 evaluations."),
     ],
 )
 def test_a_rival_is_slower_or_faster_or_neither(ratio: float, words: str) -> None:
