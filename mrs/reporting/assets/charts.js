@@ -146,7 +146,7 @@ const charts = (() => {
       marginBottom: 42,
       marginTop: 28,
       x: { label: "milliseconds for a restore (less is better)", labelAnchor: "center", labelArrow: "none", ticks: across.ticks, tickFormat: across.text, inset: 20 },
-      y: { label: short(data.title, width), labelArrow: "none", grid: true, ticks: 5, zero: false, inset: 12, reverse: data.less },
+      y: { label: short(data.title, width), labelArrow: "none", grid: true, ticks: 5, tickFormat: round, zero: false, inset: 12, reverse: data.less },
       marks: [
         Plot.line(front, { x: at, y: "y", stroke: "var(--ours)", strokeDasharray: "4 4", strokeWidth: 1.5 }),
         Plot.ruleX(data.points.filter((point) => point.high > point.low), { x: at, y1: "low", y2: "high", stroke: (point) => TONES[point.tone], strokeWidth: 1.5 }),
