@@ -33,6 +33,8 @@ $(STAMP): $(INPUTS) | $(BIN)/pip
 	@# The kernels for GPUs are tested on CPUs as well. There are wheels for Linux only, elsewhere these tests are skipped.
 	@[ "$$(uname)" != Linux ] || $(BIN)/python -c 'import triton' 2>/dev/null || \
 		$(BIN)/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt triton
+	@# It asks for a torchvision, which on PyPI is one for CUDA alone; what is used of it needs none.
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-input --no-deps -c constraints.txt piq
 	@touch $@
 
 demo: $(STAMP) ## degrade a photograph with rain, restore it with the weights that ship, print the figures

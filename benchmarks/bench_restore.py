@@ -123,7 +123,7 @@ def test_against_bare_evaluations(
 ) -> None:
     """The whole restore beside as many evaluations of the same graph in a loop of OpenVINO's own API alone."""
     plan = built(checkpoint, tmp_path, precision, backend="openvino")
-    core = openvino._core()
+    core = openvino.core()
     model = core.read_model(plan.graph)
     model.reshape({"packed": [1, 6, *SIZE], "modulation": [1, plan.modulation.shape[1], 1, 1]})
     request = core.compile_model(model, "CPU", openvino._settings(precision, machine.threads())).create_infer_request()

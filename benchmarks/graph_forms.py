@@ -66,7 +66,7 @@ class PlainExport:
 
 
 def _on_openvino(model: bytes, precision: str, inputs: dict[str, F32]) -> Callable[[], F32]:
-    core = openvino._core()
+    core = openvino.core()
     settings = openvino._settings(precision, machine.threads())
     compiled = core.compile_model(core.read_model(model), "CPU", settings)
     request = compiled.create_infer_request()

@@ -96,6 +96,7 @@ def measure(
             flush=True,
         )
     means = {name: float(values.mean()) for name, values in scores.items()}
+    worst = {f"{name}_worst_gain_db": float((values - scores["degraded"]).min()) for name, values in scores.items()}
     if row_file is not None:
         settings = {
             "pictures": len(pictures), "folder": pictures[0].parent.name, "degradation": degradation,
@@ -103,7 +104,10 @@ def measure(
             "solvers": {name: solver.to_dict() for name, solver in solvers.items()},
         }  # fmt: skip
         rows.append(
-            row_file, f"quality of {weights.name}", settings, {f"{name}_db": mean for name, mean in means.items()}
+            row_file,
+            f"quality of {weights.name}",
+            settings,
+            {f"{name}_db": mean for name, mean in means.items()} | worst,
         )
     return means
 

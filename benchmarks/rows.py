@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 from mrs._version import __version__
 from mrs.kernels import cpu
@@ -20,11 +20,17 @@ RESULTS = Path(__file__).parent / "results"
 
 
 class Row(TypedDict):
-    """A row as it is read; `where` it was measured lies beside these, see `about`."""
+    """A row as it is read. Where it was measured is told otherwise of a GPU, see `append`'s `where`."""
 
     case: str
     settings: JsonObject
     figures: JsonObject
+    date: str
+    commit: NotRequired[str]
+    processor: NotRequired[str]
+    instructions: NotRequired[str]
+    threads: NotRequired[int]
+    versions: NotRequired[dict[str, str]]
 
 
 LIBRARIES = ("numpy", "openvino", "onnxruntime", "torch", "triton")
@@ -62,7 +68,7 @@ def read(path: Path) -> list[Row]:
             row = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if isinstance(row, dict) and {"case", "settings", "figures"} <= set(row):
+        if isinstance(row, dict) and {"case", "settings", "figures", "date"} <= set(row):
             found.append(cast(Row, row))
     return found
 

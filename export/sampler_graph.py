@@ -2,7 +2,9 @@
 
 Inputs: `picture` (N, H, W, C) uint8 of any size; `noise` (1 + draws, N, C, H, W) float32, standard normal, z of x_T
 first and then one for each row that draws. Output: `restored`, like `picture`. The network's nodes stand there once for
-each row, its weights once: all copies share them. `mrs.runtime.cpu_chain` is the same loop.
+each row, its weights once: all copies share them. What the network is told of the whole picture stands there once,
+before them: the picture is scaled, and the conditioner gives all rows the same vector. `mrs.runtime.cpu_chain` is the
+same loop.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from mrs.export.architectures.protocol import Conditioner
 from mrs.export.onnx_writer import IR_VERSION, OPSET
 from mrs.export.sampler_nodes import SamplerEmitter, is_vector
+from mrs.export.sampler_scaling import scaled
 from mrs.kernels.table import CLAMPS, Row
 from mrs.kernels.update import LARGEST_THRESHOLD
 from mrs.runtime.chain import Loop
@@ -25,6 +29,8 @@ RESULTS = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}
 PADDED = ("padded_height", "padded_width")
 # The threshold's quantile, 0.995, as a fraction: ranks are whole numbers, which no engine rounds.
 RANK = (199, 200)
+# One ONNX file holds less, weights and all.
+LARGEST = (1 << 31) - (16 << 20)
 
 
 def build_sampler(
@@ -33,24 +39,23 @@ def build_sampler(
     multiple: int,
     metadata: Mapping[str, str] | None = None,
     result: str = "uint8",
+    conditioner: Conditioner | None = None,
 ) -> onnx.ModelProto:
     """The sampler as a checked ONNX model.
 
     Args:
-        network: from `mrs.export.architectures.nafnet.graph.build_graph`, for any size and batch.
-        loop: what to run.
+        network: an architecture's graph, for any size and batch.
+        loop: what to run; its condition is not used.
         multiple: the network takes sides that are multiples of it; other pictures are padded inside, with zeros or
             by reflection; reflection needs a margin that is smaller than the picture.
         metadata: kept in the model, for whoever wants to know where it comes from.
         result: `uint8`, or `float32` for pictures in [0, 1] that are not rounded.
+        conditioner: what tells the network of the whole picture; None for one that is not told.
 
     Raises:
-        InputError: for an unknown clamp or result.
+        InputError: for an unknown clamp or result, and for weights of more than an ONNX file holds.
     """
-    if loop.condition is not None:
-        raise InputError(
-            "a network that is told of the whole picture cannot be one file of the sampler", hint="build a plan"
-        )
+    _check_size(network, conditioner)
     if loop.table.clamp not in CLAMPS or result not in RESULTS:
         raise InputError(
             f"clamp {loop.table.clamp!r} or result {result!r} is unknown",
@@ -63,7 +68,8 @@ def build_sampler(
     mu = emit("Div", planes, emit.number(255))
     noise = (emit("Gather", "noise", emit.constant(np.array(draw, np.int64)), axis=0) for draw in range(draws))
     x = emit.weighted((1.0, mu), (loop.table.start, next(noise)))
-    x = _steps(emit, _with_shapes(network, multiple), loop, multiple, mu, x, noise)
+    told = {} if conditioner is None else {"context": _context(emit, conditioner, planes)}
+    x = _steps(emit, _with_shapes(network, multiple), loop, multiple, mu, x, noise, told)
 
     x = emit("Clip", x, emit.number(0), emit.number(1))
     if result == "uint8":
@@ -91,6 +97,22 @@ def build_sampler(
     return model
 
 
+def _check_size(network: onnx.ModelProto, conditioner: Conditioner | None) -> None:
+    parts = [network] if conditioner is None else [network, conditioner.graph]
+    size = sum(part.ByteSize() for part in parts)
+    if size > LARGEST:
+        raise InputError(
+            f"network and conditioner are {size / 1e9:.1f} GB, more than one ONNX file holds", hint="build a plan"
+        )
+
+
+def _context(emit: SamplerEmitter, conditioner: Conditioner, planes: str) -> str:
+    """What the conditioner gives for pictures in 0..255, (N, length, 1, 1)."""
+    small = scaled(emit, planes, conditioner.side, conditioner.resize)
+    context = emit.copy(conditioner.graph.graph, "conditioner", {"packed": small}, shared=False)
+    return emit.shaped(context, "batch", conditioner.length, 1, 1)
+
+
 def _with_shapes(network: onnx.ModelProto, multiple: int) -> onnx.GraphProto:
     """The network's graph with the shape of every value, its sides by name.
 
@@ -111,6 +133,9 @@ def _with_shapes(network: onnx.ModelProto, multiple: int) -> onnx.GraphProto:
     for axis, side in zip((0, 2, 3), sides, strict=True):
         inferred.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = sides[side]
         inferred.graph.output[0].type.tensor_type.shape.dim[axis].dim_value = sides[side]
+    for given in inferred.graph.input[1:]:
+        batch = given.type.tensor_type.shape.dim[0]
+        batch.dim_value = sides["batch"] if batch.dim_param == "batch" else batch.dim_value
     graph = onnx.shape_inference.infer_shapes(inferred, strict_mode=True).graph
     for value in (*graph.value_info, *graph.output):
         for dim in value.type.tensor_type.shape.dim:
@@ -121,9 +146,16 @@ def _with_shapes(network: onnx.ModelProto, multiple: int) -> onnx.GraphProto:
 
 
 def _steps(
-    emit: SamplerEmitter, network: onnx.GraphProto, loop: Loop, multiple: int, mu: str, x: str, noise: Iterator[str]
+    emit: SamplerEmitter,
+    network: onnx.GraphProto,
+    loop: Loop,
+    multiple: int,
+    mu: str,
+    x: str,
+    noise: Iterator[str],
+    told: dict[str, str],
 ) -> str:
-    """All rows; the name of the last state."""
+    """All rows; the name of the last state. `told` are further inputs of the network, the same in every row."""
     sides = emit("Shape", mu, start=2)
     missing = emit("Mod", emit("Neg", sides), emit.whole(multiple))
     pads = emit("Concat", emit.whole(0, 0, 0, 0, 0, 0), missing, axis=0)
@@ -135,7 +167,7 @@ def _steps(
         difference = emit.shaped(emit("Pad", emit("Sub", x, mu), pads, mode=mode), "batch", channels, *PADDED)
         packed = emit("Concat", difference, padded, axis=1)
         modulation = emit.constant(loop.modulation[step][None, :, None, None])
-        output = emit.copy(network, f"step_{step}", {"packed": packed, "modulation": modulation})
+        output = emit.copy(network, f"step_{step}", {"packed": packed, "modulation": modulation, **told})
         output = emit("Slice", output, emit.whole(0, 0), sides, emit.whole(2, 3))
         emit.shaped(output, "batch", channels, "height", "width")
         q0 = _clamped(emit, emit.weighted((row.cx, x), (row.cm, mu), (row.cf, output)), loop.table.clamp)

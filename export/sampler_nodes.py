@@ -41,16 +41,16 @@ class SamplerEmitter(Emitter):
         self.nodes.append(helper.make_node("TopK", [values, count], [name, f"{name}.at"], name=name, axis=1))
         return name
 
-    def copy(self, graph: onnx.GraphProto, prefix: str, inputs: dict[str, str]) -> str:
+    def copy(self, graph: onnx.GraphProto, prefix: str, inputs: dict[str, str], shared: bool = True) -> str:
         """The nodes of another graph once more, on these inputs; the name of its one output.
 
         Its weights keep their names and are shared by all copies; adding them is left to the caller. Vectors, a
         hundredth of the weights, are copied: OpenVINO adds a bias within its convolution only where nothing else
-        reads it.
+        reads it. Of a graph that is not `shared` all weights are, for names of two networks may be the same.
         """
         names = {tensor.name: tensor.name for tensor in graph.initializer} | inputs
         for tensor in graph.initializer:
-            if is_vector(tensor):
+            if is_vector(tensor) or not shared:
                 names[tensor.name] = f"{prefix}/{tensor.name}"
                 own = onnx.TensorProto()
                 own.CopyFrom(tensor)

@@ -30,7 +30,8 @@ INTERRUPTED, BROKEN_PIPE = 130, 141
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 1 where some pictures failed or the output cannot be written, 2 for a
-    wrong input, 130 after Ctrl-C, 141 where the reader of the output went away.
+    wrong input, 3 where `bench --compare` finds a plan slower, 130 after Ctrl-C, 141 where the reader of the output
+    went away.
 
     Raises:
         SystemExit: with code 0 after --help and --version, 2 for arguments that are not understood.

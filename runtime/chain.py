@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -10,13 +11,18 @@ from mrs.kernels.table import Table
 from mrs.kernels.update import Pixels
 from mrs.runtime.backends.protocol import F32, Backend, Network
 from mrs.runtime.codec import Codec
+from mrs.runtime.conditioner import conditioner_of
 from mrs.runtime.cpu_chain import Condition, CpuChain
 from mrs.runtime.device import Device, Stream
-from mrs.runtime.errors import BackendError
+from mrs.runtime.errors import BackendError, DeviceError
 from mrs.runtime.latent_chain import LatentChain
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from mrs.runtime.networks import Networks
+
+log = logging.getLogger("mrs")
 
 
 class Chain(Protocol):
@@ -88,6 +94,30 @@ def device_of(backend: Backend) -> Device | None:
     from mrs.runtime.cuda.device import Cuda
 
     return Cuda()
+
+
+def condition_of(networks: Networks, device: Device | None) -> Condition | None:
+    """What gives a plan's network its context: on a GPU the backend itself, as part of a restore, unless it cannot.
+
+    Args:
+        networks: of the plan.
+        device: a `Cuda`; None for a CPU.
+
+    Raises:
+        BackendError: where neither can.
+    """
+    plan, said = networks.plan, networks.plan.facts.conditioner
+    if device is not None and said is not None and plan.conditioner is not None:
+        from mrs.runtime.cuda.conditioner import CudaConditioner
+
+        channels = plan.facts.network.channels
+        try:
+            return CudaConditioner(device, networks.conditioner, channels, said.side, said.resize)
+        except DeviceError:
+            raise
+        except BackendError as error:
+            log.warning("what tells the network of the whole picture runs on the CPU, and slows it: %s", error.message)
+    return conditioner_of(plan, networks.threads)
 
 
 def make_chain(

@@ -10,6 +10,7 @@ import numpy as np
 from mrs.kernels.update import Pixels, mirror
 from mrs.runtime import backends
 from mrs.runtime.backends.protocol import F32, GraphCompiler
+from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.conditioner import ENGINES
 from mrs.runtime.errors import BackendError
 from mrs.runtime.padding import padded_size
@@ -77,11 +78,11 @@ class Coder:
             raise BackendError(f"{' and '.join(ENGINES)} are not there", hint="pip install openvino")
         engine = cast(GraphCompiler, found)
         self._picture = np.zeros((*shape[:2], *padded_size(*shape[2:], codec.multiple)), np.float32)
-        sides = _sides(self._picture.shape, codec.scale)
-        self._encoder = engine.compile_graph(codec.encoder, {"picture": self._picture}, sides, threads)
+        sides, settings = _sides(self._picture.shape, codec.scale), CompileSettings(threads)
+        self._encoder = engine.compile_graph(codec.encoder, {"picture": self._picture}, sides, settings)
         made = dict(self._encoder.outputs)
         self._latent = np.zeros_like(made.pop("latent"))
-        self._decoder = engine.compile_graph(codec.decoder, {"latent": self._latent, **made}, sides, threads)
+        self._decoder = engine.compile_graph(codec.decoder, {"latent": self._latent, **made}, sides, settings)
 
     def encode(self, pictures: Pixels) -> F32:
         """The latents, (N, latent, H', W'), valid until the next call.

@@ -7,19 +7,16 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from mrs.kernels.scaling import CLIP, STRETCH, axes
 from mrs.kernels.update import Pixels
 from mrs.runtime import backends
 from mrs.runtime.backends.protocol import F32, Network
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError
-from mrs.runtime.manifest import CLIP, STRETCH
 from mrs.runtime.plan import Plan
 
-# What evaluates it, on any machine: once per picture, and a restore on a GPU has a CPU idle meanwhile.
+# What evaluates it on a CPU, for backends that do not themselves.
 ENGINES = ("openvino", "onnxruntime")
-# Of a picture that is this many times as long as it is wide only the middle is seen, and its ends are cut off first:
-# the whole of it, scaled until its short side fits, could be of any size.
-LONGEST = 16
 
 
 class Conditioner:
@@ -112,10 +109,12 @@ def _middle(plane: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """The square in the middle of a plane whose shorter side is scaled to `side`."""
     from PIL import Image
 
-    longest = LONGEST * min(plane.shape)
-    plane = plane[tuple(slice(max(0, (size - longest) // 2), (size + longest) // 2) for size in plane.shape)]
-    height, width = (side * size // min(plane.shape) for size in plane.shape)
-    small = Image.fromarray(np.ascontiguousarray(plane), "L").resize((width, height), Image.Resampling.BICUBIC)
-    # Of an odd margin the half goes to the even number, as the published code cuts.
-    top, left = round((height - side) / 2), round((width - side) / 2)
-    return np.asarray(small)[top : top + side, left : left + side]
+    height, width = plane.shape
+    down, across = axes(height, width, side, CLIP)
+    plane = plane[down.begin : down.end, across.begin : across.end]
+    # Columns first, by two calls: levels are clamped in between, and Pillow from 13 on begins with the rows of pictures
+    # that are high, which CLIP never saw.
+    small = Image.fromarray(np.ascontiguousarray(plane), "L")
+    for size in ((across.scaled, len(plane)), (across.scaled, down.scaled)):
+        small = small.resize(size, Image.Resampling.BICUBIC)
+    return np.asarray(small)[down.first : down.first + side, across.first : across.first + side]

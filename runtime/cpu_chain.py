@@ -13,6 +13,7 @@ from mrs.kernels.table import Table
 from mrs.kernels.update import Pixels, mirror
 from mrs.runtime.backends.protocol import F32, Network
 from mrs.runtime.errors import BackendError
+from mrs.runtime.tracing import timed
 
 # Pictures (N, H, W, C), uint8 or float32 in [0, 1], to their context (N, K).
 Condition = Callable[[Pixels], F32]
@@ -93,7 +94,7 @@ class CpuChain:
         """
         x = self.solve(picture, seed, origin, context)
         result = np.empty_like(picture) if out is None else out
-        cpu.finish(x, result, threads=self.threads)
+        timed("finish", cpu.finish)(x, result, threads=self.threads)
         self.unfinished = False
         return result
 
@@ -106,22 +107,23 @@ class CpuChain:
         # One store before the first write, one after the last: wherever an interrupt comes, this tells.
         self.unfinished = True
         if self.condition is not None:
-            given = self.condition(picture) if context is None else context
+            given = timed("conditioner", self.condition)(picture) if context is None else context
             network.context[...] = given.reshape(network.context.shape)
         self._clear_padding(height, width)
         draw = Draw(seed, 0, origin)
-        cpu.start(picture, self.table.start, draw, mu, x, network.packed, threads=self.threads)
+        timed("start", cpu.start)(picture, self.table.start, draw, mu, x, network.packed, threads=self.threads)
         last, depth = len(self.table.rows) - 1, len(predictions)
+        evaluate, update = timed("network", network.evaluate), timed("step", cpu.step)
         for i, row in enumerate(self.table.rows):
             if self.mirrors:
                 mirror(network.packed, (height, width))
-            network.evaluate(i)
+            evaluate(i)
             # The latest prediction first. A ring, turned by the step's number alone: nothing is left half turned.
             latest = [predictions[(k - i) % depth] for k in range(depth)]
             kept = latest[-1]
             q1, q2, q3 = (latest + [kept] * 2)[:3]
             packed = network.packed if i < last else None
-            cpu.step(
+            update(
                 x, mu, network.output, (q1, q2, q3), kept, row, self.table.clamp, draw._replace(number=i + 1), packed,
                 threads=self.threads,
             )  # fmt: skip

@@ -17,6 +17,7 @@ from mrs.runtime.pictures_in import AnyArray
 from mrs.runtime.pool import Pool
 from mrs.runtime.request import Request
 from mrs.runtime.tiling import Budget, restore_within
+from mrs.runtime.tracing import timed
 from mrs.runtime.worker import Size, Worker
 
 if TYPE_CHECKING:
@@ -66,11 +67,11 @@ class Dispatch:
                 "image and out lie on different devices", hint="give two arrays, or two tensors of the GPU"
             )
         if self._device is not None and tensor is not None and target is not None:
-            self._restore_tensor(self._device, tensor, target, request, bound)
+            timed("restore", self._restore_tensor)(self._device, tensor, target, request, bound)
         elif bound:
             raise InputError("arrays of the host cannot be bound", hint="give tensors of the GPU, or bound=False")
         else:
-            self._restore_array(pictures_in.array_of(image), out, request)
+            timed("restore", self._restore_array)(pictures_in.array_of(image), out, request)
 
     def lent(self, image: object, request: Request) -> AbstractContextManager[Pixels | Tensor]:
         """See `Restorer.lend`."""
@@ -152,7 +153,7 @@ class Dispatch:
 
     def _large(self, pictures: Pixels) -> Pixels:
         """What is restored instead of dense pictures: these, or float32 where they are enlarged."""
-        return pictures if self._upscale == 1 else enlarged(pictures, self._upscale)
+        return pictures if self._upscale == 1 else timed("enlarge", enlarged)(pictures, self._upscale)
 
     def _large_tensor(self, device: Device, pictures: Tensor) -> Tensor:
         """The same of tensors, on the caller's stream, which restores follow."""

@@ -9,6 +9,7 @@ from mrs.kernels.update import Pixels
 from mrs.runtime.backends.protocol import F32, Network
 from mrs.runtime.codec import Coder
 from mrs.runtime.cpu_chain import CpuChain, check_finite
+from mrs.runtime.tracing import timed
 
 
 class LatentChain:
@@ -57,15 +58,15 @@ class LatentChain:
     ) -> Pixels:
         """Restore pictures, see `CpuChain.restore_into`: whole ones. The noise is the latent's."""
         self.unfinished = True
-        latents = np.ascontiguousarray(self._coder.encode(picture).transpose(0, 2, 3, 1))
+        latents = np.ascontiguousarray(timed("encode", self._coder.encode)(picture).transpose(0, 2, 3, 1))
         x = self._inner.solve(latents, seed, origin, context)
-        restored = self._coder.decode(x, (picture.shape[1], picture.shape[2]))
+        restored = timed("decode", self._coder.decode)(x, (picture.shape[1], picture.shape[2]))
         # Every part has ended, whatever it gave.
         self.unfinished = False
         check_finite(restored)
         result = np.empty_like(picture) if out is None else out
         self.unfinished = True
-        cpu.finish(restored, result, threads=self._inner.threads)
+        timed("finish", cpu.finish)(restored, result, threads=self._inner.threads)
         self.unfinished = False
         return result
 

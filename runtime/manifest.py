@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from mrs.kernels.scaling import CLIP, STRETCH
 from mrs.kernels.table import CLAMPS, Row, Table
 from mrs.runtime.backends.settings import EngineOptions
 from mrs.runtime.errors import PlanError
@@ -19,8 +20,6 @@ FORMAT_VERSION = 3
 # A warning is one line, and a plan of somebody's has not hundreds.
 LONGEST_WARNING, MOST_WARNINGS = 500, 8
 BUILD = "make one with: mrs-trt build CHECKPOINT -o PLAN"
-# How a picture is made to fit a conditioner: see `conditioner.scaled`.
-STRETCH, CLIP = "stretch", "clip"
 # By what a picture may be enlarged before it is restored; published networks are for 4.
 MOST_UPSCALE = 16
 LARGEST_NUMBER = float(np.finfo(np.float32).max)

@@ -12,18 +12,24 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Spread(NamedTuple):
-    """Median, quartiles and 99th percentile of some samples, between which is interpolated."""
+    """Median, quartiles, 90th and 99th percentile of some samples, between which is interpolated."""
 
     median: float
     q1: float
     q3: float
+    p90: float
     p99: float
 
     @classmethod
     def of(cls, samples: Sequence[float]) -> Spread:
         """Of at least one sample."""
-        q1, median, q3, p99 = np.percentile(samples, (25, 50, 75, 99)).tolist()
-        return cls(median, q1, q3, p99)
+        q1, median, q3, p90, p99 = np.percentile(samples, (25, 50, 75, 90, 99)).tolist()
+        return cls(median, q1, q3, p90, p99)
+
+    @property
+    def jitter(self) -> float:
+        """How much slower than the median the slowest hundredth begins, as a share of the median."""
+        return self.p99 / self.median - 1
 
 
 def ratios(samples: Sequence[float], to: Sequence[float]) -> list[float]:
@@ -37,6 +43,7 @@ def interleaved(
     least: int,
     most: int | None = None,
     seconds: float = 0.0,
+    limits: Mapping[Key, int] | None = None,
     now: Callable[[], float] = time.perf_counter,
 ) -> dict[Key, list[float]]:
     """Milliseconds of each work, once in each round.
@@ -46,12 +53,15 @@ def interleaved(
         least: rounds, at least.
         most: rounds, at most; None for as many as there is time for.
         seconds: after which, beyond the least rounds, no other begins.
+        limits: of some works the most samples, which are those of the first rounds.
         now: a clock in seconds.
     """
     samples: dict[Key, list[float]] = {key: [] for key in works}
     end, done = now() + seconds, 0
     while done < least or (now() < end and (most is None or done < most)):
         for key, work in works.items():
+            if limits is not None and done >= limits.get(key, done + 1):
+                continue
             begin = now()
             work()
             samples[key].append(1e3 * (now() - begin))

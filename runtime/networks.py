@@ -6,9 +6,10 @@ import hashlib
 import logging
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mrs.runtime.backends import Backend, Network, mixed
+from mrs.runtime.backends.protocol import GraphCompiler, GraphKeeper
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError
 from mrs.runtime.network_cache import key_of
@@ -16,7 +17,9 @@ from mrs.runtime.plan import Plan
 from mrs.runtime.system import machine
 
 if TYPE_CHECKING:
-    from mrs.runtime.backends.protocol import Shape
+    from torch import Tensor
+
+    from mrs.runtime.backends.protocol import Graph, Shape
     from mrs.runtime.network_cache import NetworkCache
 
 log = logging.getLogger("mrs")
@@ -82,6 +85,34 @@ class Networks:
             self.precision = "fp32"
             log.warning("%s cannot run %s here, using fp32: %s", self.backend.name, precision, refused.message)
         return network
+
+    def conditioner(self, picture: Tensor) -> Graph:
+        """The plan's conditioner on a GPU, for the picture that it is to read there, (1, C, side, side) float32.
+
+        Raises:
+            BackendError: where it cannot be made.
+        """
+        graph = self.plan.conditioner
+        assert graph is not None
+        inputs, sides = {"packed": picture}, {"batch": 1}
+        if not isinstance(self.backend, GraphKeeper):
+            return cast(GraphCompiler, self.backend).compile_graph(graph, inputs, sides, self._settings)
+        if self._cache is None:
+            return self.backend.compile_graph(graph, inputs, sides, self._settings)
+        count, channels, height, width = picture.shape
+        key = self._key(graph, "conditioner", (count, channels, height, width))
+        kept = self._cache.read(key)
+        if kept is not None:
+            try:
+                return self.backend.restore_graph(kept, inputs)
+            except DeviceMemoryError:
+                raise
+            except BackendError as error:
+                log.info("a conditioner that was kept does not load, compiling it anew: %s", error)
+                self._cache.remove(key)
+        made = self.backend.compile_graph(graph, inputs, sides, self._settings)
+        self._cache.write(key, made.export())
+        return made
 
     def _at(self, precision: str, shape: Shape) -> Network:
         backend, arguments = self.backend, (self.plan.modulation, shape, precision, self._settings)

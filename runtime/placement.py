@@ -7,7 +7,7 @@ import math
 from typing import NamedTuple
 
 from mrs.runtime import backends
-from mrs.runtime.backends import Backend, mixed
+from mrs.runtime.backends import Backend, mixed, onnxruntime_attention
 from mrs.runtime.device import Device
 from mrs.runtime.errors import BackendError, InputError
 from mrs.runtime.plan import Plan
@@ -17,7 +17,8 @@ log = logging.getLogger("mrs")
 
 # Memory for the network's activations; larger pictures are cut into tiles. Half of what is free counts where less is.
 MEMORY = 2 << 30
-# Engines that compute the attention of all pixels to all as a matrix in memory.
+# Engines that compute the attention of all pixels to all as a matrix in memory; ONNX Runtime on CPUs only where it
+# cannot help it.
 WRITES_ATTENTION = frozenset({"onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt"})
 
 
@@ -70,7 +71,7 @@ def pixels_that_fit(plan: Plan, backend: str, memory: int, workers: int) -> int:
     """Of a batch, padded, that each of so many workers may have at once on a backend."""
     each, pair = memory // workers, plan.facts.network.bytes_per_pair
     pixels = each / plan.facts.pictures.bytes_per_pixel
-    if backend in WRITES_ATTENTION and pair:
+    if pair and backend in WRITES_ATTENTION and not (backend == "onnxruntime" and onnxruntime_attention.is_linear()):
         # pair p^2 + bytes_per_pixel p is what there is.
         half = plan.facts.pictures.bytes_per_pixel / (2 * pair)
         pixels = math.sqrt(half**2 + each / pair) - half

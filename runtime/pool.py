@@ -23,6 +23,7 @@ from mrs.kernels.threads import Bell, wait
 from mrs.runtime.errors import BusyError, InputError
 from mrs.runtime.request import Request
 from mrs.runtime.system.forks import Origin
+from mrs.runtime.tracing import timed
 
 W = TypeVar("W")
 T_co = TypeVar("T_co", covariant=True)
@@ -224,6 +225,15 @@ class Pool(Generic[W]):
         self._check_open()
         self._line.append(lease)
         self._check_room(lease)
+        timed("wait", self._wait)(lease)
+        # Closing waits for whoever took a worker before it looked.
+        self._check_open()
+        self._line.remove(lease)
+        self.wake()
+        return tuple(slot.worker for slot in self._slots if slot.lease is lease)
+
+    def _wait(self, lease: Lease[object]) -> None:
+        request = lease.request
         while not self._taken(lease):
             left = request.left()
             if left == 0:
@@ -231,11 +241,6 @@ class Pool(Generic[W]):
             wait(lease.bell, left)
             request.check_launch()
             self._check_open()
-        # Closing waits for whoever took a worker before it looked.
-        self._check_open()
-        self._line.remove(lease)
-        self.wake()
-        return tuple(slot.worker for slot in self._slots if slot.lease is lease)
 
     def wake(self) -> None:
         """Let the first in line look for workers."""

@@ -228,6 +228,11 @@ class Restorer:
         check_no_capture(self._device)
         return self._dispatch.lent(image, Request(timeout, cancellation, seed=seed))
 
+    def tile_of(self, height: int, width: int, batch: int = 1) -> int | None:
+        """Side of the tiles into which memory cuts pictures of a size, that of the large pictures where they are
+        enlarged; None where they are restored whole."""
+        return self._dispatch.budget.tile((batch, height, width), Request())
+
     def chain(
         self, size: tuple[int, int, int], dtypes: tuple[str, str] = ("uint8", "uint8")
     ) -> AbstractContextManager[Chain]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mrs.runtime.errors import DeviceMemoryError, InputError
 from mrs.runtime.padding import padded_size
 from mrs.runtime.pictures_in import dtype_of
+from mrs.runtime.tracing import timed
 
 if TYPE_CHECKING:
     from mrs.kernels.update import Pixels
@@ -124,7 +125,7 @@ def _restore_tiles(worker: Worker, pictures: Pixels, out: Pixels, tile: int, req
     weight = np.zeros((height, width, 1), np.float32)
     restored = None
     # Every tile is told of the whole picture.
-    context = None if worker.condition is None else worker.condition(pictures)
+    context = None if worker.condition is None else timed("conditioner", worker.condition)(pictures)
     for rows, columns in tiles(height, width, tile, overlap):
         part = np.ascontiguousarray(pictures[:, rows, columns])
         restored = np.empty(part.shape, np.float32) if restored is None else restored

@@ -6,11 +6,12 @@ import logging
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from mrs.runtime.chain import Chain, Loop, TensorChain, make_chain
+from mrs.runtime import tracing
+from mrs.runtime.chain import Chain, Loop, TensorChain, condition_of, make_chain
 from mrs.runtime.codec import codec_of
-from mrs.runtime.conditioner import conditioner_of
 from mrs.runtime.device import Device, Stream
 from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError
 from mrs.runtime.networks import Networks
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mrs.runtime.backends.protocol import Network, Shape
+    from mrs.runtime.cpu_chain import Condition
 
 log = logging.getLogger("mrs")
 
@@ -59,8 +61,6 @@ class Worker:
         device: a `Cuda` where the backend runs on a GPU.
         graphs: whether restores on a GPU are captured.
 
-    Attributes:
-        condition: gives the context of whole pictures; None for a network that is not told of them.
     """
 
     def __init__(self, networks: Networks, pixels: int, device: Device | None = None, graphs: bool = True) -> None:
@@ -68,9 +68,9 @@ class Worker:
         plan = networks.plan
         pictures = plan.facts.pictures
         self._channels, self._multiple = pictures.channels, pictures.multiple
-        self.condition = conditioner_of(plan, networks.threads)
+        self._condition = condition_of(networks, device)
         mirrors = plan.facts.network.padding == "reflect"
-        self._loop = Loop(plan.table, plan.modulation, self.condition, mirrors, codec_of(plan))
+        self._loop = Loop(plan.table, plan.modulation, None, mirrors, codec_of(plan))
         code = len(plan.graph) + len(plan.encoder or b"") + len(plan.decoder or b"")
         # As many bytes for networks as for activations.
         fitting = pixels * pictures.bytes_per_pixel // (NETWORK_BYTES + GRAPH_TIMES * code)
@@ -80,6 +80,13 @@ class Worker:
         # The latest used last. All that this worker has is in here: wherever an interrupt comes, nothing else is out of
         # step with it.
         self._chains: OrderedDict[Key, Chain] = OrderedDict()
+
+    @property
+    def condition(self) -> Condition | None:
+        """Gives the context of whole pictures; None for a network that is not told of them."""
+        if self._condition is None:
+            self._condition = condition_of(self._networks, self.device)
+        return self._condition
 
     def chain(self, size: Size, dtypes: Dtypes, bound: tuple[Tensor, Tensor] | None = None) -> Chain:
         """The chain for pictures of a size, made now or earlier.
@@ -129,11 +136,17 @@ class Worker:
     @contextmanager
     def at_work(self) -> Iterator[Worker]:
         """A context for restores: lets go of what an error inside it may have spoilt."""
+        recorder = tracing.active()
+        if recorder is not None:
+            recorder.enter(self)
         try:
             yield self
         except BackendError as error:
             self.failed(error)
             raise
+        finally:
+            if recorder is not None:
+                recorder.leave()
 
     def check(self) -> None:
         """Wait for what a GPU was given, and complain about what went wrong since the last time.
@@ -163,6 +176,8 @@ class Worker:
         if self.device is not None:
             from mrs.runtime.cuda.alone import alone
 
+            # What a GPU that failed has spoilt is this, too.
+            self._condition = None
             # To give memory back waits for the whole device. One that failed for good has none, and the error that was
             # raised counts.
             with alone(), self.device.apart(), suppress(self.device.Failure):
@@ -220,7 +235,7 @@ class Worker:
         chain = make_chain(
             self.device,
             lambda: self._networks.make(self._loop.packed(shape)) if network is None else network,
-            self._loop,
+            replace(self._loop, condition=self.condition),
             (count, self._channels, height, width),
             self._networks.threads,
             dtypes=dtypes,

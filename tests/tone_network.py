@@ -40,6 +40,10 @@ class ToneNet:
     condition: ClassVar[bool] = True
     in_variants: ClassVar[bool] = False
     calibration_side: ClassVar[int] = 256
+    # Of its own conditioner's, not of an encoder's features.
+    context: ClassVar[int] = 0
+    latent: ClassVar[bool] = False
+    lensed: ClassVar[bool] = False
     name: ClassVar[str] = "ToneNet"
     padding: ClassVar[Literal["zero", "reflect"]] = "zero"
     channels: ClassVar[int] = CHANNELS

@@ -54,7 +54,7 @@ def models(size: int) -> Iterator[tuple[str, tuple[bytes, dict[str, F32]]]]:
 
 def profile(model: bytes, inputs: dict[str, F32], precision: str) -> Counter[str]:
     """Milliseconds by kind of node and its kernel: each kind's median of some rounds."""
-    core = openvino._core()
+    core = openvino.core()
     settings = {**openvino._settings(precision, machine.threads()), "PERF_COUNT": True}
     request = core.compile_model(core.read_model(model), "CPU", settings).create_infer_request()
     request.infer(inputs)

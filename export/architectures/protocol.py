@@ -45,6 +45,9 @@ class Architecture(Protocol):
         bytes_per_pair: the same for each pair of pixels, on engines that write the attention of all to all down; 0
             where there is none.
         condition: whether it is told of the degraded picture; networks that take noise away are not.
+        context: length of an encoder's features that it is told of the picture; 0 where it is told none.
+        latent: whether it restores latents that an autoencoder makes of pictures, whatever their channels.
+        lensed: whether it is told of two lenses.
         calibration_side: of the pictures that a build restores in a hundred steps to judge rounding by: smaller for
             networks of which one evaluation takes seconds.
         in_variants: whether its graph can be written down in several ways, or is one for all engines.
@@ -69,6 +72,15 @@ class Architecture(Protocol):
 
     @property
     def condition(self) -> bool: ...
+
+    @property
+    def context(self) -> int: ...
+
+    @property
+    def latent(self) -> bool: ...
+
+    @property
+    def lensed(self) -> bool: ...
 
     @property
     def summary(self) -> str:

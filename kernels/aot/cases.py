@@ -12,11 +12,14 @@ from mrs.kernels.gpu.audit import launch as audit_launch
 from mrs.kernels.gpu.finish import launch as finish_launch
 from mrs.kernels.gpu.launch import Launch
 from mrs.kernels.gpu.mirror import launch as mirror_launch
+from mrs.kernels.gpu.scale import Tables
+from mrs.kernels.gpu.scale import launches as scale_launches
 from mrs.kernels.gpu.start import launch as start_launch
 from mrs.kernels.gpu.step import launch as step_launch
 from mrs.kernels.gpu.tables import FIELDS
 from mrs.kernels.gpu.threshold import launches as threshold_launches
 from mrs.kernels.gpu.traffic import Traffic
+from mrs.kernels.scaling import CLIP, STRETCH, fit_of
 from mrs.kernels.table import Row
 
 if TYPE_CHECKING:
@@ -111,7 +114,7 @@ def cases() -> list[Case]:
             found.setdefault(case.name, case)
     one = threshold_launches(*_arrays("float32", False, 3, 256), _counts(), _bounds(), 0, (256, 256))
     counting = (Case(launch.name, launch, None, False) for launch in (one[1], one[3]))
-    return [*found.values(), *_mirrors(), *counting]
+    return [*found.values(), *_mirrors(), *_scales(), *counting]
 
 
 def _mirrors() -> Iterator[Case]:
@@ -120,6 +123,20 @@ def _mirrors() -> Iterator[Case]:
         launch = mirror_launch(Array.of(dtype, 1, 6, 256, 256, channels_last=channels_last), (250, 251))
         if launch is not None:
             yield Case(f"{launch.name}_{NETWORKS[dtype]}{'_last' if channels_last else ''}", launch, None, False)
+
+
+def _scales() -> Iterator[Case]:
+    """What is read is as little as a whole picture allows, but mostly from caches: no count of accesses tells."""
+    for (resize, tail), (kind, short) in product(((CLIP, "_levels"), (STRETCH, "")), PICTURES.items()):
+        fit = fit_of(256, 250, 224, resize)
+        arrays = [each for taps in (fit.columns, fit.rows) for each in taps]
+        tables = Tables(*(Array.of(str(each.dtype), *each.shape) for each in arrays))
+        lines = Array.of("uint8" if fit.levels else "float32", 3, fit.height, fit.side)
+        target = Array.of("float32", 1, 3, fit.side, fit.side)
+        columns, rows = scale_launches(Array.of(kind, 1, 256, 250, 3), 0, fit, tables, lines, target)
+        yield Case(f"{columns.name}_{short}{tail}", columns, None, False)
+        if kind == "uint8":
+            yield Case(f"{rows.name}{tail}", rows, None, False)
 
 
 def _cases(layout: str) -> Iterator[Case]:

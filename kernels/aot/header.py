@@ -17,8 +17,10 @@ TOP = """\
  * cuModuleGetFunction, and launch with cuLaunchKernel:
  *
  *   gridDimX   ceil(H' * ceil(W' / group) / groups); N for find and choose; ceil(runs / groups) for audit_values;
- *              ceil((H' * W' - H * W) / groups) for mirror_planes, nothing where that is 0
- *   gridDimY   N * C where planes is 1 (mirror_planes: N * 2C), otherwise N; 1 for find, choose and audit_values
+ *              ceil((H' * W' - H * W) / groups) for mirror_planes, nothing where that is 0;
+ *              ceil(height * side / groups) for scale_columns, ceil(side * side / groups) for scale_rows
+ *   gridDimY   N * C where planes is 1 (mirror_planes: N * 2C), otherwise N; 1 for find, choose and audit_values; C for
+ *              scale_columns and scale_rows
  *   blockDimX  threads
  *   sharedMemBytes  shared
  *   kernelParams    the addresses of `parameters` in their order; the two last are null pointers

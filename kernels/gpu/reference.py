@@ -8,9 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mrs.kernels import update
+from mrs.kernels import scaling, update
 from mrs.kernels.gpu.tables import CLAMP, KEEP
 from mrs.kernels.noise import Draw
+from mrs.kernels.scaling import Fit
 from mrs.kernels.table import CLAMPS, Row
 from mrs.kernels.update import F32
 
@@ -86,6 +87,11 @@ def threshold(
 def mirror(packed: F32, size: Size) -> None:
     """As `mrs.kernels.gpu.mirror`."""
     update.mirror(packed, size)
+
+
+def scale(pictures: NDArray[np.uint8] | F32, number: int, fit: Fit, target: F32) -> None:
+    """As `mrs.kernels.gpu.scale`, without what that keeps between its launches."""
+    target[0] = scaling.scale(pictures[number], fit)
 
 
 def audit(values: F32, status: NDArray[np.int32]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -179,6 +179,26 @@ class Start:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Repeat:
+    """The plan's own restore timed again in a process of its own, by which two files are compared: samples of one
+    process are too much alike. A sample for each round, in which all three ran in turn.
+
+    Attributes:
+        restore_ms: of whole restores.
+        network_ms: of as many bare evaluations; () where it was not timed.
+        yardstick_ms: of a fixed work that no version of this program changes, so that a machine that is slower today
+            is told from a plan that is; () on a GPU.
+        waited: share of the time, 0 to 1, that its threads waited for processors that others had; None where the
+            system does not tell.
+    """
+
+    restore_ms: tuple[float, ...]
+    network_ms: tuple[float, ...] = ()
+    yardstick_ms: tuple[float, ...] = ()
+    waited: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Span:
     """A part of one restore.
 
@@ -202,13 +222,19 @@ class Quality:
     """How near restored pictures come to the clean ones.
 
     Attributes:
-        by: "ours", or the rival's name, or "degraded" for pictures as they were given.
+        by: "ours", or the rival's name, or "solver" for another one on the plan's network, or "degraded" for pictures
+            as they were given.
         label: who that is, in words.
         solver: in words; "" for pictures as they were given.
         evaluations: of the network; 0 for pictures as they were given.
-        metrics: by name (psnr, ssim, psnr_y, ssim_y, haarpsi, gmsd, fsim, lpips ...), a value for each picture.
+        metrics: by name (psnr, ssim, psnr_y, ssim_y, haarpsi, gmsd, fsim, lpips ...), a value for each picture, the
+            mean over the noises that it was restored with.
         milliseconds: median of a restore at the plan's size, for speed against quality; None where not timed.
         fid: of all pictures together; None where it was not measured.
+        intervals: of each metric's mean, of 95 %; without those of too few pictures.
+        against_ours: of each metric the mean difference from "ours", picture by picture, and its interval's ends.
+        seeds: noises that each picture was restored with.
+        between_seeds: standard deviation of each metric's mean from one noise to the next; empty for one noise.
     """
 
     by: str
@@ -218,6 +244,10 @@ class Quality:
     metrics: dict[str, tuple[float, ...]]
     milliseconds: float | None = None
     fid: float | None = None
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    against_ours: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    seeds: int = 1
+    between_seeds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,6 +285,7 @@ class Results:
         cases: times.
         throughput: with several workers.
         start: whole processes; None where not measured.
+        repeats: the first case again, a process each; these are the processes of `start`.
         timeline: of one restore with about the median time.
         quality: where clean pictures were given.
         data: on what pictures quality was measured, in words; "" for none.
@@ -271,6 +302,7 @@ class Results:
     cases: tuple[Case, ...]
     throughput: tuple[Throughput, ...] = ()
     start: Start | None = None
+    repeats: tuple[Repeat, ...] = ()
     timeline: tuple[Span, ...] = ()
     quality: tuple[Quality, ...] = ()
     data: str = ""

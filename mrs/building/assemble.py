@@ -140,8 +140,10 @@ def _size(shape: Shape) -> list[int]:
 
 
 def _said(source: Source) -> dict[str, object]:
-    """What the caller said of the checkpoint."""
-    said: dict[str, object] = {"preset": source.preset, "noise_sigma": source.noise_sigma}
+    """What the caller said of the checkpoint, and what it says of the pictures that it restores."""
+    said: dict[str, object] = {
+        "preset": source.preset, "noise_sigma": source.noise_sigma, "degradation": source.degradation,
+    }  # fmt: skip
     if source.encoder is not None:
         said["encoder"] = {"name": source.encoder.path.name, "sha256": source.encoder.sha256}
     if source.autoencoder is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -103,6 +104,7 @@ def build(
         BackendError: where no backend can run here, or one does not give the network's function.
         InputError: for any other argument that is wrong.
     """
+    begin = time.monotonic()
     solver = solver or RECOMMENDED
     _check_numbers([size, *further_sizes], batch, max_latency)
     options = parse_options(builder_options)
@@ -142,6 +144,7 @@ def build(
     made = assemble(source, solver, loops[measured.steps], workload, target, measured, sizes)
     for line in made.facts.warnings:
         report(f"warning: {line}")
+    made.manifest["build_seconds"] = round(time.monotonic() - begin, 3)
     made.save(plan, overwrite)
     report(f"wrote {plan}")
     return made

@@ -58,7 +58,7 @@ def check_kind(arch: Architecture, schedule: Schedule, path: Path) -> None:
 def autoencoder_of(arch: Architecture, said: MadeFor, path: Path) -> AutoencoderWeights | None:
     """What makes latents for a network of such; refused where it does not belong."""
     if said.autoencoder is None:
-        if getattr(arch, "outer_skip", False) or getattr(arch, "lensed", False):
+        if arch.latent:
             raise CheckpointError(
                 f"{path} restores latents of {arch.channels} channels", hint="build it with --autoencoder FILE"
             )
@@ -79,7 +79,7 @@ def autoencoder_of(arch: Architecture, said: MadeFor, path: Path) -> Autoencoder
 
 def told_of_lenses(arch: Architecture, said: MadeFor, path: Path) -> Architecture:
     """A network of lenses with those that were said."""
-    if not getattr(arch, "lensed", False):
+    if not arch.lensed:
         if said.lenses is not None:
             raise InputError(f"{path} is told of no lenses", hint="leave them out")
         return arch
@@ -99,7 +99,7 @@ def encoder_of(arch: Architecture, said: MadeFor, path: Path) -> EncoderWeights 
         if said.encoder_heads is not None:
             raise InputError("encoder heads without an encoder", hint="give the encoder's checkpoint too")
         return None
-    if not getattr(arch, "context", 0):
+    if not arch.context:
         raise InputError(f"{path} is told nothing of an encoder's", hint="leave the encoder out")
     return read_encoder(said.encoder, said.encoder_heads)
 

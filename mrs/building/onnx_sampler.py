@@ -116,7 +116,12 @@ def export_sampler(
         "steps": str(len(table.rows)),
         "output": source.output,
     }
-    content = build_sampler(network, loop_of(source, table), source.arch.multiple, metadata).SerializeToString()
+    if source.encoder is not None:
+        metadata |= {"encoder": source.encoder.path.name, "encoder_sha256": source.encoder.sha256}
+    model = build_sampler(
+        network, loop_of(source, table), source.arch.multiple, metadata, conditioner=source.conditioner
+    )
+    content = model.SerializeToString()
     with replacing(Path(path), overwrite) as file:
         file.write(content)
     report(f"wrote {path}")

@@ -151,6 +151,11 @@ class Source:
             told = self._told(picture)
             return np.asarray((told[0] if self.encoder is None else cast(Told, self.network).context(*told)).numpy())
 
+    @cached_property
+    def _encoder(self) -> nn.Module:
+        """The encoder in torch, of a network that is told features: made once."""
+        return cast(EncoderWeights, self.encoder).module()
+
     def _told(self, picture: Pixels) -> tuple[torch.Tensor, ...]:
         """What torch's network takes of the whole picture, in its order."""
         if self.conditioner is None:
@@ -158,7 +163,7 @@ class Source:
         small = torch.from_numpy(scaled(picture, self.conditioner.side, self.conditioner.resize)[None])
         if self.encoder is None:
             return (cast(Conditioned, self.network).condition(small),)
-        image, degradation = self.encoder.module()(normalised(small))
+        image, degradation = self._encoder(normalised(small))
         return degradation, image
 
     def started(self, solver: Solver) -> Solver:

@@ -27,6 +27,11 @@ def size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def sizes(text: str) -> tuple[tuple[int, int], ...]:
+    """Several of `size` with commas between them."""
+    return tuple(size(part) for part in text.split(","))
+
+
 def positive(text: str) -> int:
     """A whole number from 1."""
     return _whole(text, 1, 10**9 - 1, "a whole number of at least 1")

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mrs.commands import arguments
 from mrs.commands.jobs import find_jobs, make_room, summary
 from mrs.commands.terminal import print_error, progress
 from mrs.runtime.errors import InputError, MrsError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 DESCRIPTION = """\
 Degrade pictures as networks are trained on it (docs/tasks.md). A picture goes to
@@ -88,21 +83,6 @@ def _as_png(relative: Path) -> Path:
     return relative.with_suffix(".png")
 
 
-def generator(seed: int, task: str, name: str) -> np.random.Generator:
-    """A picture's own random numbers, whatever else is degraded beside it.
-
-    Args:
-        seed: of the run.
-        task: what is done to it.
-        name: of the picture in its folder, with slashes.
-    """
-    import numpy as np
-
-    # A digest, because Python's own hashes of texts differ from run to run.
-    digest = hashlib.sha256(f"{task}\0{name}".encode("utf-8", "surrogateescape")).digest()
-    return np.random.default_rng([seed, *np.frombuffer(digest, "<u4").tolist()])
-
-
 def _degrade_one(source: Path, target: Path, name: str, options: argparse.Namespace) -> None:
     import numpy as np
 
@@ -118,5 +98,6 @@ def _degrade_one(source: Path, target: Path, name: str, options: argparse.Namesp
     like = replace(picture, grey=False, bits=8, icc=None if picture.grey else picture.icc)
     check_target(target, options.overwrite, like=like)
     clean = picture.rgb if picture.rgb.dtype != np.uint8 else picture.rgb.astype(np.float32) / np.float32(255)
-    degraded = degradations.get(options.task)(clean, generator(options.seed, options.task, name), options.severity)
+    rng = degradations.generator(options.seed, options.task, name)
+    degraded = degradations.get(options.task)(clean, rng, options.severity)
     write_picture(target, degraded, like=like, overwrite=options.overwrite)

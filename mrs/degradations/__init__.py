@@ -12,13 +12,15 @@ pixels of a whole picture sees.
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mrs.degradations.mixed import TASKS, Degradation, mixed, pick
 from mrs.runtime.errors import InputError
 
-__all__ = ["DEGRADATIONS", "TASKS", "Degradation", "Picture", "draw", "get"]
+__all__ = ["DEGRADATIONS", "TASKS", "Degradation", "Picture", "draw", "generator", "get"]
 
 Picture = NDArray[np.float32]
 
@@ -41,3 +43,16 @@ def draw(name: str, rng: np.random.Generator) -> str:
     generator, then gives what `get(name)` would have given.
     """
     return pick(rng) if name == "mixed" else name
+
+
+def generator(seed: int, task: str, name: str) -> np.random.Generator:
+    """A picture's own random numbers, whatever else is degraded beside it.
+
+    Args:
+        seed: of the run.
+        task: what is done to it.
+        name: of the picture in its folder, with slashes.
+    """
+    # A digest, because Python's own hashes of texts differ from run to run.
+    digest = hashlib.sha256(f"{task}\0{name}".encode("utf-8", "surrogateescape")).digest()
+    return np.random.default_rng([seed, *np.frombuffer(digest, "<u4").tolist()])

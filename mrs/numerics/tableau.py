@@ -6,6 +6,8 @@ network outputs from its appendix on noise, data and velocity prediction.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mrs.kernels.table import Row, Table
 from mrs.numerics.grids import time_grid
 from mrs.numerics.methods import METHODS, Run, Step
@@ -84,6 +86,13 @@ def visited_times(schedule: Schedule, solver: Solver) -> tuple[float, ...]:
         intervals = grid_intervals(solver.method, solver.steps)
         grid = time_grid(schedule, solver.spacing, intervals, solver.lambda_min, solver.start_time).tolist()
     return tuple(heun_times(grid, solver.steps) if kind == "pairs" else grid)
+
+
+def at_whole_times(solver: Solver, schedule: Schedule) -> Solver:
+    """The same solver at the nearest whole times; in fewer steps where some fall together."""
+    times = visited_times(schedule, solver)
+    whole = tuple(sorted({float(round(t)) for t in times}, reverse=True))
+    return solver if whole == times else replace(solver, steps=len(whole) - 1, spacing="custom", times=whole)
 
 
 def step_order(solver: Solver, index: int) -> int:

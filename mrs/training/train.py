@@ -111,7 +111,7 @@ class Recipe:
     def _check_network(self) -> None:
         """Refuse a network that this process cannot train."""
         # Those for latents are known by names of their own: built again, their weights would be taken for another's.
-        if any(getattr(self.arch, trait, False) for trait in ("context", "outer_skip", "lensed")):
+        if self.arch.context or self.arch.latent or self.arch.lensed:
             raise InputError(f"a {self.arch.name} for latents or with an encoder's features cannot be trained here")
         if self.arch.condition == self.schedule.denoises:
             told = "is told" if self.arch.condition else "is not told"

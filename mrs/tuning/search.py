@@ -25,7 +25,7 @@ from mrs.kernels.table import Table
 from mrs.kernels.update import F32
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver, grid_intervals
-from mrs.numerics.tableau import tableau, visited_times
+from mrs.numerics.tableau import at_whole_times, tableau
 from mrs.runtime.errors import BackendError, InputError
 from mrs.tuning.fitting import can_be_fitted, fit
 from mrs.tuning.trial import Trial
@@ -183,13 +183,6 @@ def whole_times(T: int, intervals: int, power: float) -> Times:
     for i in range(1, intervals):
         times[i] = min(times[i], times[i - 1] - 1)
     return tuple(times)
-
-
-def at_whole_times(solver: Solver, schedule: Schedule) -> Solver:
-    """The same solver at the nearest whole times; in fewer steps where some fall together."""
-    times = visited_times(schedule, solver)
-    whole = tuple(sorted({float(round(t)) for t in times}, reverse=True))
-    return solver if whole == times else replace(solver, steps=len(whole) - 1, spacing="custom", times=whole)
 
 
 class _Search:

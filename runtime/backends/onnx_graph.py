@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mrs.runtime.errors import BackendError
@@ -27,6 +28,24 @@ def parse(graph: bytes) -> onnx.ModelProto:
     if not model.graph.node:
         raise BackendError("the graph is empty", hint="build the plan again")
     return model
+
+
+def with_sides(graph: bytes, sides: Mapping[str, int]) -> bytes:
+    """The same model with these lengths of the sides that it leaves open.
+
+    Args:
+        graph: an ONNX model.
+        sides: by their names.
+
+    Raises:
+        BackendError: where it cannot be read.
+    """
+    model = parse(graph)
+    for value in (*model.graph.input, *model.graph.output):
+        for side in value.type.tensor_type.shape.dim:
+            if side.dim_param in sides:
+                side.dim_value = sides[side.dim_param]
+    return bytes(model.SerializeToString())
 
 
 def context_length(model: onnx.ModelProto) -> int:

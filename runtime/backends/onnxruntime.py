@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 
+from mrs.runtime.backends.onnxruntime_attention import fused
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError
@@ -112,14 +113,14 @@ class OnnxRuntime:
             raise BackendError(f"onnxruntime runs no {precision} on this processor", hint="use precision fp32")
         sides = {"batch": shape[0], "height": shape[2], "width": shape[3]}
         with telling(f"onnxruntime cannot compile the graph for {shape}", OTHERWISE, _kinds()):
-            return OnnxRuntimeNetwork(_session(graph, sides, settings.threads), modulation, shape)
+            return OnnxRuntimeNetwork(_session(fused(graph), sides, settings.threads), modulation, shape)
 
     def compile_graph(
-        self, graph: bytes, inputs: Mapping[str, F32], sides: Mapping[str, int], threads: int
+        self, graph: bytes, inputs: Mapping[str, F32], sides: Mapping[str, int], settings: CompileSettings
     ) -> OnnxRuntimeGraph:
         """See `protocol.GraphCompiler`."""
         with telling("onnxruntime cannot compile a graph around the network", OTHERWISE, _kinds()):
-            return OnnxRuntimeGraph(_session(graph, sides, threads), inputs)
+            return OnnxRuntimeGraph(_session(graph, sides, settings.threads), inputs)
 
     def restore(
         self, engine: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings
@@ -134,6 +135,9 @@ def _session(graph: bytes, sides: Mapping[str, int], threads: int) -> OrtSession
     options.intra_op_num_threads = threads
     # Otherwise it guesses from the bytes, and its own format is not what onnx_guard has looked at.
     options.add_session_config_entry("session.load_model_format", "ONNX")
+    # From the second evaluation on it would keep one block for all values beside what the first was given: twice the
+    # memory and more, for no time that could be measured.
+    options.enable_mem_pattern = False
     # Threads that spin between evaluations would starve the sampler's update.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     for name, value in sides.items():

@@ -100,7 +100,7 @@ class OpenVino:
         if importlib.util.find_spec("openvino") is None:
             return "openvino is not installed: pip install openvino"
         try:
-            devices = _core().available_devices
+            devices = core().available_devices
         except (ImportError, *CPLUSPLUS) as error:
             return f"openvino does not load: {first_line(error)}"
         return None if "CPU" in devices else "openvino has no CPU plugin here: reinstall openvino"
@@ -110,7 +110,7 @@ class OpenVino:
 
     def precisions(self) -> tuple[str, ...]:
         with telling("openvino does not say what this processor computes", hint="reinstall openvino"):
-            native = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+            native = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         return ("fp32", "bf16") if "BF16" in native else ("fp32",)
 
     def compile(
@@ -118,13 +118,13 @@ class OpenVino:
     ) -> OpenVinoNetwork:
         self._check(precision)
         with telling(f"openvino cannot compile the graph for {shape}", hint=_hint(precision)):
-            model = _core().read_model(graph)
+            model = core().read_model(graph)
             sides = {"packed": list(shape), "modulation": [1, modulation.shape[1], 1, 1]}
             names = {value.any_name for value in model.inputs}
             if "context" in names:
                 sides["context"] = [shape[0], model.input("context").partial_shape[1].get_length(), 1, 1]
             model.reshape({name: sides[name] for name in names})
-            compiled = _core().compile_model(model, "CPU", _settings(precision, settings.threads))
+            compiled = core().compile_model(model, "CPU", _settings(precision, settings.threads))
             made = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
             # Asked for bfloat16 it falls back without a word.
             if precision == "bf16" and made == PRECISIONS["fp32"]:
@@ -132,21 +132,21 @@ class OpenVino:
             return OpenVinoNetwork(compiled, modulation, shape)
 
     def compile_graph(
-        self, graph: bytes, inputs: Mapping[str, F32], sides: Mapping[str, int], threads: int
+        self, graph: bytes, inputs: Mapping[str, F32], sides: Mapping[str, int], settings: CompileSettings
     ) -> OpenVinoGraph:
         """See `protocol.GraphCompiler`. It makes out the sides by itself."""
         self._check("fp32")
         with telling("openvino cannot compile a graph around the network", hint=_hint("fp32")):
-            model = _core().read_model(graph)
+            model = core().read_model(graph)
             model.reshape({name: list(array.shape) for name, array in inputs.items()})
-            return OpenVinoGraph(_core().compile_model(model, "CPU", _settings("fp32", threads)), inputs)
+            return OpenVinoGraph(core().compile_model(model, "CPU", _settings("fp32", settings.threads)), inputs)
 
     def restore(
         self, engine: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings
     ) -> OpenVinoNetwork:
         self._check(precision)
         with telling(f"openvino cannot load its engine for {shape}", hint="build the plan again"):
-            compiled = _core().import_model(io.BytesIO(engine), "CPU", _settings(precision, settings.threads))
+            compiled = core().import_model(io.BytesIO(engine), "CPU", _settings(precision, settings.threads))
             return OpenVinoNetwork(compiled, modulation, shape)
 
     def _check(self, precision: str) -> None:
@@ -173,7 +173,8 @@ _LIBRARY = forks.Library()
 
 
 @cache
-def _core() -> OpenVinoCore:
+def core() -> OpenVinoCore:
+    """OpenVINO's own object, one for this process."""
     return _LIBRARY.kept(_import_silently().Core(), "core")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,17 +55,21 @@ class Network(Protocol):
 
 
 class Graph(Protocol):
-    """A compiled graph of any inputs and outputs for one shape, on a CPU, in float32: what stands around a network.
+    """A compiled graph of any inputs and outputs for one shape, in float32: what stands around a network.
 
     Attributes:
-        outputs: every output by its name, dense; `evaluate` writes there.
+        outputs: every output by its name, dense; `evaluate` writes there. NumPy's arrays, or tensors of the GPU where
+            the inputs are such.
     """
 
     @property
-    def outputs(self) -> Mapping[str, F32]: ...
+    def outputs(self) -> Mapping[str, Any]: ...
 
     def evaluate(self) -> None:
         """Run it on its inputs, which are the caller's own arrays.
+
+        On a GPU as `Network.evaluate`: on the current stream, without waiting, and it may be captured unless the
+        engine replays graphs of its own.
 
         Raises:
             BackendError: where the engine fails.
@@ -73,19 +77,45 @@ class Graph(Protocol):
 
 
 class GraphCompiler(Protocol):
-    """What an engine on a CPU offers besides `Backend`."""
+    """What an engine offers besides `Backend`: all of them do."""
 
-    def compile_graph(self, graph: bytes, inputs: Mapping[str, F32], sides: Mapping[str, int], threads: int) -> Graph:
+    def compile_graph(
+        self, graph: bytes, inputs: Mapping[str, Any], sides: Mapping[str, int], settings: CompileSettings
+    ) -> Graph:
         """Compile a graph for one shape.
 
         Args:
             graph: an ONNX model, float32.
-            inputs: every input by its name, dense: read where they are, each time.
+            inputs: every input by its name, float32, dense: read where they are, each time. Tensors of the current GPU
+                where the backend's `device` is `cuda`.
             sides: lengths of all sides that the graph leaves open, by their names.
-            threads: most threads to use.
+            settings: threads, and options of engines that are built ahead of time.
 
         Raises:
             BackendError: where the engine refuses the graph.
+        """
+
+
+class KeptGraph(Graph, Protocol):
+    """A graph whose engine can be kept."""
+
+    def export(self) -> bytes:
+        """The compiled engine for `GraphKeeper.restore_graph` on the same kind of machine."""
+
+
+@runtime_checkable
+class GraphKeeper(GraphCompiler, Protocol):
+    """An engine that takes long to compile, and keeps what it made."""
+
+    def compile_graph(
+        self, graph: bytes, inputs: Mapping[str, Any], sides: Mapping[str, int], settings: CompileSettings
+    ) -> KeptGraph: ...
+
+    def restore_graph(self, engine: bytes, inputs: Mapping[str, Any]) -> KeptGraph:
+        """A graph from what `KeptGraph.export` gave.
+
+        Raises:
+            BackendError: where the engine refuses it.
         """
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mrs.runtime.backends import onnx_graph, torch_graph
+from mrs.runtime.backends.onnx_graph import context_length, parse
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.backends.torch_compiler import compiled as compiled_once
+from mrs.runtime.backends.torch_graph import function_of, program_of, read, weights_of
 from mrs.runtime.backends.torch_settings import exactly
 from mrs.runtime.errors import BackendError
 from mrs.runtime.system.handlers import let_through
@@ -43,9 +45,9 @@ class TorchNetwork:
         self.packed = torch.zeros(shape, dtype=dtype, device=device).contiguous(memory_format=layout)
         output = (count, halves // 2, height, width)
         self.output = torch.zeros(output, dtype=dtype, device=device).contiguous(memory_format=layout)
-        structure, arrays = torch_graph.read(graph)
-        self._weights = torch_graph.weights_of(structure, arrays, dtype, device)
-        length = onnx_graph.context_length(onnx_graph.parse(structure))
+        structure, arrays = read(graph)
+        self._weights = weights_of(structure, arrays, dtype, device)
+        length = context_length(parse(structure))
         self.context = torch.zeros((count, length, 1, 1), device=device) if length else None
         if self.context is not None:
             self._weights.append(self.context)
@@ -61,14 +63,13 @@ class TorchNetwork:
     def evaluate(self, step: int) -> None:
         import torch
 
-        try:
-            with exactly(), torch.inference_mode(), torch.autocast(self._kind, enabled=False):
-                self._into(self.packed, self._rows[step], self.output, self._weights)
-        except (BackendError, torch.OutOfMemoryError):
-            raise
-        except (RuntimeError, IndexError) as error:
-            let_through(error)
-            raise BackendError(f"torch failed at step {step}: {first_line(error)}") from error
+        with (
+            _told(f"torch failed at step {step}"),
+            exactly(),
+            torch.inference_mode(),
+            torch.autocast(self._kind, enabled=False),
+        ):
+            self._into(self.packed, self._rows[step], self.output, self._weights)
 
     def retime(self, modulation: F32) -> None:
         import torch
@@ -84,6 +85,56 @@ class TorchNetwork:
 
     def export(self) -> bytes | None:
         return None
+
+
+class TorchGraph:
+    """See `protocol.Graph`."""
+
+    def __init__(self, graph: bytes, inputs: Mapping[str, Tensor], device: str, compiled: bool) -> None:
+        import torch
+
+        structure, arrays = read(graph)
+        weights = weights_of(structure, arrays, torch.float32, device)
+        names = [value.name for value in parse(structure).graph.output]
+        self._inputs, self._weights = tuple(inputs.values()), weights
+        self._kind = torch.device(device).type
+        function = function_of(structure, False, tuple(inputs))
+        # What does not fit together is found now, before it is compiled, and so are the sides.
+        with exactly(), torch.inference_mode():
+            shapes = [tuple(made.shape) for made in function(self._inputs, weights)]
+        self.outputs = {name: torch.zeros(shape, device=device) for name, shape in zip(names, shapes, strict=True)}
+        self._made = tuple(self.outputs.values())
+        if compiled:
+            key = (structure, tuple((name, tuple(given.shape)) for name, given in inputs.items()), device)
+            self._into: Callable[..., object] = compiled_once(key, lambda: _all_into(structure, True, tuple(inputs)))
+        else:
+            self._into = _all_into(structure, False, tuple(inputs))
+
+    def evaluate(self) -> None:
+        """See `protocol.Graph`."""
+        import torch
+
+        with (
+            _told("torch failed around the network"),
+            exactly(),
+            torch.inference_mode(),
+            torch.autocast(self._kind, enabled=False),
+        ):
+            self._into(self._inputs, self._made, self._weights)
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Turn what torch raises into ours, but for a lack of memory, which is the chain's to tell."""
+    import torch
+
+    try:
+        yield
+    except (BackendError, torch.OutOfMemoryError):
+        raise
+    except (RuntimeError, IndexError) as error:
+        let_through(error)
+        raise BackendError(f"{what}: {first_line(error)}") from error
 
 
 class Torch:
@@ -137,26 +188,44 @@ class Torch:
 
         if precision not in self.precisions():
             raise BackendError(f"{self.name} runs no {precision} on this GPU", hint="use precision fp32")
-        # The GPU by its number: the calling thread's own may be another one later.
-        place = self._place if self._place != "cuda" else f"cuda:{torch.cuda.current_device()}"
-        try:
-            with torch.inference_mode(False):
-                return TorchNetwork(graph, modulation, shape, precision, place, self._compiled)
-        except (BackendError, torch.OutOfMemoryError):
-            raise
-        except RuntimeError as error:
-            let_through(error)
-            raise BackendError(f"{self.name} cannot run the graph for {shape}: {first_line(error)}") from error
+        with _told(f"{self.name} cannot run the graph for {shape}"), torch.inference_mode(False):
+            return TorchNetwork(graph, modulation, shape, precision, self._where(), self._compiled)
+
+    def compile_graph(
+        self, graph: bytes, inputs: Mapping[str, Tensor], sides: Mapping[str, int], settings: CompileSettings
+    ) -> TorchGraph:
+        """See `protocol.GraphCompiler`. The inputs tell the sides."""
+        import torch
+
+        with _told(f"{self.name} cannot run a graph around the network"), torch.inference_mode(False):
+            return TorchGraph(graph, inputs, self._where(), self._compiled)
 
     def restore(
         self, engine: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings
     ) -> TorchNetwork:
         raise BackendError(f"{self.name} has no compiled engines")
 
+    def _where(self) -> str:
+        """The GPU by its number: the calling thread's own may be another one later."""
+        import torch
+
+        return self._place if self._place != "cuda" else f"cuda:{torch.cuda.current_device()}"
+
+
+def _all_into(structure: bytes, compiled: bool, names: tuple[str, ...]) -> Callable[..., None]:
+    """As `_into`, of a graph with any inputs and outputs."""
+    function = function_of(structure, compiled, names)
+
+    def into(inputs: Sequence[Tensor], outputs: Sequence[Tensor], weights: Sequence[Tensor]) -> None:
+        for out, made in zip(outputs, function(inputs, weights), strict=True):
+            out.copy_(made)
+
+    return into
+
 
 def _into(structure: bytes, compiled: bool) -> Into:
     """A function that writes the output of a graph, see `program_of`; it holds nothing of a single network."""
-    program = torch_graph.program_of(structure, compiled)
+    program = program_of(structure, compiled)
 
     def into(packed: Tensor, vectors: Tensor, out: Tensor, weights: Sequence[Tensor]) -> None:
         out.copy_(program(packed, vectors, weights))

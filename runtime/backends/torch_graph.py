@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrs.runtime.backends import onnx_graph
 from mrs.runtime.backends.half_precision import Roles
+from mrs.runtime.backends.onnx_graph import parse
 from mrs.runtime.backends.protocol import MEANS
 from mrs.runtime.backends.torch_fusion import Node, fused
 from mrs.runtime.backends.torch_operations import OPERATIONS, Operation, widened
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, NDArray[np.generic]]
 Program = Callable[["Tensor", "Tensor", "Sequence[Tensor]"], "Tensor"]
+# From inputs and weights to outputs, all in the graph's order.
+Function = Callable[["Sequence[Tensor]", "Sequence[Tensor]"], "list[Tensor]"]
 # Single numbers and the gains of norms tell what nodes are for.
 TELLING = frozenset({"InstanceNormalization", "LayerNormalization"})
 
@@ -47,18 +50,19 @@ def read(graph: bytes) -> tuple[bytes, Arrays]:
     Raises:
         BackendError: for a graph that cannot be read.
     """
-    import onnx
     from onnx import numpy_helper
 
-    model = onnx_graph.parse(graph)
+    model = parse(graph)
     told = {name for node in model.graph.node if node.op_type in TELLING for name in node.input}
-    arrays = {}
+    arrays: Arrays = {}
     for tensor in model.graph.initializer:
-        if tensor.data_type == onnx.TensorProto.FLOAT:
-            arrays[tensor.name] = numpy_helper.to_array(tensor)
-        if tensor.data_type == onnx.TensorProto.FLOAT and tensor.dims and tensor.name not in told:
-            tensor.ClearField("raw_data")
-            tensor.ClearField("float_data")
+        if tensor.data_type not in _floating():
+            continue
+        # What is kept in half precision to make a file smaller is float32 from here on.
+        arrays[tensor.name] = numpy_helper.to_array(tensor).astype(np.float32, copy=False)
+        if tensor.dims and tensor.name not in told:
+            for data in ("raw_data", "float_data", "int32_data"):
+                tensor.ClearField(data)
     return bytes(model.SerializeToString(deterministic=True)), arrays
 
 
@@ -90,15 +94,30 @@ def program_of(structure: bytes, compiled: bool) -> Program:
     Raises:
         BackendError: for an operation that no architecture of mrs.export writes.
     """
+    run = function_of(structure, compiled, ("packed", "modulation"))
+    return lambda packed, modulation, weights: run((packed, modulation), weights)[0]
+
+
+def function_of(structure: bytes, compiled: bool, inputs: Sequence[str]) -> Function:
+    """A function of inputs and weights for all graphs of a structure; see `program_of`.
+
+    Args:
+        structure, compiled: as in `program_of`.
+        inputs: names of the graph's; a `context` that is none of them comes last of the weights.
+
+    Raises:
+        BackendError: for an operation that no architecture of mrs.export writes.
+    """
     import onnx
     from onnx import numpy_helper
 
     graph = onnx.load_from_string(structure).graph
+    given, made = tuple(inputs), tuple(value.name for value in graph.output)
     names: list[str] = []
     numbers: dict[str, Any] = {}
     ones: set[str] = set()
     for tensor in graph.initializer:
-        if tensor.data_type != onnx.TensorProto.FLOAT:
+        if tensor.data_type not in _floating():
             # Sizes and axes are numbers to torch.
             numbers[tensor.name] = numpy_helper.to_array(tensor).tolist()
             continue
@@ -108,24 +127,31 @@ def program_of(structure: bytes, compiled: bool) -> Program:
     constants = dict(numbers)
     numbers |= {each.name: numpy_helper.to_array(each).item() for each in graph.initializer if not each.dims}
     names.sort()
-    names += [value.name for value in graph.input if value.name == "context"]
+    names += [value.name for value in graph.input if value.name == "context" and value.name not in given]
     steps = _steps(list(fused(_nodes(graph), numbers, ones)), compiled)
     # What a step no longer needs is let go: a network's skips alone fill memory enough.
     last = {name: number for number, (_, inputs, _) in enumerate(steps) for name in inputs}
-    kept = {*names, *constants}
+    kept = {*names, *constants, *made}
 
-    def run(packed: Tensor, modulation: Tensor, weights: Sequence[Tensor]) -> Tensor:
-        known = {**constants, **dict(zip(names, weights, strict=True)), "packed": packed, "modulation": modulation}
+    def run(values: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
+        known = {**constants, **dict(zip(names, weights, strict=True)), **dict(zip(given, values, strict=True))}
         for number, (operation, inputs, outputs) in enumerate(steps):
-            made = operation(*(known[name] for name in inputs))
-            known.update(zip(outputs, made if len(outputs) > 1 else (made,), strict=True))
+            results = operation(*(known[name] for name in inputs))
+            known.update(zip(outputs, results if len(outputs) > 1 else (results,), strict=True))
             for name in set(inputs):
                 if last[name] == number and name not in kept:
                     del known[name]
-        output: Tensor = known["output"]
-        return output
+        return [known[name] for name in made]
 
     return run
+
+
+@cache
+def _floating() -> frozenset[int]:
+    """What ONNX calls the types of weights."""
+    import onnx
+
+    return frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16})
 
 
 def _nodes(graph: GraphProto) -> list[Node]:
@@ -136,7 +162,7 @@ def _nodes(graph: GraphProto) -> list[Node]:
         inputs = tuple(each.input)
         # Of values that are float32 both, such as softmaxes and means, all but the small ones are rounded to its type.
         if each.op_type == "MatMul" and not roles.is_small(each):
-            inputs = (*inputs, "packed")
+            inputs = (*inputs, graph.input[0].name)
         attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in each.attribute}
         nodes.append(Node(each.op_type, inputs, tuple(each.output), attributes))
     return nodes

@@ -65,7 +65,7 @@ def _linear(attributes: Attributes) -> Operation:
 
     def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         rows = x.to(weight.dtype).reshape(-1, x.shape[-1])
-        return torch.addmm(bias, rows, weight).reshape(*x.shape[:-1], -1)
+        return torch.addmm(bias.flatten(), rows, weight).reshape(*x.shape[:-1], -1)
 
     return linear
 
@@ -129,7 +129,32 @@ def _norm(attributes: Attributes) -> Operation:
 def _layer_norm(attributes: Attributes) -> Operation:
     import torch.nn.functional as F
 
-    return lambda x, gain: F.layer_norm(x.float(), gain.shape, gain, None, attributes["epsilon"])
+    return lambda x, gain, shift=None: F.layer_norm(x.float(), gain.shape, gain, shift, attributes["epsilon"])
+
+
+def _pad(attributes: Attributes) -> Operation:
+    import torch.nn.functional as F
+
+    def pad(x: Tensor, margins: Sequence[int]) -> Tensor:
+        # The last side first, before and after each.
+        pairs = list(zip(margins[: x.ndim], margins[x.ndim :], strict=True))
+        return F.pad(x, [margin for pair in reversed(pairs) for margin in pair])
+
+    return pad
+
+
+def _slice(attributes: Attributes) -> Operation:
+    def cut(x: Tensor, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int]) -> Tensor:
+        for start, end, axis in zip(starts, ends, axes, strict=True):
+            x = x.narrow(axis, start, end - start)
+        return x
+
+    return cut
+
+
+def _cast(attributes: Attributes) -> Operation:
+    # Sides are numbers; weights have the type already.
+    return lambda value: float(value[0]) if isinstance(value, list) else value.float()
 
 
 def _split(attributes: Attributes) -> Operation:
@@ -200,7 +225,7 @@ def _plain(function: Operation) -> Callable[[Attributes], Operation]:
 # wherever a norm's statistics or the modulation take part, until the next convolution or product of matrices.
 OPERATIONS: dict[str, Callable[[Attributes], Operation]] = {
     "Add": _plain(lambda x, y: x + y),
-    "Cast": _plain(lambda sides: float(sides[0])),
+    "Cast": _cast,
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "DepthToSpace": _pixel_shuffle,
@@ -215,6 +240,7 @@ OPERATIONS: dict[str, Callable[[Attributes], Operation]] = {
     "Max": _plain(lambda x, y: x.maximum(y)),
     "Mul": _plain(lambda x, y: x * y),
     "Norm": _norm,
+    "Pad": _pad,
     "PixelMean": _pixel_mean,
     "ReduceL2": _length,
     "ReduceMean": _channel_mean,
@@ -224,6 +250,7 @@ OPERATIONS: dict[str, Callable[[Attributes], Operation]] = {
     "Shape": _shape,
     "Sigmoid": _plain(lambda x: x.float().sigmoid()),
     "Silu": _silu,
+    "Slice": _slice,
     "Softmax": _softmax,
     "Split": _split,
     "Sqrt": _plain(lambda x: x.sqrt()),

@@ -19,8 +19,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mrs.runtime.backends import onnx_graph
 from mrs.runtime.backends.half_precision import CONVOLUTIONS, SPREAD, Roles
+from mrs.runtime.backends.onnx_graph import parse
 from mrs.runtime.backends.protocol import MEANS, QUANTISED
 from mrs.runtime.errors import BackendError
 
@@ -65,7 +65,7 @@ def typed_graph(graph: bytes, precision: str, sides: Sequence[int | None]) -> by
     """
     import onnx
 
-    model = onnx_graph.parse(graph)
+    model = parse(graph)
     for value in (*model.graph.input, *model.graph.output):
         # The modulation is one for the whole batch, and a context a single pixel.
         places = {"modulation": (), "context": (0,)}.get(value.name, (0, 2, 3))

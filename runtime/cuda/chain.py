@@ -15,13 +15,15 @@ from mrs.runtime.backends.protocol import F32, Network
 from mrs.runtime.cpu_chain import Condition
 from mrs.runtime.cuda.alone import alone
 from mrs.runtime.cuda.buffers import Buffers
+from mrs.runtime.cuda.conditioner import CudaConditioner
 from mrs.runtime.cuda.failures import failure_of, out_of_memory, translate_errors
 from mrs.runtime.cuda.graphs import graph_of
-from mrs.runtime.cuda.nodes import Node, audits_of, nodes_of
+from mrs.runtime.cuda.nodes import Node, audits_of, nodes_of, told_of
 from mrs.runtime.device import Device, Graph, Stream
 from mrs.runtime.errors import BackendError, MrsError
 from mrs.runtime.system.handlers import let_through
 from mrs.runtime.system.libraries import first_line
+from mrs.runtime.tracing import timed
 
 # The first run of a network compiles, chooses algorithms and fills caches; the second shows that it has done so.
 WARM_UPS = 2
@@ -43,7 +45,8 @@ class CudaChain:
             as long as this.
         stream: on which other chains use the same network: what they do on its buffers then comes one after another.
             None for a new one. An engine with a stream of its own brings it.
-        condition: gives the context of pictures to a network that is told of the whole picture.
+        condition: gives the context of pictures to a network that is told of the whole picture; a `CudaConditioner`
+            does so on the device, as a part of the list.
         mirrors: whether the network's padding is the picture's reflection, not zeros.
 
     Attributes:
@@ -72,6 +75,8 @@ class CudaChain:
         mirrors: bool = False,
     ) -> None:
         self.unfinished, self.condition = False, condition
+        # What makes contexts on the device: then these are entries of the list.
+        self._looker = condition if isinstance(condition, CudaConditioner) else None
         self.device, self.network, self.shape, self.dtypes = device, network, shape, dtypes
         self.steps, self.slots, self.threshold = len(table.rows), table.history, table.clamp == "threshold"
         # An engine with a stream of its own replays graphs of its own, which cannot be launched into a capture.
@@ -95,8 +100,14 @@ class CudaChain:
                 device.copy(self.arrays.records, torch.from_numpy(records(table)))
                 # What fails here is told here.
                 device.wait(self.stream)
-                self.nodes = nodes_of(device, network, self.arrays)
+                told, rest = list(told_of(device, network, self.arrays)), nodes_of(device, network, self.arrays)
+                looks = list(self._looker.nodes(self.arrays.source, network.context)) if self._looker else told
+                self.nodes = [*looks, *rest]
+                # Tables of what is made to fit.
+                device.wait(self.stream)
+        # Parts of a picture are told of the whole of it.
         self._lists = {"host": [self._copy("upload"), *self.nodes, self._copy("download")],
+                       "part": [self._copy("upload"), *told, *rest, self._copy("download")],
                        "device": [*self.nodes, self._copy("status")]}  # fmt: skip
         self._prepare("host" if bound is None else "device")
 
@@ -123,17 +134,20 @@ class CudaChain:
         Raises:
             BackendError: where the device fails, or the network gives infinities or NaN; names the step.
         """
-        with self._begun("host"):
+        how = "host" if context is None or self._looker is None else "part"
+        with self._begun(how):
+            if how not in self._prepared:
+                self._prepare(how)
             self._settle()
             # Nothing else writes these: the stream has done all that it was given.
             self.buffers.key[...] = key(seed, origin=origin)
             self.buffers.picture[...] = picture
-            if self.condition is not None:
-                self.buffers.context[...] = self.condition(picture) if context is None else context
-            with self._working():
-                self._run("host")
-                self.device.wait(self.stream)
-            self._check_status("host")
+            if context is not None:
+                self.buffers.context[...] = context
+            elif self.condition is not None and self._looker is None:
+                self.buffers.context[...] = timed("conditioner", self.condition)(picture)
+            timed("graph" if self.captured else "launches", self._run_and_wait)(how)
+            self._check_status(how)
             if out is not None:
                 out[...] = self.buffers.result
         return self.buffers.result if out is None else out
@@ -143,8 +157,8 @@ class CudaChain:
     ) -> Tensor:
         """Restore dense pictures (N, H, W, C) of the device; the host waits for nothing.
 
-        But where the network is told of the whole picture: the picture is copied to the host then, whose engine makes
-        the context of it, and the host waits for what `caller` was given before.
+        But where the host makes the context of a network that is told of the whole picture: the picture is copied
+        there then, and the host waits for what `caller` was given before.
 
         Args:
             picture: the degraded pictures; floats are not looked at, and must be within [0, 1].
@@ -166,7 +180,7 @@ class CudaChain:
             if "device" not in self._prepared:
                 self._prepare("device")
             context = None
-            if self.condition is not None:
+            if self.condition is not None and self._looker is None:
                 with self.device.on(caller):
                     context = torch.from_numpy(self.condition(self.device.to_host(picture)))
             self._unchecked = True
@@ -213,9 +227,8 @@ class CudaChain:
             if "network" not in self._prepared:
                 self._lists["network"] = [node for node in self.nodes if node.name == "network"]
                 self._prepare("network")
-            with translate_errors(self.device, self.shape, "in the network"), self._working():
-                self._run("network")
-                self.device.wait(self.stream)
+            with translate_errors(self.device, self.shape, "in the network"):
+                self._run_and_wait("network")
 
     @property
     def captured(self) -> bool:
@@ -262,6 +275,7 @@ class CudaChain:
         work = self._lists[how]
         with alone():
             with self._trying():
+                self._take()
                 for _ in range(WARM_UPS):
                     self._carry_out(work)
             if self._graphs_wanted:
@@ -292,11 +306,22 @@ class CudaChain:
         with torch.inference_mode(), self.device.on(self.stream):
             yield
 
+    def _run_and_wait(self, how: str) -> None:
+        with self._working():
+            self._run(how)
+            self.device.wait(self.stream)
+
     def _run(self, how: str) -> None:
+        self._take()
         if how in self._graphs:
             self._graphs[how].replay()
         else:
             self._carry_out(self._lists[how])
+
+    def _take(self) -> None:
+        """Other chains use what looks at the whole picture, too."""
+        if self._looker is not None:
+            self._looker.take(self.stream)
 
     @staticmethod
     def _carry_out(nodes: Sequence[Node]) -> None:
@@ -335,16 +360,15 @@ class CudaChain:
         try:
             with self._working():
                 self._clear_status()
-                if how == "host":
-                    self._carry_out(self._lists[how][:1])
-                step = next((node.step for node in self.nodes if self._gives_bad_numbers(node)), None)
+                self._take()
+                step = next((node.step for node in self._lists[how] if self._gives_bad_numbers(node)), None)
         except self.device.Failure as error:
             let_through(error)
             return f" and then failed: {first_line(error)}"
         self._clear_status()
         if step is not None:
             return f" at step {step} of {self.steps}"
-        return ", but not again in the same restore" if how == "host" else " in a restore since the last check"
+        return ", but not again in the same restore" if how != "device" else " in a restore since the last check"
 
     def _gives_bad_numbers(self, node: Node) -> bool:
         """Carry it out; whether it is an evaluation whose output is not finite."""

@@ -69,7 +69,7 @@ class Arrays:
 
 
 def nodes_of(device: Device, network: Network, arrays: Arrays) -> list[Node]:
-    """A restore from `source` to `result`; every address is fixed here.
+    """A restore from `source` to `result`, once the network is told of the picture; every address is fixed here.
 
     Args:
         device: a `Cuda`.
@@ -77,7 +77,6 @@ def nodes_of(device: Device, network: Network, arrays: Arrays) -> list[Node]:
         arrays: all others.
     """
     return [
-        *_context(device, network, arrays.context),
         _kernel(device, "start", -1, _start(network, arrays)),
         *(node for step in range(arrays.steps) for node in _step(device, network, arrays, step)),
     ]
@@ -86,6 +85,14 @@ def nodes_of(device: Device, network: Network, arrays: Arrays) -> list[Node]:
 def audits_of(device: Device, network: Network, arrays: Arrays) -> Node:
     """A look at the network's latest output: `status` tells whether it is finite."""
     return _kernel(device, "audit", arrays.steps - 1, audit_launch(network.output, arrays.status))
+
+
+def told_of(device: Device, network: Network, arrays: Arrays) -> Iterator[Node]:
+    """What gives a network the context that the host has made. It may be shared: each restore gives it its own."""
+    given = arrays.context
+    if given is not None:
+        target = network.context.view(given.shape)
+        yield Node("context", -1, lambda: device.copy(target, given))
 
 
 def _step(device: Device, network: Network, arrays: Arrays, step: int) -> Iterator[Node]:
@@ -108,13 +115,6 @@ def _step(device: Device, network: Network, arrays: Arrays, step: int) -> Iterat
     yield audits_of(device, network, a)
     launch = finish_launch(a.x, a.mu, network.output, a.history, a.result, a.records, a.key, bounds, step)
     yield _kernel(device, "finish", step, launch)
-
-
-def _context(device: Device, network: Network, given: Tensor | None) -> Iterator[Node]:
-    """The network may be shared: each restore gives it its own."""
-    if given is not None:
-        target = network.context.view(given.shape)
-        yield Node("context", -1, lambda: device.copy(target, given))
 
 
 def _start(network: Network, a: Arrays) -> Launch:

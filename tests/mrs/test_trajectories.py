@@ -86,3 +86,31 @@ def test_plans_restore_as_torch_does(path: Callable[[str], Path], tmp_path: Path
             expected = mrs.sample(denoise, part, plan.facts.table, seed=3)[0].transpose(1, 2, 0)
             assert restored.dtype == np.float32
             np.testing.assert_allclose(restored, expected, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_a_plan_takes_noise_away_as_published(path: Callable[[str], Path], tmp_path: Path, engine: str) -> None:
+    """`reverse_ode` of DenoisingSDE from the whole time that fits noise of 25."""
+    arrays, checkpoint = golden("trajectory_denoising"), path("unet_denoising")
+    start = int(arrays["T_for_sigma25"])
+    schedule = Schedule(max_sigma=75, eps=0.04, convention="ir-sde", process="denoising")
+    solver = Solver("euler-ode", 1, "noise", start, start_time=start)
+    plan = mrs.build(
+        checkpoint, tmp_path / "a.mrsplan", schedule=schedule, solver=solver, noise_sigma=25, size=(22, 30),
+        backend=engine, precision="fp32", threads=1,
+    )  # fmt: skip
+    assert plan.facts.table.times[:-1] == tuple(arrays["net_t"])
+    noisy = np.ascontiguousarray(arrays["lq"].transpose(0, 2, 3, 1))
+    with mrs.load(tmp_path / "a.mrsplan", threads=1) as restorer:
+        # The published noisy picture goes beyond [0, 1], where `restore` takes none: what it would call takes it.
+        with restorer.chain((1, 22, 30)) as chain:
+            state = chain.solve(noisy, 0, (0, 0)).copy()
+        np.testing.assert_allclose(state, arrays["ode_final"], rtol=0, atol=TOLERANCE)
+        clamped = noisy.clip(0, 1)
+        restored = restorer.restore(clamped)
+    net = mrs.load_checkpoint(checkpoint)
+    mu = np.ascontiguousarray(clamped.transpose(0, 3, 1, 2))
+    with torch.no_grad():
+        expected = mrs.sample(lambda x, mu, t: net(torch.from_numpy(x), t).numpy(), mu, plan.facts.table)
+    np.testing.assert_allclose(restored, expected.transpose(0, 2, 3, 1), rtol=0, atol=TOLERANCE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import inspect
 from importlib.metadata import PackageNotFoundError
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,12 @@ from mrs.runtime.errors import BackendError, InputError
 from tests.runtime.evaluations import CPU, SHAPE, address, expected, fill, output, outputs, read, refused
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow(12)]
+
+
+def test_every_backend_compiles_graphs_around_the_network() -> None:
+    for each in backends.BACKENDS.values():
+        assert list(inspect.signature(each.compile_graph).parameters) == ["graph", "inputs", "sides", "settings"]  # type: ignore[attr-defined]
+
 
 # What works
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mrs.kernels.scaling import fit_of, scale
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import tableau
@@ -74,6 +75,16 @@ def test_clips_pictures_are_the_published_ones(index: int, kind: str) -> None:
     assert levels.sum() == arrays[f"crop_u8_sum_{index}"]
     np.testing.assert_array_equal(levels[100:132], arrays[f"crop_u8_rows100to132_{index}"])
     np.testing.assert_array_equal(levels[:, :8], arrays[f"crop_u8_cols0to8_{index}"])
+
+
+@pytest.mark.parametrize("size", [(300, 61), (61, 300), (77, 50), (9, 9), (120, 118)], ids=str)
+@pytest.mark.parametrize("resize", ["stretch", "clip"])
+def test_pictures_fit_as_specified_whichever_pillow_there_is(size: tuple[int, int], resize: str) -> None:
+    """Black and white points overshoot, so that the order of rows and columns tells: some versions begin with rows."""
+    picture = 255 * np.random.default_rng(8).integers(0, 2, (*size, 3)).astype(np.uint8)
+    for given in (picture, picture / np.float32(255)):
+        expected = scale(given, fit_of(*size, 48, resize))
+        np.testing.assert_allclose(scaled(given, 48, resize), expected, rtol=0, atol=0 if resize == "clip" else 2e-6)
 
 
 def test_clips_levels_are_rounded_down() -> None:

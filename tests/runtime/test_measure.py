@@ -36,16 +36,26 @@ def test_rounds_in_turn_until_there_are_enough_or_the_time_is_over(
     assert samples == {"short": [1e3] * rounds, "long": [2e3] * rounds}
 
 
+def test_a_work_that_takes_long_takes_part_in_the_first_rounds_alone() -> None:
+    clock = Clock()
+    works = {"short": lambda: clock.work("short", 1.0), "long": lambda: clock.work("long", 20.0)}
+    samples = interleaved(works, least=3, limits={"long": 2}, now=clock.now)
+    assert clock.order == ["short", "long", "short", "long", "short"]
+    assert [len(each) for each in samples.values()] == [3, 2]
+
+
 @pytest.mark.parametrize(
     ("samples", "spread"),
     [
-        ([3.0], (3.0, 3.0, 3.0, 3.0)),
-        ([1.0, 3.0], (2.0, 1.5, 2.5, 2.98)),
-        ([5.0, 1.0, 2.0, 4.0, 3.0], (3.0, 2.0, 4.0, 4.96)),
+        ([3.0], (3.0, 3.0, 3.0, 3.0, 3.0)),
+        ([1.0, 3.0], (2.0, 1.5, 2.5, 2.8, 2.98)),
+        ([5.0, 1.0, 2.0, 4.0, 3.0], (3.0, 2.0, 4.0, 4.6, 4.96)),
     ],
 )
 def test_a_spread_interpolates_between_samples(samples: list[float], spread: tuple[float, ...]) -> None:
-    assert Spread.of(samples) == pytest.approx(spread)
+    found = Spread.of(samples)
+    assert found == pytest.approx(spread)
+    assert found.jitter == pytest.approx(spread[4] / spread[0] - 1)
 
 
 def test_ratios_are_of_samples_of_one_round() -> None:

@@ -30,15 +30,22 @@ def test_memory_by_default(fake_plan: Plan, monkeypatch: pytest.MonkeyPatch, fre
     assert Restorer(fake_plan)._dispatch.budget.pixels == memory // 160
 
 
-def test_attention_that_is_written_down_leaves_room_for_fewer_pixels(fake_plan: Plan) -> None:
+@pytest.mark.parametrize("engine", ["onnxruntime", "onnxruntime-cuda"])
+def test_attention_that_is_written_down_leaves_room_for_fewer_pixels(
+    fake_plan: Plan, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
     """a p + b p^2 bytes, on engines that do so alone."""
+    linear = engine != "onnxruntime"
+    monkeypatch.setattr("mrs.runtime.backends.onnxruntime_attention.is_linear", lambda: linear)
     facts = replace(fake_plan.facts, network=replace(fake_plan.facts.network, bytes_per_pair=0.5))
     plan: Any = SimpleNamespace(facts=facts)
     each = facts.network.bytes_per_pixel
     assert pixels_that_fit(plan, "openvino", 1_000_000, 1) == 1_000_000 // each
-    fitting = pixels_that_fit(plan, "onnxruntime", 1_000_000, 1)
+    fitting = pixels_that_fit(plan, engine, 1_000_000, 1)
     assert each * fitting + 0.5 * fitting**2 <= 1_000_000 < each * (fitting + 1) + 0.5 * (fitting + 1) ** 2
-    assert pixels_that_fit(plan, "onnxruntime", 10, 4) == 1
+    assert pixels_that_fit(plan, engine, 10, 4) == 1
+    monkeypatch.setattr("mrs.runtime.backends.onnxruntime_attention.is_linear", lambda: True)
+    assert (pixels_that_fit(plan, engine, 1_000_000, 1) == 1_000_000 // each) == (engine == "onnxruntime")
 
 
 # Engines

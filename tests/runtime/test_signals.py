@@ -237,6 +237,7 @@ print(wrong, (picture == expected).all())
 BUILD = """
 from contextlib import nullcontext
 from mrs.runtime.backends.tensorrt import builder
+from mrs.runtime.backends.settings import EngineOptions
 from mrs.runtime.errors import BackendError
 
 class device:
@@ -245,7 +246,7 @@ class device:
 
 deaf, ended = [], []
 
-def built(graph, shape, precision, options, progress, messages):
+def serialized(graph, options, ranged, progress, messages):
     if graph == b"quick":
         return b"engine"
     while progress.done("Building", 0) or deaf:
@@ -253,10 +254,11 @@ def built(graph, shape, precision, options, progress, messages):
     ended.append(graph)
     raise BackendError("it was interrupted")
 
-builder._built = built
+builder._serialized = serialized
+builder.typed_graph = lambda graph, precision, sides: graph
 
 def build(graph):
-    return builder.build_engine(graph, (1, 6, 8, 8), "fp32", None, device, print)
+    return builder.build_engine(graph, (1, 6, 8, 8), "fp32", EngineOptions(), device, print)
 """
 
 

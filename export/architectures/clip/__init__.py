@@ -45,11 +45,11 @@ class EncoderWeights:
         return self.arch.length
 
     def module(self) -> DACLIPEncoder:
-        """The encoder in torch, in evaluation mode."""
+        """The encoder in torch, in evaluation mode, on these very weights."""
         # Without storage first: random numbers are neither spent nor touched.
         with torch.device("meta"):
             net = DACLIPEncoder(self.arch)
-        net.to_empty(device="cpu").load_state_dict(self.state)
+        net.load_state_dict(self.state, assign=True)
         return net.eval()
 
     def features(self, emit: Emitter, picture: str, *, image: bool = True, degradation: bool = True) -> tuple[str, str]:

@@ -25,6 +25,8 @@ class NAFNet(Config):
     name: ClassVar[str] = "ConditionalNAFNet"
     in_variants: ClassVar[bool] = True
     calibration_side: ClassVar[int] = 256
+    context: ClassVar[int] = 0
+    latent: ClassVar[bool] = False
     padding: ClassVar[Literal["zero", "reflect"]] = "zero"
 
     @classmethod
@@ -74,6 +76,7 @@ class NAFNetLatentDehazing(NAFNet):
     """The network for latents of hazy pictures: the plain one's weights by name and shape, and one skip more."""
 
     name: ClassVar[str] = "ConditionalNAFNet-latent-dehazing"
+    latent: ClassVar[bool] = True
     outer_skip: ClassVar[bool] = True
 
 
@@ -87,6 +90,7 @@ class NAFNetLatentBokeh(NAFNet):
     """
 
     name: ClassVar[str] = "ConditionalNAFNet-latent-bokeh"
+    latent: ClassVar[bool] = True
     lensed: ClassVar[bool] = True
 
     lenses: tuple[float, float, float] | None = None

@@ -29,6 +29,8 @@ class ConditionalUNet(Config):
     name: ClassVar[str] = "ConditionalUNet"
     in_variants: ClassVar[bool] = False
     calibration_side: ClassVar[int] = 128
+    latent: ClassVar[bool] = False
+    lensed: ClassVar[bool] = False
     padding: ClassVar[Literal["zero", "reflect"]] = "reflect"
 
     @classmethod

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mrs.benchmarking.results import Quality
+from mrs.benchmarking.results import OURS, Quality
 from mrs.reporting.intervals import Interval, of_mean
 from mrs.reporting.parts import Cell
 from mrs.reporting.text import between
 
 # Of which less is better.
 LESS = {"dists", "fid", "gmsd", "lpips", "mae", "mse"}
+# Restored by this program: with the plan's solver, and with others on its network.
+OWN = (OURS, "solver")
 TITLES = {
     "psnr": "PSNR, dB", "psnr_y": "PSNR on Y, dB", "ssim": "SSIM", "ssim_y": "SSIM on Y", "haarpsi": "HaarPSI",
     "gmsd": "GMSD", "fsim": "FSIM", "lpips": "LPIPS", "fid": "FID",

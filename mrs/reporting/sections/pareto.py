@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mrs.benchmarking.results import OURS, Quality
+from mrs.benchmarking.results import Quality
 from mrs.reporting.parts import Cell, Figure, Plot, Table
-from mrs.reporting.sections.metrics import LESS, bounds, bounds_cell, mean, names, title, who
+from mrs.reporting.sections.metrics import LESS, OWN, bounds, bounds_cell, mean, names, title, who
 from mrs.reporting.subjects import Subject
 from mrs.reporting.text import JsonObject, milliseconds, number
 
@@ -32,7 +32,7 @@ def pareto(subject: Subject) -> list[Figure]:
             points.append(
                 {
                     "n": index, "x": time, "y": mean(row, metric), "low": low, "high": high,
-                    "tone": "ours" if row.by == OURS else "rival", "name": who(row),
+                    "tone": "ours" if row.by in OWN else "rival", "name": who(row),
                     "text": f"{milliseconds(time)}, {number(mean(row, metric))}", "best": _best(row, rows, metric),
                 }
             )  # fmt: skip

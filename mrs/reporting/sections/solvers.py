@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mrs.benchmarking.results import OURS, Quality
+from mrs.benchmarking.results import Quality
 from mrs.reporting.parts import Cell, Figure, Plot, Table
-from mrs.reporting.sections.metrics import bounds, bounds_cell, mean, names, title
+from mrs.reporting.sections.metrics import OWN, bounds, bounds_cell, mean, names, title
 from mrs.reporting.subjects import Subject
 from mrs.reporting.text import JsonObject, number
 
@@ -52,4 +52,4 @@ def solvers(subject: Subject) -> list[Figure]:
 
 def _solver(row: Quality) -> str:
     """Ours by its name alone."""
-    return ", ".join(filter(None, (row.solver, "" if row.by == OURS and row.solver else row.label)))
+    return ", ".join(filter(None, (row.solver, "" if row.by in OWN and row.solver else row.label)))

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
+from typing import TYPE_CHECKING
 
+from mrs.runtime.backends.onnx_graph import with_sides
 from mrs.runtime.backends.onnxruntime_gpu.graph import for_cuda
 from mrs.runtime.backends.onnxruntime_gpu.installation import CUDA, TENSORRT, installed_version, missing
-from mrs.runtime.backends.onnxruntime_gpu.network import OnnxRuntimeGpuNetwork, failed
+from mrs.runtime.backends.onnxruntime_gpu.network import OnnxRuntimeGpuGraph, OnnxRuntimeGpuNetwork
+from mrs.runtime.backends.onnxruntime_gpu.session import BoundSession, failed
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.backends.torch import Torch
 from mrs.runtime.device import Device, Stream
 from mrs.runtime.errors import BackendError
 from mrs.runtime.system.libraries import OrtSession, import_onnxruntime
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def the_gpu() -> Device:
@@ -52,32 +58,47 @@ class OnnxRuntimeGpu:
     def compile(
         self, graph: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings
     ) -> OnnxRuntimeGpuNetwork:
-        onnxruntime = import_onnxruntime()
         if precision not in self.precisions():
             raise BackendError(f"{self.name} runs no {precision} on this GPU", hint="use precision fp32")
         device = self._gpu()
         typed = _typed(graph, precision, shape, self._provider)
-        level = settings.options.optimization_level
+        session = self._session(typed, precision, settings, device, f"the graph for {shape}")
+        return OnnxRuntimeGpuNetwork(session, device, modulation, shape)
 
-        def session(stream: Stream) -> OrtSession:
-            where = device.place.index or 0, device.handle(stream)
-            given = provider_options(self._provider, precision, level, *where)
-            # Caught here, on the network's thread, where no signal's handler raises anything.
-            try:
-                # It would otherwise print, and go on without the provider.
-                return onnxruntime.InferenceSession(
-                    typed, session_options(onnxruntime), providers=[(self._provider, given)], enable_fallback=0
-                )
-            except Exception as error:
-                # ONNX Runtime's exceptions share no base class below Exception.
-                raise failed(f"{self.name} cannot compile the graph for {shape}", error, device) from error
-
-        return OnnxRuntimeGpuNetwork(self.name, self._provider, session, device, modulation, shape)
+    def compile_graph(
+        self, graph: bytes, inputs: Mapping[str, Tensor], sides: Mapping[str, int], settings: CompileSettings
+    ) -> OnnxRuntimeGpuGraph:
+        """See `protocol.GraphCompiler`."""
+        device, fixed = self._gpu(), with_sides(graph, sides)
+        session = self._session(fixed, "fp32", settings, device, "a graph around the network")
+        return OnnxRuntimeGpuGraph(session, inputs, device)
 
     def restore(
         self, engine: bytes, modulation: F32, shape: Shape, precision: str, settings: CompileSettings
     ) -> OnnxRuntimeGpuNetwork:
         raise BackendError(f"{self.name} has no compiled engines")
+
+    def _session(
+        self, graph: bytes, precision: str, settings: CompileSettings, device: Device, what: str
+    ) -> BoundSession:
+        """A session for a graph whose types and sides are fixed."""
+        onnxruntime = import_onnxruntime()
+        level = settings.options.optimization_level
+
+        def session(stream: Stream) -> OrtSession:
+            where = device.place.index or 0, device.handle(stream)
+            given = provider_options(self._provider, precision, level, *where)
+            # Caught here, on the session's thread, where no signal's handler raises anything.
+            try:
+                # It would otherwise print, and go on without the provider.
+                return onnxruntime.InferenceSession(
+                    graph, session_options(onnxruntime), providers=[(self._provider, given)], enable_fallback=0
+                )
+            except Exception as error:
+                # ONNX Runtime's exceptions share no base class below Exception.
+                raise failed(f"{self.name} cannot compile {what}", error, device) from error
+
+        return BoundSession(self.name, self._provider, session, device)
 
 
 def provider_options(provider: str, precision: str, level: int, number: int, stream: int) -> dict[str, str]:

@@ -6,17 +6,21 @@ import hashlib
 import importlib.util
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING
 
 from mrs.runtime.backends.protocol import F32, Shape
 from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.backends.tensorrt.builder import build_engine, major
-from mrs.runtime.backends.tensorrt.runner import TensorRtNetwork
+from mrs.runtime.backends.tensorrt.builder import build_engine, build_graph, major
+from mrs.runtime.backends.tensorrt.runner import TensorRtGraph, TensorRtNetwork
 from mrs.runtime.backends.torch import Torch
 from mrs.runtime.device import Device
 from mrs.runtime.errors import BackendError
 from mrs.runtime.system import machine
 from mrs.runtime.system.libraries import first_line, installed_version
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAJORS = (10, 11)
 # Compute capability of the first GPUs whose tensor cores have a type: Turing, Ada.
@@ -90,6 +94,22 @@ class TensorRt:
         if precision not in self.precisions():
             raise BackendError(f"tensorrt runs no {precision} on this GPU", hint="use precision fp32")
         return TensorRtNetwork(engine, modulation, shape, precision, self._device())
+
+    def compile_graph(
+        self, graph: bytes, inputs: Mapping[str, Tensor], sides: Mapping[str, int], settings: CompileSettings
+    ) -> TensorRtGraph:
+        """See `protocol.GraphKeeper`."""
+        key = (hashlib.sha256(graph).digest(), settings.options, *sorted(sides.items()))
+        engine = self._recent(key)
+        if engine is None:
+            settings.report("building a TensorRT engine for a graph around the network; this may take minutes")
+            engine = build_graph(graph, sides, settings.options, self._device(), settings.report)
+            self._remember(key, engine)
+        return TensorRtGraph(engine, inputs, self._device())
+
+    def restore_graph(self, engine: bytes, inputs: Mapping[str, Tensor]) -> TensorRtGraph:
+        """See `protocol.GraphKeeper`."""
+        return TensorRtGraph(engine, inputs, self._device())
 
     def _device(self) -> Device:
         if self._given is None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from mrs.kernels.threads import Task, Threads, end
-from mrs.runtime.backends import onnx_graph
+from mrs.runtime.backends.onnx_graph import context_length, parse, with_sides
 from mrs.runtime.backends.protocol import Shape
 from mrs.runtime.backends.settings import EngineOptions
 from mrs.runtime.backends.tensorrt.messages import Messages, collected, logger, not_parsed
@@ -51,12 +51,53 @@ def build_engine(
         BackendError: where TensorRT refuses; its hint says what to do.
         DeviceMemoryError: where the GPU's memory does not suffice.
     """
+    count, _, height, width = shape
+    size = count, height, width
+    ranged = shape if options.covers(size) else None
+    return _built(
+        lambda: typed_graph(graph, precision, (None,) * 3 if ranged else size), options, ranged, device, report
+    )
+
+
+def build_graph(
+    graph: bytes, sides: Mapping[str, int], options: EngineOptions, device: Device, report: Callable[[str], None]
+) -> bytes:
+    """An engine for a graph around the network, in float32; as `build_engine`.
+
+    Args:
+        graph: an ONNX model, float32.
+        sides: lengths of the sides that it leaves open, by their names.
+        options, device, report: as of `build_engine`.
+
+    Raises:
+        BackendError: where TensorRT refuses; its hint says what to do.
+        DeviceMemoryError: where the GPU's memory does not suffice.
+    """
+    return _built(lambda: with_sides(graph, sides), options, None, device, report)
+
+
+def _built(
+    model: Callable[[], bytes],
+    options: EngineOptions,
+    ranged: Shape | None,
+    device: Device,
+    report: Callable[[str], None],
+) -> bytes:
+    """Build on the builder's thread.
+
+    Args:
+        model: gives the typed graph.
+        options: of the builder.
+        ranged: shape of `packed` whose batch and channels the options' range is for; None for fixed sizes.
+        device: a `Cuda`.
+        report: called with a line of progress now and then.
+    """
     progress = Progress(report)
 
     def work() -> bytes:
         # A thread begins on the first GPU and the default stream.
         with device.on(device.stream()), collected() as messages:
-            return _built(graph, shape, precision, options, progress, messages)
+            return _serialized(model(), options, ranged, progress, messages)
 
     build = Task(work)
     try:
@@ -68,14 +109,11 @@ def build_engine(
         raise
 
 
-def _built(
-    graph: bytes, shape: Shape, precision: str, options: EngineOptions, progress: Progress, messages: Messages
+def _serialized(
+    typed: bytes, options: EngineOptions, ranged: Shape | None, progress: Progress, messages: Messages
 ) -> bytes:
     import tensorrt as trt
 
-    count, _, height, width = shape
-    ranged = options.covers((count, height, width))
-    typed = typed_graph(graph, precision, (None, None, None) if ranged else (count, height, width))
     try:
         builder = trt.Builder(logger())
     except TypeError as error:
@@ -91,8 +129,8 @@ def _built(
     watch = monitor(progress)
     config.progress_monitor = watch
     _configure(config, options)
-    if ranged:
-        _add_range(builder, config, options, shape, onnx_graph.context_length(onnx_graph.parse(typed)))
+    if ranged is not None:
+        _add_range(builder, config, options, ranged, context_length(parse(typed)))
     cache = TimingCache(machine.gpu(), trt.__version__)
     cache.attach(config)
     messages.clear()

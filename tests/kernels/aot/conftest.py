@@ -38,6 +38,8 @@ REST = (
     "finish_planes_u8_fp32",
     "audit_values_fp16_any",
     "mirror_planes_bf16_last",
+    "scale_columns_u8_levels",
+    "scale_rows_levels",
 )
 # Processes that compile at a time, where as many others run tests.
 JOBS = max(2, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))

@@ -113,6 +113,23 @@ def test_another_size_is_no_other_case(cases: list[Any]) -> None:
         assert found[0][1] == found[0][2]
 
 
+@pytest.mark.parametrize("size", [(40, 30), (256, 256), (1001, 3), (7, 900)], ids=str)
+def test_every_launch_that_makes_a_picture_fit_is_among_the_cases(
+    known: dict[tuple[Any, ...], str], size: tuple[int, int]
+) -> None:
+    torch = pytest.importorskip("torch")
+    from mrs.kernels.gpu.scale import Tables
+    from mrs.kernels.gpu.scale import launches as of_scale
+    from mrs.kernels.scaling import fit_of
+
+    for picture, resize, side in product(("uint8", "float32"), ("stretch", "clip"), (8, 224)):
+        fit = fit_of(*size, side, resize)
+        tables = Tables(*(torch.from_numpy(each) for taps in (fit.columns, fit.rows) for each in taps))
+        lines = tensor("uint8" if fit.levels else "float32", (3, fit.height, side))
+        made = of_scale(tensor(picture, (3, *size, 3)), 2, fit, tables, lines, tensor("float32", (1, 3, side, side)))
+        assert all(specialisation(launch) in known for launch in made), (picture, resize, side)
+
+
 def test_names_and_specialisations_are_unique(cases: list[Any], known: dict[tuple[Any, ...], str]) -> None:
     names = [case.name for case in cases]
     assert len(set(names)) == len(names) == len(known)
@@ -157,9 +174,10 @@ def test_an_audit_is_compiled_once_for_each_type_and_width_of_access(cases: list
 def test_the_wide_cases_come_first_and_know_what_they_move(cases: list[Any]) -> None:
     wide = [case.wide for case in cases]
     assert wide == sorted(wide, reverse=True)
-    # Margins are a few lines, and counts no pixels.
+    # Margins are a few lines, counts no pixels, and what is made to fit is read from caches.
     mirrors = [f"mirror_planes_{short}{tail}" for short in ("fp32", "fp16", "bf16") for tail in ("", "_last")]
-    assert [case.name for case in cases if case.traffic is None] == [*mirrors, "find", "choose"]
+    scales = [f"scale_{name}{tail}" for tail in ("_levels", "") for name in ("columns_u8", "rows", "columns_f32")]
+    assert [case.name for case in cases if case.traffic is None] == [*mirrors, *scales, "find", "choose"]
     assert all(case.elements > 0 for case in cases if case.traffic)
 
 

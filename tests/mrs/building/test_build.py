@@ -82,6 +82,7 @@ def test_what_the_manifest_says(weights: Path, path: Path) -> None:
     assert manifest["schedule"] == SCHEDULE.to_dict()
     assert manifest["solver"] == SOLVER.to_dict()
     assert manifest["output"] == "data"
+    assert manifest["degradation"] == "rain"
     assert manifest["table"] == {
         "times": list(table.times),
         "rows": [list(row) for row in table.rows],

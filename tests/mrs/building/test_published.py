@@ -13,6 +13,7 @@ import pytest
 import mrs
 from mrs.building.made_for import MadeFor
 from mrs.building.source import read_source
+from mrs.export.architectures.clip import EncoderWeights
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
 from mrs.runtime.errors import CheckpointError, InputError, MrsError
@@ -145,6 +146,23 @@ def test_a_network_that_is_told_features_becomes_a_plan(published: Any, tmp_path
     with mrs.load(tmp_path / "a.mrsplan", threads=1) as restorer:
         restored = restorer.restore(picture, seed=1)
     assert np.abs(restored / 255 - expected[0].transpose(1, 2, 0)).max() <= 0.51 / 255
+
+
+def test_the_encoder_is_made_of_its_weights_once(published: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of millions of numbers, which are not copied either."""
+    made: list[Any] = []
+    module = EncoderWeights.module
+    monkeypatch.setattr(EncoderWeights, "module", lambda self: made.append(module(self)) or made[-1])
+    said = MadeFor(encoder=published("daclip_encoder_b.pt"))
+    source = read_source(published("daclip_unet_degra.pth"), Schedule(convention="ir-sde"), made_for=said)
+    picture, x = np.zeros((16, 16, 3), np.uint8), np.zeros((1, 3, 16, 16), np.float32)
+    assert source.context(picture).shape == (1, source.conditioner.length)
+    source.evaluate(x, x, 1.0, picture)
+    (net,) = made
+    assert not net.training
+    state = net.state_dict()
+    assert state.keys() == source.encoder.state.keys()
+    assert all(state[key].data_ptr() == value.data_ptr() for key, value in source.encoder.state.items())
 
 
 def test_a_conditioner_that_gives_something_else_is_found(published: Any, monkeypatch: pytest.MonkeyPatch) -> None:

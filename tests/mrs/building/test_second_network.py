@@ -123,9 +123,25 @@ def test_half_of_it_is_refused_by_name(tmp_path: Path, net: Net) -> None:
         mrs.load_checkpoint(tmp_path / "half.safetensors")
 
 
-def test_a_file_of_the_whole_sampler_is_refused(tmp_path: Path, net: Net) -> None:
+def test_a_file_of_the_whole_sampler_looks_at_the_picture(
+    tmp_path: Path, net: Net, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stretched for the conditioner there as in a plan; and no file can hold more than the format does."""
+    import onnxruntime
+
     from mrs.building.onnx_sampler import export_sampler
+    from mrs.kernels.noise import normal
 
     tone_network.write(tmp_path / "tone.safetensors", METADATA)
-    with pytest.raises(mrs.MrsError, match="told of the whole picture"):
+    export_sampler(tmp_path / "tone.safetensors", tmp_path / "tone.onnx", solver=SOLVER)
+    session = onnxruntime.InferenceSession(tmp_path / "tone.onnx", providers=["CPUExecutionProvider"])
+    picture = np.rint(PICTURE * 255).astype(np.uint8)
+    noise = normal(3, 0, (1, 3, *picture.shape[:2]))[None]
+    (found,) = session.run(None, {"picture": picture[None], "noise": noise})
+    with mrs.load(path, threads=1) as restorer:
+        difference = np.abs(found[0].astype(int) - restorer.restore(picture, seed=3))
+    assert difference.max() <= 1
+    assert (difference > 0).mean() <= 0.01
+    monkeypatch.setattr("mrs.export.sampler_graph.LARGEST", 1000)
+    with pytest.raises(mrs.MrsError, match=r"network and conditioner are .* GB, more than one ONNX file holds"):
         export_sampler(tmp_path / "tone.safetensors", tmp_path / "tone.onnx", solver=SOLVER)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from mrs import degradations
-from mrs.commands.degrade import generator
+from mrs.degradations import generator
 from mrs.degradations.severity import between
 from mrs.runtime.pictures.writing import read_picture
 

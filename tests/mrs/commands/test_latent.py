@@ -46,9 +46,11 @@ def test_build_inspect_restore(run: Any, refuse: Any, pair: tuple[Path, Path], p
     )
     refuse("deploy", plan, "-o", tmp_path / "models", says="restores latents, which no server is given yet")
     refuse("tune", plan, "--evaluations", 2, "-o", tmp_path / "a.json", says="solvers are not tuned on latents")
-    bench = run("bench", plan, "--seconds", 1, "--threads", 1)
+    bench = run("bench", plan, "--seconds", 1, "--processes", 0, "--threads", 1)
     assert bench.code == 0, bench.err
     assert "2 evaluations at 32x32" in bench.out
+    for part in ("encode", "network", "decode", "finish"):
+        assert f"{part} " in bench.out
 
 
 def test_where_a_pair_has_no_place(refuse: Any, pair: tuple[Path, Path], tmp_path: Path) -> None:

@@ -96,6 +96,14 @@ def test_what_was_not_measured_has_no_heading(pages: dict[str, Page]) -> None:
     assert "These data are too few for a finding" in pages["least"].text
 
 
+def test_other_solvers_on_the_plans_network_are_ours_too(pages: dict[str, Page]) -> None:
+    data = json.loads(pages["one"].scripts[1])
+    tones = {point["name"].split(",")[0]: point["tone"] for point in data["quality-0"]["data"]["choices"][0]["points"]}
+    assert tones == {"this plan": "ours", "published": "rival"}
+    lines = [series["name"] for series in data["quality-1"]["data"]["choices"][0]["series"]]
+    assert sorted(lines) == ["euler-maruyama, published", "ode order 2", "posterior", "posterior, published"]
+
+
 def test_several_results_stand_side_by_side(pages: dict[str, Page]) -> None:
     text = pages["three"].text
     assert "3 results of 2 plans" in text

@@ -41,7 +41,7 @@ def test_bf16_is_refused_where_the_processor_lacks_it(tiny, monkeypatch: pytest.
 def test_openvino_tells_what_the_processor_computes(
     monkeypatch: pytest.MonkeyPatch, native: list[str], precisions: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(openvino, "_core", lambda: SimpleNamespace(get_property=lambda device, name: native))
+    monkeypatch.setattr(openvino, "core", lambda: SimpleNamespace(get_property=lambda device, name: native))
     assert backends.get("openvino").precisions() == precisions
 
 
@@ -75,7 +75,7 @@ def test_an_engine_whose_error_quotes_its_bytes(tiny, monkeypatch: pytest.Monkey
         b"core.cpp:217:\nno layer \xff\xfe here\n".decode()
 
     core = SimpleNamespace(import_model=fail, read_model=fail, get_property=lambda *_: [])
-    monkeypatch.setattr(openvino, "_core", lambda: core)
+    monkeypatch.setattr(openvino, "core", lambda: core)
     for call, says in (
         (
             lambda: backend.restore(b"engine", tiny.modulation, SHAPE, "fp32", CompileSettings(1)),
@@ -120,10 +120,10 @@ def test_openvino_that_does_not_load(monkeypatch: pytest.MonkeyPatch, error: Exc
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr(openvino, "_core", fail)
+    monkeypatch.setattr(openvino, "core", fail)
     assert backends.get("openvino").missing() == f"openvino does not load: {str(error).splitlines()[0]}"
 
 
 def test_openvino_without_its_cpu_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino, "_core", lambda: SimpleNamespace(available_devices=["GPU"]))
+    monkeypatch.setattr(openvino, "core", lambda: SimpleNamespace(available_devices=["GPU"]))
     assert "no CPU plugin" in str(backends.get("openvino").missing())

@@ -300,7 +300,7 @@ def test_torchs_lack_of_memory_is_told_as_it_is(tiny, monkeypatch: pytest.Monkey
     monkeypatch.setattr(network, "_into", fail)
     with pytest.raises(torch.OutOfMemoryError):
         network.evaluate(0)
-    monkeypatch.setattr("mrs.runtime.backends.torch_graph.weights_of", fail)
+    monkeypatch.setattr("mrs.runtime.backends.torch.weights_of", fail)
     with pytest.raises(torch.OutOfMemoryError):
         TORCH.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
 

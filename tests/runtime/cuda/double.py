@@ -170,7 +170,8 @@ class Double(Behaviour):
 
     def to_host(self, tensor: torch.Tensor) -> NDArray[Any]:
         self.wait(self.current())
-        return tensor.numpy().copy()
+        # A view would make NumPy's of what is the device's.
+        return tensor.clone().numpy()
 
     def from_host(self, target: torch.Tensor, source: NDArray[Any]) -> None:
         self.wait(self.current())

@@ -5,7 +5,13 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import numpy as np
 import torch
+
+from mrs.kernels.scaling import Fit, Taps
+
+# Of what makes columns fit, by the kernel's names.
+COLUMNS = ("top", "first", "weights")
 
 
 def arguments_of(launch: Any) -> dict[str, Any]:
@@ -19,10 +25,14 @@ def interpret(launch: Any) -> None:
 
 
 class References:
-    """Kernels as their references, on the same memory. A threshold is computed when it is chosen."""
+    """Kernels as their references, on the same memory.
+
+    A threshold is computed when it is chosen, and what is made to fit with its rows.
+    """
 
     def __init__(self) -> None:
         self._counted: dict[int, list[Any]] = {}
+        self._fits: dict[int, list[Any]] = {}
 
     def run(self, launch: Any) -> None:
         from mrs.kernels.gpu import reference
@@ -45,6 +55,14 @@ class References:
             reference.audit(given["values"], given["status"])
         elif kind == "mirror":
             reference.mirror(given["packed"], size)
+        elif launch.name == "scale_columns":
+            self._fits[launch.arguments[3].data_ptr()] = [given["pictures"], *(given[name] for name in COLUMNS)]
+        elif launch.name == "scale_rows":
+            pictures, top, columns, weights = self._fits.pop(launch.arguments[0].data_ptr())
+            across, down = Taps(columns, weights), Taps(given["first"], given["weights"])
+            number, top = divmod(top, pictures.shape[1])
+            fit = Fit(weights.dtype == np.int32, top, given["height"], across, down)
+            reference.scale(pictures, number, fit, given["target"])
         elif kind == "count":
             self._counted[launch.arguments[4].data_ptr()] = [*state, given["records"], given["index"], size]
         elif kind == "choose":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,12 @@ from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime import backends
 from mrs.runtime.backends.torch import Torch
-from mrs.runtime.errors import BackendError
+from mrs.runtime.conditioner import scaled
+from mrs.runtime.cuda.conditioner import CudaConditioner
+from mrs.runtime.errors import BackendError, DeviceError
 from mrs.runtime.session import Restorer
 from tests import tone_network
-from tests.tone_network import Net
+from tests.tone_network import LENGTH, SIDE, Net
 
 pytestmark = pytest.mark.slow(7)
 
@@ -31,12 +34,36 @@ def net() -> Net:
     return tone_network.drawn()
 
 
-@pytest.fixture(params=[True, False], ids=["graph", "loop"])
-def restorer(request: pytest.FixtureRequest, net: Net, device: Any, monkeypatch: Any) -> Iterator[Restorer]:
-    """On the double, whose network is torch's."""
+@pytest.fixture(autouse=True)
+def _engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The double's network is torch's."""
     monkeypatch.setitem(backends.BACKENDS, "torch", Torch("torch", compiled=False, place="cpu"))
+
+
+@pytest.fixture(params=[True, False], ids=["graph", "loop"])
+def graphs(request: pytest.FixtureRequest) -> bool:
+    """Whether restores are captured."""
+    given: bool = request.param
+    return given
+
+
+@pytest.fixture(params=[True, False], ids=["looks", "told"])
+def looks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the backend runs the conditioner; otherwise the CPU does."""
+    given: bool = request.param
+
+    def refuse(backend: Torch, *arguments: Any) -> Any:
+        raise BackendError("this engine takes no such graph")
+
+    if not given:
+        monkeypatch.setattr(Torch, "compile_graph", refuse)
+    return given
+
+
+@pytest.fixture
+def restorer(net: Net, device: Any, graphs: bool, looks: bool) -> Iterator[Restorer]:
     plan = tone_network.plan_of(net, TABLE, "torch", (1, 16, 18))
-    with Restorer(plan, device=device, threads=1, graphs=request.param) as made:
+    with Restorer(plan, device=device, threads=1, graphs=graphs) as made:
         yield made
 
 
@@ -57,15 +84,29 @@ def test_a_restore_is_the_reference_and_the_next_picture_has_its_own(restorer, d
     assert len(device.graphs) in (0, 2)
 
 
-def test_an_array_is_still_one_launch(restorer, device) -> None:
+def test_an_array_is_still_one_launch(restorer, device, graphs, looks) -> None:
     restorer.restore(PICTURE)
     device.taken_log()
     restorer.restore(DARK)
     log = device.taken_log()
-    if restorer._workers[0].graphs:
-        assert log == ["stream 1: replay", "wait for stream 1"]
+    if graphs:
+        assert log == ["stream 2: replay", "wait for stream 2"]
     else:
-        assert log[:2] == ["stream 1: copy up", "stream 1: copy"]
+        begin = ["copy up", "scale_columns", "scale_rows"] if looks else ["copy up", "copy"]
+        assert log[: len(begin)] == [f"stream 2: {name}" for name in begin]
+
+
+def test_a_tensor_never_leaves_the_device(restorer, device, graphs, looks) -> None:
+    image = device.upload(PICTURE)
+    restorer.restore(image)
+    restorer.synchronize()
+    device.taken_log()
+    restorer.restore(image)
+    log = device.taken_log()
+    assert any(line.startswith("wait") for line in log) != looks
+    if graphs and looks:
+        given = [line for line in log if line.startswith("stream 2: ")]
+        assert given == ["stream 2: copy", "stream 2: copy", "stream 2: replay", "stream 2: copy"]
 
 
 def test_pictures_of_a_batch_have_each_their_own(restorer, net) -> None:
@@ -121,7 +162,106 @@ def test_chains_that_share_a_network_do_not_share_what_it_is_told(restorer, devi
         close(found.numpy(), expected(net, picture))
 
 
-def test_a_device_that_fails_before_the_picture_is_on_the_host(restorer, device) -> None:
+def test_streams_take_turns_at_the_picture(net, device) -> None:
+    """Whoever comes second waits for the first, even where that one is held up between scaling and looking."""
+    plan = tone_network.plan_of(net, TABLE, "torch", (1, 16, 18))
+    with Restorer(plan, device=device, threads=1) as restorer:
+        looker = restorer._workers[0].condition
+        streams, contexts, lists = [device.stream(), device.stream()], [], []
+        for stream, picture in zip(streams, (PICTURE, DARK), strict=True):
+            contexts.append(device.empty((1, LENGTH, 1, 1), "float32"))
+            with device.on(stream):
+                lists.append(list(looker.nodes(device.upload(picture[None]), contexts[-1])))
+                device.wait(stream)
+        held = []
+        for stream, nodes in zip(streams, lists, strict=True):
+            looker.take(stream)
+            with device.on(stream):
+                for node in nodes:
+                    node.work()
+                    held += [stream.given] if node.name == "fit" else []
+        device.catch_up(streams[0], held[1])
+        for stream in reversed(streams):
+            device.wait(stream)
+    for picture, context in zip((PICTURE, DARK), contexts, strict=True):
+        wanted = tone_network.context_of(net, picture).numpy().reshape(-1)
+        np.testing.assert_allclose(context.numpy().reshape(-1), wanted, rtol=0, atol=1e-5)
+
+
+def test_every_restore_takes_its_turn(restorer, device, net, looks) -> None:
+    if not looks:
+        pytest.skip("the host looks at one after the other")
+    other = np.ascontiguousarray(DARK[:12, :8])
+    for each in (PICTURE, other):
+        restorer.warm_up(*each.shape[:2], dtype="float32", tensors=True)
+    given = [device.upload(each) for each in (PICTURE, other)]
+    device.taken_log()
+    results = [restorer.restore(given[0], 3), restorer.restore(given[1], 3), restorer.restore(other, 3)]
+    log = device.taken_log()
+    follows = [line.split(" follows ") for line in log if "follows stream" in line and "default" not in line]
+    # Warmed up last was the second size, which the third picture has, too.
+    assert len(follows) == 2
+    assert follows[0] == follows[1][::-1]
+    restorer.synchronize()
+    device.wait(device.default)
+    for picture, found in zip((PICTURE, other, other), results, strict=True):
+        close(np.asarray(found), expected(net, picture))
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float32"])
+def test_clips_way_of_scaling(net, device, graphs, looks, kind) -> None:
+    plan = tone_network.plan_of(net, TABLE, "torch", (1, 16, 18))
+    plan = replace(plan, manifest={**plan.manifest, "conditioner": {"side": SIDE, "length": LENGTH, "resize": "clip"}})
+    picture = np.random.default_rng(6).integers(0, 256, (40, 26, 3)).astype(np.uint8)
+    picture = picture if kind == "uint8" else picture / np.float32(255)
+    seen = net.condition(torch.from_numpy(scaled(picture, SIDE, "clip")[None]))
+    floats = picture if kind == "float32" else picture / np.float32(255)
+    wanted = tone_network.by_reference(net, TABLE, floats, seen, seed=3)
+    with Restorer(plan, device=device, threads=1, graphs=graphs) as restorer:
+        for given in (picture, device.upload(picture)):
+            found = restorer.restore(given, 3)
+            restorer.synchronize()
+            device.wait(device.default)
+            found = np.asarray(found, np.float32) / np.float32(255 if kind == "uint8" else 1)
+            np.testing.assert_allclose(
+                found, np.clip(wanted, 0, 1), rtol=0, atol=0.51 / 255 if kind == "uint8" else 2e-5
+            )
+
+
+def test_where_the_backend_cannot_the_cpu_looks_and_that_is_said(restorer, looks, caplog) -> None:
+    with caplog.at_level("WARNING", "mrs"):
+        restorer._workers[0].clear()
+        looker = restorer._workers[0].condition
+    assert isinstance(looker, CudaConditioner) == looks
+    said = [record.message for record in caplog.records if "runs on the CPU" in record.message]
+    assert said == ([] if looks else [
+        "what tells the network of the whole picture runs on the CPU, and slows it: this engine takes no such graph"
+    ])  # fmt: skip
+
+
+def test_without_memory_for_it_the_cpu_looks(net, device, monkeypatch, caplog) -> None:
+    def full(*arguments: Any) -> Any:
+        raise device.OutOfMemory("CUDA out of memory")
+
+    monkeypatch.setattr(Torch, "compile_graph", full)
+    plan = tone_network.plan_of(net, TABLE, "torch", (1, 16, 18))
+    with Restorer(plan, device=device, threads=1) as restorer:
+        close(restorer.restore(PICTURE, 3), expected(net, PICTURE))
+    assert "runs on the CPU, and slows it: the GPU's memory does not suffice" in caplog.text
+
+
+def test_after_a_failure_of_the_device_it_is_made_anew(restorer, net) -> None:
+    worker = restorer._workers[0]
+    before = worker.condition
+    assert worker.condition is before
+    worker.failed(DeviceError("the GPU failed"))
+    close(restorer.restore(PICTURE, 3), expected(net, PICTURE))
+    assert worker.condition is not before
+
+
+def test_a_device_that_fails_before_the_picture_is_on_the_host(restorer, device, looks) -> None:
+    if looks:
+        pytest.skip("the picture stays where it is")
     image, out, stream = device.upload(PICTURE), device.upload(PICTURE), device.stream()
     restorer.restore_into(image, out)
     device.fail["fill"] = RuntimeError("CUDA error: out of luck")
@@ -133,16 +273,21 @@ def test_a_device_that_fails_before_the_picture_is_on_the_host(restorer, device)
     restorer.restore_into(image, out)
 
 
-def test_an_engine_of_the_conditioner_that_fails_costs_one_restore(restorer, device, net, monkeypatch) -> None:
+def test_an_engine_of_the_conditioner_that_fails_costs_one_restore(
+    restorer, device, net, looks, graphs, monkeypatch
+) -> None:
     chain = next(iter(restorer._workers[0]._chains.values()))
-    engine = type(chain.condition._network)
+    restorer.warm_up(16, 18, dtype="float32", tensors=True)
+    if looks and graphs:
+        pytest.skip("what was captured does not fail so")
+    engine = chain.condition._graph if looks else chain.condition._network
 
-    def fail(network: Any, step: int) -> None:
-        raise BackendError("openvino failed at step 0")
+    def fail(*arguments: Any) -> None:
+        raise BackendError("the engine failed at step 0")
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "evaluate", fail)
+        patch.setattr(*((engine, "_into") if looks else (type(engine), "evaluate")), fail)
         for given in (PICTURE, device.upload(PICTURE)):
-            with pytest.raises(BackendError, match="openvino failed"):
+            with pytest.raises(BackendError, match="the engine failed"):
                 restorer.restore(given, 3)
     close(restorer.restore(PICTURE, 3), expected(net, PICTURE))

@@ -77,8 +77,29 @@ def reference(net: ConditionalNAFNet, table: Table, picture: Any, seed: int) -> 
     return sample(denoiser, mu, table, seed=seed)[0].transpose(1, 2, 0)
 
 
-@pytest.mark.parametrize("method", ["ode", "sde", "posterior"])
+def check_told(backend: str) -> None:
+    """A network that is told of the picture within the graph."""
+    from mrs.runtime.cuda.conditioner import CudaConditioner
+    from mrs.runtime.session import Restorer
+    from tests import tone_network
+
+    net, table = tone_network.drawn(), tableau(Schedule(T=50, max_sigma=30.0), Solver(steps=4), "data")
+    given = np.random.default_rng(5).random((50, 37, 3), np.float32)
+    with Restorer(tone_network.plan_of(net, table, backend, (1, 50, 38)), threads=1) as restorer:
+        assert isinstance(restorer._workers[0].condition, CudaConditioner)
+        for picture in (given, given * np.float32(0.3)):
+            expected = tone_network.by_reference(net, table, picture, tone_network.context_of(net, picture), seed=3)
+            restored = restorer.restore(picture, 3)
+            on_device = restorer.restore(torch.from_numpy(picture).cuda(), 3)
+            np.testing.assert_allclose(restored, expected, rtol=0, atol=1e-4)
+            np.testing.assert_array_equal(on_device.cpu().numpy(), restored)
+
+
+@pytest.mark.parametrize("method", ["ode", "sde", "posterior", "told by torch-eager", "told by torch"])
 def test_one_seed_gives_one_picture_on_both_devices(load, net, picture, method: str) -> None:
+    if method.startswith("told by "):
+        check_told(method.removeprefix("told by "))
+        return
     table = table_of(method, 1 if method == "posterior" else 2)
     for seed in (0, 7):
         ours = load(table).restore(picture, seed=seed)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_a_network_that_is_dropped_lets_go_of_its_session_and_thread(engine, tiny) -> None:
     network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
     # The thread ends with the second: see tests/kernels/test_threads.py.
-    known = weakref.ref(network._session), weakref.ref(network._thread)
+    known = weakref.ref(network._session._session), weakref.ref(network._session._thread)
     del network
     gc.collect()
     end = time.monotonic() + 120
@@ -34,7 +34,7 @@ def test_a_network_that_is_dropped_lets_go_of_its_session_and_thread(engine, tin
 @pytest.mark.parametrize("where", ["another thread", "the thread that captures"])
 def test_a_network_that_is_dropped_while_another_captures_waits_for_that(engine, runtime, tiny, where: str) -> None:
     kept = [engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))]
-    session = weakref.ref(kept[0]._session)
+    session = weakref.ref(kept[0]._session._session)
 
     def drop() -> None:
         if where == "another thread":
@@ -54,7 +54,7 @@ def test_a_network_that_is_dropped_while_another_captures_waits_for_that(engine,
     assert session() is None
     assert runtime.died == []
     # Without a capture it is gone at once, and its memory with it.
-    session = weakref.ref(other._session)
+    session = weakref.ref(other._session._session)
     del other
     assert session() is None
 
@@ -102,7 +102,7 @@ def test_who_is_interrupted_gets_that_very_error_when_the_session_has_ended(
         raised.append(error())
         raise raised[0]
 
-    monkeypatch.setattr(network, "_session", SimpleNamespace(run_with_iobinding=run))
+    monkeypatch.setattr(network._session, "_session", SimpleNamespace(run_with_iobinding=run))
     monkeypatch.setattr(threads, "wait", wait)
     with pytest.raises(error) as caught:
         network.evaluate(0)

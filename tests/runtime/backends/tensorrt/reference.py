@@ -150,8 +150,13 @@ def _dequantize(a: dict[str, Any], x: Tensor, scale: Tensor, zero: Tensor) -> Te
     return (x.float() * _scale(scale, x, a.get("axis", 1))).to(scale.dtype)
 
 
-def _norm(a: dict[str, Any], x: Tensor, gain: Tensor) -> Tensor:
-    return F.layer_norm(x, gain.shape, gain, None, a["epsilon"])
+def _norm(a: dict[str, Any], x: Tensor, gain: Tensor, shift: Tensor | None = None) -> Tensor:
+    return F.layer_norm(x, gain.shape, gain, shift, a["epsilon"])
+
+
+def _pad(a: dict[str, Any], x: Tensor, pads: Tensor) -> Tensor:
+    before, after = pads.view(2, x.ndim).tolist()
+    return F.pad(x, [each for pair in zip(reversed(before), reversed(after), strict=True) for each in pair])
 
 
 def _cast(a: dict[str, Any], x: Tensor) -> Tensor:
@@ -173,6 +178,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "MatMul": _matmul,
     "Max": lambda a, x, y: x.maximum(y),
     "Mul": lambda a, x, y: x * y,
+    "Pad": _pad,
     "QuantizeLinear": _quantize,
     "ReduceL2": lambda a, x, axes: torch.linalg.vector_norm(x, dim=axes.tolist(), keepdim=True),
     "ReduceMean": lambda a, x, axes: x.mean(axes.tolist(), keepdim=True),

@@ -96,7 +96,7 @@ def test_the_graph_holds_every_evaluation_at_its_own_address(world, plan_of, loa
 def test_workers_share_no_context(world, plan_of, load, picture) -> None:
     with load(plan_of(), workers=2) as restorer:
         networks = [next(iter(worker._chains.values())).network for worker in restorer._workers]
-        assert networks[0]._context is not networks[1]._context
+        assert networks[0]._engine._context is not networks[1]._engine._context
         assert len(world.builds) == 1
         restorer.restore(picture, 3)
 

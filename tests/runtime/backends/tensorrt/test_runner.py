@@ -83,7 +83,7 @@ def test_an_evaluation_is_one_enqueue_and_allocates_nothing(world, make) -> None
 def test_memory_of_a_run_is_the_devices_and_goes_with_the_network(world, make) -> None:
     before = world.device.taken
     network = make()
-    engine = network._engine
+    engine = network._engine._engine
     assert world.device.taken - before >= engine.device_memory_size_v2
     del network, engine
     assert world.device.taken == before
@@ -125,7 +125,7 @@ def test_rows_begin_where_addresses_may_begin(make) -> None:
 
 def test_networks_share_nothing(world, make, packed) -> None:
     one, other = make(), make()
-    assert one._context is not other._context
+    assert one._engine._context is not other._engine._context
     assert evaluated(world.device, one, packed, 0).any()
     assert not other.output.any()
 

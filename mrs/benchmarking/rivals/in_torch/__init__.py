@@ -1,0 +1,1 @@
+"""Rivals that torch runs from the checkpoint, as users of the published code do."""
