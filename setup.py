@@ -20,6 +20,7 @@ setup(
         "mrs": ["py.typed", "weights/*.safetensors", "weights/*.md"],
         "mrs.building": ["pictures/*.png", "pictures/*.jpg"],
         "mrs.kernels": ["*.c"],
+        "mrs.reporting": ["assets/*", "templates/*"],
     },
     ext_modules=[
         # A plain shared library that ctypes loads; built as an extension so that pip puts it in its place.

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from mrs._version import __version__
-from mrs.commands import bench, build, degrade, deploy, doctor, export, inspect, presets, restore, train, tune
+from mrs.commands import bench, build, degrade, deploy, doctor, export, inspect, presets, report, restore, train, tune
 from mrs.commands.terminal import print_error
 from mrs.kernels import terminal
 from mrs.kernels.terminal import OutputError
 from mrs.runtime.errors import InputError, MrsError
 
-COMMANDS = (build, export, deploy, restore, bench, inspect, presets, tune, doctor, train, degrade)
+COMMANDS = (build, export, deploy, restore, bench, report, inspect, presets, tune, doctor, train, degrade)
 # What the system refuses is no bug of ours, wherever it happens: full disks, permissions, impossible names.
 REFUSALS = frozenset(
     getattr(errno, name)
