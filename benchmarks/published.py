@@ -1,8 +1,8 @@
 """One evaluation of the published networks, with random weights: `python -m benchmarks.published`.
 
 Ours on each engine of this machine's CPU against torch eager in float32, torch.compile in bfloat16 (`--compile`) and
-what torch.onnx makes of the module on the same engine; interleaved. For DA-CLIP the conditioner too, as a share of ten
-evaluations (`--encoder` takes its size: ViT-B-32).
+what torch.onnx makes of the module on the same engine; interleaved. With `--encoder ViT-B-32` or `ViT-L-14` instead the
+conditioner of DA-CLIP's universal network or of that for the wild, as a share of ten evaluations in float32.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ import torch
 
 from benchmarks import rows
 from benchmarks.graph_forms import PlainExport
+from mrs.export.architectures.clip import Encoder, EncoderWeights
+from mrs.export.architectures.clip.config import COLOURS
 from mrs.export.architectures.unet import ConditionalUNet
 from mrs.export.architectures.unet.module import UNet
 from mrs.export.graph_variant import GraphVariant
 from mrs.runtime import backends
 from mrs.runtime.backends.protocol import F32
 from mrs.runtime.backends.settings import CompileSettings
+from mrs.runtime.conditioner import ENGINES, Conditioner
 from mrs.runtime.measure import Spread, interleaved, ratios
 from mrs.runtime.system import machine
 
@@ -32,6 +35,14 @@ NETWORKS = {
         width=64, widths=(64, 64, 128, 256, 512), middle="transformer", transformers=1, context=512, prompt=True
     ),
 }
+WILD = ConditionalUNet(
+    width=64, widths=(64, 64, 128, 256, 512), middle="transformer", transformers=1, context=768, half=True
+)
+ENCODERS = {
+    "ViT-B-32": (Encoder(width=768, layers=12, patch=32, side=224, length=512, heads=12), NETWORKS["DA-CLIP"]),
+    "ViT-L-14": (Encoder(width=1024, layers=24, patch=14, side=224, length=768, heads=16), WILD),
+}
+EVALUATIONS = 10
 EAGER, COMPILED, PLAIN = "torch eager fp32", "torch.compile bf16", "torch.onnx"
 
 
@@ -42,7 +53,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compile", action="store_true", help="torch.compile in bfloat16 too, which takes minutes")
     parser.add_argument("--rows", type=Path, help="append the figures to this file")
+    parser.add_argument("--encoder", choices=ENCODERS, help="the conditioner with this one alone")
     options = parser.parse_args()
+    if options.encoder is not None:
+        measure_conditioner(options)
+        return
     for name, arch in NETWORKS.items():
         if options.network in (None, name):
             measure(name, arch, options)
@@ -81,6 +96,46 @@ def measure(name: str, arch: ConditionalUNet, options: argparse.Namespace) -> No
         )
     if options.rows is not None:
         rows.append(options.rows, f"published network {name}", {"size": size, "rounds": options.rounds}, figures)
+
+
+def measure_conditioner(options: argparse.Namespace) -> None:
+    """Print what a conditioner takes for a picture, beside the network's evaluations on the same engine."""
+    encoder, arch = ENCODERS[options.encoder]
+    torch.manual_seed(0)
+    random, size = np.random.default_rng(0), options.size
+    net = arch.module().eval()
+    state = {key: value.numpy() for key, value in net.state_dict().items()}
+    weights = {
+        key: torch.from_numpy(np.float32(0.02) * random.standard_normal(shape, np.float32))
+        for key, shape in encoder.weight_shapes().items()
+    }
+    made = arch.conditioner(state, EncoderWeights(encoder, weights, "", Path("random.pt")))
+    if made is None:
+        raise SystemExit("this network has no conditioner")
+    del weights
+    # As a restorer makes it: by the first engine for CPUs that there is.
+    conditioner = Conditioner(
+        made.graph.SerializeToString(), COLOURS, made.side, machine.threads(), made.resize
+    )  # fmt: skip
+    picture = random.integers(0, 256, (1, size, size, COLOURS), np.uint8)
+    engine = next(backends.get(name) for name in ENGINES if backends.get(name).missing() is None)
+    graph = arch.graph(state, GraphVariant(*engine.variants[0])).SerializeToString()
+    network = engine.compile(
+        graph, arch.modulation(net, [37.0]), (1, 6, size, size), "fp32", CompileSettings(machine.threads())
+    )
+    network.packed[:] = 0.3 * random.standard_normal(network.packed.shape, np.float32)
+    network.context[:] = conditioner(picture).reshape(network.context.shape)
+    times = interleaved(
+        {"conditioner": partial(conditioner, picture), "evaluation": partial(network.evaluate, 0)}, least=options.rounds
+    )
+    share = Spread.of([100 * one for one in ratios(times["conditioner"], times["evaluation"])])
+    once, each = (Spread.of(times[key]).median for key in ("conditioner", "evaluation"))
+    print(f"{options.encoder}: conditioner {once:.0f} ms, one evaluation {each:.0f} ms on {engine.name}, "
+          f"{share.median / EVALUATIONS:.1f} % of {EVALUATIONS} "
+          f"({share.q1 / EVALUATIONS:.1f}-{share.q3 / EVALUATIONS:.1f})")  # fmt: skip
+    if options.rows is not None:
+        figures = {"conditioner ms": once, "evaluation ms": each, "share percent": share.median / EVALUATIONS}
+        rows.append(options.rows, f"conditioner {options.encoder}", {"size": size, "rounds": options.rounds}, figures)
 
 
 def eager(net: UNet, x: F32, mu: F32, told: dict[str, F32]) -> torch.Tensor:
