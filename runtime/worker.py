@@ -176,11 +176,11 @@ class Worker:
         if self.device is not None:
             from mrs.runtime.cuda.alone import alone
 
-            # What a GPU that failed has spoilt is this, too.
-            self._condition = None
             # To give memory back waits for the whole device. One that failed for good has none, and the error that was
             # raised counts.
             with alone(), self.device.apart(), suppress(self.device.Failure):
+                # What a GPU that failed has spoilt is this, too.
+                self._condition = None
                 self.device.release()
 
     def forget(self) -> None:

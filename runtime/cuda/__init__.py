@@ -2,5 +2,6 @@
 
 device.py is all that is asked of CUDA, with streams.py and capture.py. arena.py is the memory, buffers.py what lies in
 it, nodes.py the list of what a restore launches, graphs.py makes it one graph, alone.py keeps other threads from
-disturbing that, chain.py puts them together. docs/runtime.md tells the whole story.
+disturbing that, conditioner.py looks at the whole picture, chain.py puts them together. docs/runtime.md tells the whole
+story.
 """

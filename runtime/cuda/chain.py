@@ -27,6 +27,8 @@ from mrs.runtime.tracing import timed
 
 # The first run of a network compiles, chooses algorithms and fills caches; the second shows that it has done so.
 WARM_UPS = 2
+# Lists for pictures of the host.
+WHOLE_OR_PART = frozenset({"host", "part"})
 Origin = tuple[int, int]
 
 
@@ -136,9 +138,9 @@ class CudaChain:
         """
         how = "host" if context is None or self._looker is None else "part"
         with self._begun(how):
+            self._settle()
             if how not in self._prepared:
                 self._prepare(how)
-            self._settle()
             # Nothing else writes these: the stream has done all that it was given.
             self.buffers.key[...] = key(seed, origin=origin)
             self.buffers.picture[...] = picture
@@ -274,6 +276,11 @@ class CudaChain:
         """Run a list until nothing happens for the first time any more, capture it, and replay that once."""
         work = self._lists[how]
         with alone():
+            if how in WHOLE_OR_PART:
+                # Pictures of a size are whole or parts, seldom both: one graph holds memory for activations.
+                for other in WHOLE_OR_PART - {how}:
+                    self._prepared.discard(other)
+                    self._graphs.pop(other, None)
             with self._trying():
                 self._take()
                 for _ in range(WARM_UPS):

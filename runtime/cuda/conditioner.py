@@ -66,7 +66,7 @@ class CudaConditioner:
         """Let a stream use this: after whichever did so last."""
         if stream is not self._last:
             self._device.follow(stream, self._last)
-            # Only what is said is followed: an interrupt in between has the old one followed once more.
+            # Where an interrupt comes in between, nothing was given yet, and the one before is followed once more.
             self._last = stream
 
     def nodes(self, pictures: Tensor, contexts: Tensor) -> Iterator[Node]:

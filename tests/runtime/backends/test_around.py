@@ -18,6 +18,7 @@ pytest.importorskip("onnxruntime")
 from mrs.export.architectures import load_checkpoint  # noqa: E402 (needs the libraries above)
 from mrs.export.architectures.clip import graph as clip_graph  # noqa: E402 (needs the libraries above)
 from mrs.export.architectures.clip import load_encoder, read_encoder  # noqa: E402
+from mrs.export.architectures.latent_unet import read_autoencoder  # noqa: E402
 from mrs.export.onnx_writer import Emitter  # noqa: E402
 from mrs.runtime.backends import Torch, torch_compiler  # noqa: E402
 from mrs.runtime.backends.onnx_graph import with_sides  # noqa: E402
@@ -186,3 +187,41 @@ def test_sides_are_fixed_by_name(graph: bytes) -> None:
     model = onnx.load_from_string(with_sides(graph, {"batch": 3, "other": 5}))
     sides = [value.type.tensor_type.shape.dim[0].dim_value for value in (*model.graph.input, *model.graph.output)]
     assert sides == [3, 3]
+
+
+# The autoencoder of latents, which GPUs do not run yet: many outputs, and inputs that others have made.
+
+
+def check_autoencoder(tmp_path: Path, engine: Any, upload: Any, wait: Any = lambda: None) -> None:
+    """Encoder and decoder, the one's outputs the other's inputs, where they are."""
+    coder = read_autoencoder(weights("latent_unet.pth", tmp_path))
+    given = np.random.default_rng(0).random((2, 1, 3, 16, 24), np.float32)
+    sides = {"batch": 1, "height": 16, "width": 24, "height_2": 8, "width_2": 12, "height_4": 4, "width_4": 6}
+
+    def made_by(maker: Any, picture: Any) -> tuple[Any, Any]:
+        encoder, decoder = coder.graphs()
+        first = maker.compile_graph(encoder, {"picture": picture}, sides, CompileSettings(1))
+        return first, maker.compile_graph(decoder, dict(first.outputs), sides, CompileSettings(1))
+
+    seen, picture = np.zeros_like(given[0]), upload(np.zeros_like(given[0]))
+    cpu, ours = made_by(OpenVino(), seen), made_by(engine, picture)
+    for each in given:
+        wait()
+        seen[...] = each
+        picture.copy_(torch.from_numpy(each))
+        for one, other in zip(cpu, ours, strict=True):
+            one.evaluate()
+            other.evaluate()
+            wait()
+            assert set(one.outputs) == set(other.outputs)
+            for name, wanted in one.outputs.items():
+                np.testing.assert_allclose(other.outputs[name].numpy(), wanted, rtol=0, atol=1e-5, err_msg=name)
+
+
+def test_an_autoencoder_of_torch(tmp_path: Path) -> None:
+    check_autoencoder(tmp_path, Torch("torch", compiled=False, place="cpu"), torch.from_numpy)
+
+
+def test_an_autoencoder_of_onnxruntime_on_a_gpu(tmp_path: Path, gpu: Gpu) -> None:
+    engine = OnnxRuntimeGpu("onnxruntime-cuda", installation.CUDA, lambda: gpu)
+    check_autoencoder(tmp_path, engine, gpu.upload, lambda: gpu.wait(gpu.default))

@@ -123,6 +123,25 @@ def test_tiles_are_told_of_the_whole_picture(restorer, device, net) -> None:
         assert np.abs(tiled[:3, :3] - expected(net, corner)[:3, :3]).max() > 1e-3
 
 
+def test_a_size_that_is_whole_now_and_a_part_then_keeps_one_graph(restorer, device, net, graphs, looks) -> None:
+    corner = np.ascontiguousarray(PICTURE[:8, :8])
+    wanted = expected(net, corner)
+    before = len(device.graphs)
+    for _ in range(2):
+        close(restorer.restore(corner, 3), wanted)
+        tiled = restorer.restore(PICTURE, 3, tile=8, overlap=4)
+        np.testing.assert_allclose(tiled[:3, :3], expected(net, corner, PICTURE)[:3, :3], rtol=0, atol=1e-4)
+        assert len(device.graphs) == before + (1 if graphs else 0)
+
+
+def test_what_went_wrong_before_a_part_is_told(restorer, device, looks) -> None:
+    bad = np.full((8, 8, 3), np.nan, np.float32)
+    restorer.restore(device.upload(bad))
+    restorer.restore(PICTURE, tile=8, overlap=4)
+    with pytest.raises(BackendError, match="infinities or NaN"):
+        restorer.synchronize()
+
+
 def test_tensors_too(restorer, device, net) -> None:
     given = [device.upload(picture) for picture in (PICTURE, DARK)]
     # The second is told of while the first may still run.

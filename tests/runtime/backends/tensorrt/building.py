@@ -79,7 +79,7 @@ class Builder:
         monitor = config.written["progress_monitor"]
         assert monitor.made
         inputs = {value.name: sides_of(value) for value in network.model.graph.input}
-        shape, dynamic = inputs["packed"], {name for name, sides in inputs.items() if -1 in sides}
+        shape, dynamic = next(iter(inputs.values())), {name for name, sides in inputs.items() if -1 in sides}
         shapes = config.profiles[0].shapes if config.profiles else {}
         assert dynamic == set(shapes), "a profile is for sizes that are not fixed, and for all of them"
         for name, (low, best, high) in shapes.items():

@@ -58,15 +58,15 @@ def evaluate(
 ) -> Tensor:
     """The output of a typed graph, for inputs of its types; `look` sees every node with its first output."""
     given = {"packed": packed, "modulation": modulation, "context": context}
-    return evaluated(program, {name: value for name, value in given.items() if value is not None}, look)
+    return evaluated(program, {name: value for name, value in given.items() if value is not None}, look)["output"]
 
 
 def evaluated(
     program: Program,
     inputs: dict[str, Tensor],
     look: Callable[[onnx.NodeProto, Tensor], None] | None = None,
-) -> Tensor:
-    """The same, for inputs of any names."""
+) -> dict[str, Tensor]:
+    """The same, for inputs and outputs of any names."""
     known: dict[str, Any] = dict(program.constants)
     graph = program.model.graph
     for value in graph.input:
@@ -81,9 +81,9 @@ def evaluated(
         known.update(zip(node.output, made if len(node.output) > 1 else (made,), strict=True))
         if look is not None:
             look(node, known[node.output[0]])
-    output: Tensor = known["output"]
-    assert output.dtype == TYPES[graph.output[0].type.tensor_type.elem_type]
-    return output
+    made = {value.name: known[value.name] for value in graph.output}
+    assert all(made[value.name].dtype == TYPES[value.type.tensor_type.elem_type] for value in graph.output)
+    return made
 
 
 def _constant(tensor: onnx.TensorProto) -> Tensor:

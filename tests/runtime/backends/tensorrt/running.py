@@ -66,7 +66,7 @@ class ICudaEngine:
     logger: Any
 
     def read_num_io_tensors(self) -> int:
-        return len(self.model.graph.input) + 1
+        return len(self.model.graph.input) + len(self.model.graph.output)
 
     def get_tensor_name(self, index: int) -> str:
         return [value.name for value in (*self.model.graph.input, *self.model.graph.output)][index]
@@ -132,7 +132,7 @@ class IExecutionContext:
     def execute_async_v3(self, stream_handle: int) -> bool:
         world = self._world
         assert stream_handle != 0, "the default stream"
-        assert {*self.shapes, "output"} == self._names(), "no shape was set"
+        assert set(self.shapes) == set(self.engine_kept.head["ranges"]), "no shape was set"
         assert len({sides[0] for name, sides in self.shapes.items() if name != "modulation"}) == 1, "another batch"
         assert set(self.addresses) == self._names(), "an address is missing"
         assert self.memory is not None, "no memory was set"
@@ -151,12 +151,12 @@ class IExecutionContext:
     def _work(self) -> Callable[[], None]:
         """An evaluation with the addresses as they are now."""
         model, device, program = self.engine_kept.model, self._world.device, self.engine_kept.program
-        made = tuple(sides_of(model.graph.output[0]))
-        if -1 in made:
+        outputs = {value.name: tuple(sides_of(value)) for value in model.graph.output}
+        if -1 in outputs.get("output", ()):
             # The network's, of a range of sizes.
             count, halves, height, width = self.shapes["packed"]
-            made = (count, halves // 2, height, width)
-        shapes = {**self.shapes, "output": made}
+            outputs = {"output": (count, halves // 2, height, width)}
+        shapes = {**self.shapes, **outputs}
         kinds = {
             value.name: reference.TYPES[value.type.tensor_type.elem_type]
             for value in (*model.graph.input, *model.graph.output)
@@ -170,13 +170,15 @@ class IExecutionContext:
             return torch.from_numpy(np.ctypeslib.as_array(content)).view(kinds[name]).view(shapes[name])
 
         def work() -> None:
-            at("output").copy_(reference.evaluated(program, {name: at(name) for name in self.shapes}))
+            for name, made in reference.evaluated(program, {name: at(name) for name in self.shapes}).items():
+                at(name).copy_(made)
 
         return work
 
     def _names(self) -> set[str]:
         """Of inputs and outputs."""
-        return {*self.engine_kept.head["ranges"], "output"}
+        model = self.engine_kept.model
+        return {value.name for value in (*model.graph.input, *model.graph.output)}
 
 
 def refuse_capture(world: World, what: str) -> None:

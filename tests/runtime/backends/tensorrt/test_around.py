@@ -19,7 +19,7 @@ from mrs.runtime.errors import BackendError, DeviceMemoryError
 from mrs.runtime.session import Restorer
 from tests import tone_network
 from tests.golden.networks import golden
-from tests.runtime.backends.test_around import NAME, check, check_conditioner, encoder_graph
+from tests.runtime.backends.test_around import NAME, check, check_autoencoder, check_conditioner, encoder_graph
 from tests.tone_network import CHANNELS, LENGTH, SIDE, Net
 
 pytestmark = pytest.mark.slow(20)
@@ -57,6 +57,10 @@ def test_the_published_features(backend, world, tmp_path: Path, monkeypatch: Any
 
 def test_daclips_conditioner(backend, world, tmp_path: Path) -> None:
     check_conditioner(tmp_path, backend, world.device.upload, lambda: world.device.wait(world.device.default))
+
+
+def test_an_autoencoder(backend, world, tmp_path: Path) -> None:
+    check_autoencoder(tmp_path, backend, world.device.upload, lambda: world.device.wait(world.device.default))
 
 
 @pytest.mark.parametrize("graphs", [True, False], ids=["graph", "loop"])
