@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from benchmarks.tables import qualities, times
+from benchmarks.tables import qualities, rivals, times
 from benchmarks.tables.documents import DOCUMENTS, written
 
 TABLES: Mapping[str, Callable[[], str]] = {
@@ -16,6 +16,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "solvers by psnr": partial(qualities.solvers, "psnr_db", "PSNR, dB"),
     "solvers by ssim": partial(qualities.solvers, "ssim", "SSIM"),
     "solvers by distance": partial(qualities.solvers, "to_ode_100_db", "distance, dB"),
+    "rivals in short": rivals.short,
+    "rivals": rivals.against,
     "restores": times.restores,
     "processes": times.processes,
     "kernels": times.kernels,
