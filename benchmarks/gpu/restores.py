@@ -272,8 +272,9 @@ class Bench:
         grown = self._allocated() - before
         if grown > 0:
             self._wrong(f"{case}: {len(times)} replays took {grown} bytes more")
-        median, _, _, p99 = Spread.of(times)
-        return {"replays": len(times), "p50_ms": median, "p99_ms": p99, "jitter": p99 / median, "grown": grown}
+        found = Spread.of(times)
+        return {"replays": len(times), "p50_ms": found.median, "p99_ms": found.p99, "jitter": found.p99 / found.median,
+                "grown": grown}  # fmt: skip
 
     def _launches(self, case: Case, works: Works) -> Figures:
         """What the host asks of CUDA in one restore. Last of all: what follows a profile may be slower."""
