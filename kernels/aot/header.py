@@ -29,7 +29,8 @@ TOP = """\
  * ceil(W' / group), for audit_values N * C * H' * W' / group; picture_groups is W / 16 for bytes and W / 4 for floats;
  * x stands for bounds where nothing is clamped by a threshold. What the arrays hold, and which kernel serves which
  * layout, is said in kernels/gpu/ and docs/kernels.md. A name tells the kernel, the picture's type (u8, f32), the
- * network's (fp32, fp16, bf16), `last` where its channels lie last, `any` where W' is no multiple of group.
+ * network's (fp32, fp16, bf16), `last` where its channels lie last, `any` where W' is no multiple of group, `levels`
+ * where sums are of 256 levels in whole numbers.
  */
 #ifndef MRS_KERNELS_H
 #define MRS_KERNELS_H

@@ -81,6 +81,10 @@ def test_names_tell_the_kernel_and_how_it_is_launched(written: tuple[Path, list[
             assert int(groups) == int(threads), name
             assert (int(group) == 1) == name.endswith("_any"), name
             continue
+        if symbol.startswith("scale_"):
+            # What a place is a sum of lies together; two places for each thread.
+            assert (int(groups), int(group)) == (2 * int(threads), 1), name
+            continue
         # find and choose work on a picture's counts, all others on tiles of several pixels for each thread.
         tiled = int(groups) * int(group) >= 4 * int(threads)
         assert tiled == (symbol not in ("find", "choose")), name

@@ -20,12 +20,18 @@ from mrs.export.architectures.clip import graph as clip_graph  # noqa: E402 (nee
 from mrs.export.architectures.clip import load_encoder, read_encoder  # noqa: E402
 from mrs.export.architectures.latent_unet import read_autoencoder  # noqa: E402
 from mrs.export.onnx_writer import Emitter  # noqa: E402
+from mrs.numerics.schedule import Schedule  # noqa: E402
+from mrs.numerics.solver import Solver  # noqa: E402
+from mrs.numerics.tableau import tableau  # noqa: E402
+from mrs.runtime import backends  # noqa: E402
 from mrs.runtime.backends import Torch, torch_compiler  # noqa: E402
 from mrs.runtime.backends.onnx_graph import with_sides  # noqa: E402
 from mrs.runtime.backends.onnxruntime_gpu import OnnxRuntimeGpu, installation  # noqa: E402
 from mrs.runtime.backends.openvino import OpenVino  # noqa: E402
 from mrs.runtime.backends.settings import CompileSettings  # noqa: E402
 from mrs.runtime.errors import BackendError  # noqa: E402
+from mrs.runtime.session import Restorer  # noqa: E402
+from tests import tone_network  # noqa: E402
 from tests.export.architectures.clip.test_encoder import HEADS  # noqa: E402
 from tests.golden.networks import golden, weights  # noqa: E402
 from tests.runtime.backends.onnxruntime_double import Gpu, module_for  # noqa: E402
@@ -225,3 +231,22 @@ def test_an_autoencoder_of_torch(tmp_path: Path) -> None:
 def test_an_autoencoder_of_onnxruntime_on_a_gpu(tmp_path: Path, gpu: Gpu) -> None:
     engine = OnnxRuntimeGpu("onnxruntime-cuda", installation.CUDA, lambda: gpu)
     check_autoencoder(tmp_path, engine, gpu.upload, lambda: gpu.wait(gpu.default))
+
+
+def test_a_restore_on_onnxruntime_looks_at_the_picture(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network's stream and the conditioner's are tied by events; nothing is captured by us."""
+    monkeypatch.setattr(Torch, "precisions", lambda _: ("fp32",))
+    engine = OnnxRuntimeGpu("onnxruntime-cuda", installation.CUDA, lambda: gpu)
+    monkeypatch.setattr(engine, "missing", lambda: None)
+    monkeypatch.setitem(backends.BACKENDS, "onnxruntime-cuda", engine)
+    net, table = tone_network.drawn(), tableau(Schedule(T=50, max_sigma=30.0), Solver(steps=3), "data")
+    picture = np.random.default_rng(5).random((16, 18, 3), np.float32)
+    with Restorer(tone_network.plan_of(net, table, "onnxruntime-cuda", (1, 16, 18)), device=gpu, threads=1) as restorer:
+        for given in (picture, picture * np.float32(0.3)):
+            wanted = tone_network.by_reference(net, table, given, tone_network.context_of(net, given), seed=3)
+            np.testing.assert_allclose(restorer.restore(given, 3), wanted, rtol=0, atol=2e-5)
+            found = restorer.restore(gpu.upload(given), 3)
+            restorer.synchronize()
+            gpu.wait(gpu.default)
+            np.testing.assert_allclose(found.numpy(), wanted, rtol=0, atol=2e-5)
+    assert gpu.captures == 0
