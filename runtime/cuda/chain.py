@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -108,6 +108,7 @@ class CudaChain:
         seed: int,
         origin: Origin = (0, 0),
         context: F32 | None = None,
+        before: Callable[[], None] | None = None,
     ) -> Pixels:
         """Restore dense pictures (N, H, W, C) of the host into `out`, of the types that the chain was made for.
 
@@ -117,6 +118,7 @@ class CudaChain:
             seed: of the noise.
             origin: (y, x) of these pictures in the whole pictures whose noise they share.
             context: of the whole pictures, (N, K), where these are parts of them; otherwise it is made of these.
+            before: called once, before the launch; what it raises ends the restore there.
 
         Returns:
             `out`, or the chain's own array, which is valid until the next restore.
@@ -126,6 +128,8 @@ class CudaChain:
         """
         with self._begun("host"):
             self._settle()
+            if before is not None:
+                before()
             # Nothing else writes these: the stream has done all that it was given.
             self.buffers.key[...] = key(seed, origin=origin)
             self.buffers.picture[...] = picture
