@@ -212,10 +212,11 @@ def _short(name: object) -> str:
 def _read_pickle(path: Path) -> object:
     try:
         check_claims(path)
-        with warnings.catch_warnings():
+        # Not by its path, whose suffix torch would believe.
+        with warnings.catch_warnings(), path.open("rb") as file:
             # Remarks on file formats, for developers.
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 (torch raises many types for damaged files)
         # torch's own texts are long, and advise to load without weights_only.
         text = str(error)

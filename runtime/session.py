@@ -292,7 +292,7 @@ class Restorer:
         tile = self._dispatch.budget.warm_tile(size)
         if tile is not None:
             # As they are cut: from the host, blended as floats.
-            size, dtypes, tensors = (batch, *(min(tile, side) for side in size[1:])), (dtypes[0], "float32"), False
+            size, dtypes, tensors = (batch, min(tile, size[1]), min(tile, size[2])), (dtypes[0], "float32"), False
         with self._pool.every_worker() as workers:
             for worker in workers:
                 with worker.at_work():

@@ -12,7 +12,7 @@ from mrs.runtime.whole_numbers import check_whole, is_number, is_whole, shown
 LARGEST_SIDE = 99_999
 
 
-def check_numbers(sizes: Sequence[tuple[int, int]], batch: int, max_latency: float | None, threads: int | None) -> None:
+def check_numbers(sizes: Sequence[object], batch: object, max_latency: object, threads: object) -> None:
     """Refuse numbers that a build cannot be for.
 
     Args:

@@ -92,12 +92,10 @@ def told_of_lenses(arch: Architecture, said: MadeFor, path: Path) -> Architectur
         raise InputError(
             "the lenses are not said", hint="give --lens SOURCE,WANTED,DISPARITY (lenses=), such as -18,160,32"
         )
-    if (
-        not isinstance(said.lenses, Sequence)
-        or len(said.lenses) != 3
-        or not all(is_number(lens) and isfinite(lens) for lens in said.lenses)
-    ):
-        raise InputError(f"lenses {shown(said.lenses)} are not three numbers", hint="give such as -18,160,32")
+    lenses: object = said.lenses
+    numbers = list(lenses) if isinstance(lenses, Sequence) else []
+    if len(numbers) != 3 or not all(is_number(lens) and isfinite(lens) for lens in numbers):
+        raise InputError(f"lenses {shown(lenses)} are not three numbers", hint="give such as -18,160,32")
     told: Any = arch
     return cast(Architecture, replace(told, lenses=said.lenses))
 
