@@ -21,7 +21,9 @@ from torch import Tensor
 
 from mrs.export.torch_file import ClaimError, check_claims
 from mrs.runtime.errors import CheckpointError
+from mrs.runtime.plan import is_plan
 from mrs.runtime.system.atomic import replacing
+from mrs.runtime.system.inputs import path_of
 from mrs.runtime.system.regular_files import open_regular
 
 # In this order: an average of the weights is what its authors measured.
@@ -63,7 +65,7 @@ def read_checkpoint(path: str | Path, select: Callable[[Set[str]], Set[str]] | N
     Raises:
         CheckpointError: for a file that is missing, damaged, or holds code.
     """
-    path = Path(path)
+    path = path_of("checkpoint", path)
     try:
         with open_regular(path) as file:
             head = file.read(9)
@@ -77,10 +79,14 @@ def read_checkpoint(path: str | Path, select: Callable[[Set[str]], Set[str]] | N
         raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from None
     loaded: object
     # Told by content: a safetensors file starts with the length of its JSON header, in 8 bytes.
-    if path.suffix.lower() == ".safetensors" or head[4:] == b"\0\0\0\0{":
+    if head[4:] == b"\0\0\0\0{":
         loaded, metadata = _read_safetensors(path)
+    elif is_plan(path):
+        raise CheckpointError(f"{path} is a plan, not a checkpoint", hint="give the checkpoint that it was built from")
     elif head.startswith((b"PK", b"\x80")):
         loaded, metadata = _read_pickle(path), {}
+    elif path.suffix.lower() == ".safetensors":
+        loaded, metadata = _read_safetensors(path)
     else:
         raise CheckpointError(
             f"{path} is not a checkpoint: its content is neither PyTorch's nor safetensors'",
@@ -186,7 +192,10 @@ def check_fit(
         if keys
     ]
     if problems:
-        raise CheckpointError(f"{name} does not fit {kind}; " + "; ".join(problems))
+        raise CheckpointError(
+            f"{name} does not fit {kind}; " + "; ".join(problems),
+            hint="give the weights as published or trained, whole and of one network alone",
+        )
 
 
 def some(names: list[str], most: int = 6) -> str:
@@ -203,10 +212,11 @@ def _short(name: object) -> str:
 def _read_pickle(path: Path) -> object:
     try:
         check_claims(path)
-        with warnings.catch_warnings():
+        # Not by its path, whose suffix torch would believe.
+        with warnings.catch_warnings(), path.open("rb") as file:
             # Remarks on file formats, for developers.
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 (torch raises many types for damaged files)
         # torch's own texts are long, and advise to load without weights_only.
         text = str(error)

@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from mrs.runtime.errors import InputError
+from mrs.runtime.errors import CheckpointError, InputError
 from mrs.runtime.onnx_guard.graph import NODES
 
 # LayerNormalization came with opset 17; ReduceMean takes its axes as an input from 18 on.
@@ -78,7 +78,11 @@ class Emitter:
         scale: F32 | None = None,
         output: str = "",
     ) -> str:
-        """A convolution with the weights under `key`; of its output channels only `part`, times `scale`."""
+        """A convolution with the weights under `key`; of its output channels only `part`, times `scale`.
+
+        Raises:
+            CheckpointError: where the product exceeds float32.
+        """
         weight, bias = self.state[f"{key}.weight"], self.state.get(f"{key}.bias")
         suffix = "" if part is None else f".{part.start}"
         if part is not None:
@@ -86,6 +90,10 @@ class Emitter:
         if scale is not None:
             weight = weight * scale[:, None, None, None]
             bias = bias * scale if bias is not None else None
+            if not np.isfinite(weight).all() or not (bias is None or np.isfinite(bias).all()):
+                raise CheckpointError(
+                    f"the weights {key} times those that they are folded with exceed float32", hint="check the weights"
+                )
         inputs = [x, self.weight(f"{key}.weight{suffix}", weight)]
         if bias is not None:
             inputs.append(self.weight(f"{key}.bias{suffix}", bias))

@@ -7,10 +7,11 @@ No module bears the name of a public function: importing the module would hide t
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
 
 from mrs._version import __version__
 
+# As of `typing`, which is not loaded for it: a command line that is interrupted by then can say nothing of its own.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mrs.building.build import build as build
     from mrs.export.architectures import load_checkpoint as load_checkpoint

@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
-import argparse
-import errno
-import logging
 import sys
-import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
 
-from mrs._version import __version__
-from mrs.commands import bench, build, degrade, deploy, doctor, export, inspect, presets, report, restore, train, tune
-from mrs.commands.terminal import print_error
-from mrs.kernels import terminal
-from mrs.kernels.terminal import OutputError
-from mrs.runtime.errors import InputError, MrsError
+# As a shell reports a program that SIGINT or SIGPIPE ended.
+INTERRUPTED, BROKEN_PIPE = 130, 141
+
+try:
+    import argparse
+    import errno
+    import logging
+    import warnings
+    from collections.abc import Callable, Sequence
+    from typing import Any, NoReturn
+
+    from mrs._version import __version__
+    from mrs.commands import (
+        bench,
+        build,
+        degrade,
+        deploy,
+        doctor,
+        export,
+        inspect,
+        presets,
+        report,
+        restore,
+        train,
+        tune,
+    )
+    from mrs.commands.terminal import print_error
+    from mrs.kernels import terminal
+    from mrs.kernels.terminal import OutputError
+    from mrs.runtime.errors import InputError, MrsError
+except KeyboardInterrupt:
+    # Whoever changes his mind at once is told the same as later, by what is there: `guarded` is not yet.
+    if sys.stderr is not None:
+        sys.stderr.write("interrupted\n")
+    sys.exit(INTERRUPTED)
 
 COMMANDS = (build, export, deploy, restore, bench, report, inspect, presets, tune, doctor, train, degrade)
 # What the system refuses is no bug of ours, wherever it happens: full disks, permissions, impossible names.
@@ -24,8 +47,6 @@ REFUSALS = frozenset(
     for name in ("EACCES", "EDQUOT", "EIO", "ELOOP", "ENAMETOOLONG", "ENOSPC", "EPERM", "EROFS")
     if hasattr(errno, name)
 )
-# As a shell reports a program that SIGINT or SIGPIPE ended.
-INTERRUPTED, BROKEN_PIPE = 130, 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,14 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def guarded(run: Callable[[], int]) -> int:
     """Call `run` for its exit code. What a user can act on becomes one line on stderr; a bug stays a traceback."""
-    terminal.prepare()
-    handler = _Notes()
-    handler.setFormatter(logging.Formatter("note: %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    # Pillow warns of what is odd in a picture's metadata; what is wrong with a picture is told in our own line.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     try:
+        terminal.prepare()
+        _tell_notes()
         return run()
     except MrsError as error:
         print_error(error)
@@ -78,6 +94,16 @@ def guarded(run: Callable[[], int]) -> int:
         return 2
     finally:
         terminal.finish()
+
+
+def _tell_notes() -> None:
+    """What the runtime logs goes to stderr."""
+    handler = _Notes()
+    handler.setFormatter(logging.Formatter("note: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    # Pillow warns of what is odd in a picture's metadata; what is wrong with a picture is told in our own line.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 class _Notes(logging.Handler):

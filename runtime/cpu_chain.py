@@ -12,7 +12,7 @@ from mrs.kernels.noise import Draw
 from mrs.kernels.table import Table
 from mrs.kernels.update import Pixels, mirror
 from mrs.runtime.backends.protocol import F32, Network
-from mrs.runtime.errors import BackendError
+from mrs.runtime.errors import BackendError, MrsError
 from mrs.runtime.tracing import timed
 
 # Pictures (N, H, W, C), uint8 or float32 in [0, 1], to their context (N, K).
@@ -76,6 +76,7 @@ class CpuChain:
         seed: int,
         origin: tuple[int, int] = (0, 0),
         context: F32 | None = None,
+        before: Callable[[], None] | None = None,
     ) -> Pixels:
         """Restore dense pictures (N, H, W, C), uint8 or float32 in [0, 1], into `out` of the same shape.
 
@@ -85,6 +86,7 @@ class CpuChain:
             seed: of the noise.
             origin: (y, x) of these pictures in the whole pictures whose noise they share.
             context: of the whole pictures, (N, K), where these are parts of them; otherwise it is made of these.
+            before: called before each evaluation; what it raises ends the restore there, with `out` as it was.
 
         Returns:
             `out`, or the new array.
@@ -92,13 +94,20 @@ class CpuChain:
         Raises:
             BackendError: where the engine fails, or the state ends with infinities or NaN (a clamp hides infinities).
         """
-        x = self.solve(picture, seed, origin, context)
+        x = self.solve(picture, seed, origin, context, before)
         result = np.empty_like(picture) if out is None else out
         timed("finish", cpu.finish)(x, result, threads=self.threads)
         self.unfinished = False
         return result
 
-    def solve(self, picture: Pixels, seed: int, origin: tuple[int, int], context: F32 | None = None) -> F32:
+    def solve(
+        self,
+        picture: Pixels,
+        seed: int,
+        origin: tuple[int, int],
+        context: F32 | None = None,
+        before: Callable[[], None] | None = None,
+    ) -> F32:
         """The last state, (N, C, H, W), in this chain's own memory; see `restore_into`. The caller has the last word:
         `unfinished` is left set."""
         count, height, width, channels = picture.shape
@@ -115,6 +124,8 @@ class CpuChain:
         last, depth = len(self.table.rows) - 1, len(predictions)
         evaluate, update = timed("network", network.evaluate), timed("step", cpu.step)
         for i, row in enumerate(self.table.rows):
+            if before is not None:
+                self.before_evaluation(before)
             if self.mirrors:
                 mirror(network.packed, (height, width))
             evaluate(i)
@@ -132,6 +143,14 @@ class CpuChain:
         check_finite(x)
         self.unfinished = True
         return x
+
+    def before_evaluation(self, before: Callable[[], None]) -> None:
+        """Call what may end a restore, between two evaluations: then nothing is at work, and the chain stays of use."""
+        try:
+            before()
+        except MrsError:
+            self.unfinished = False
+            raise
 
     def check(self) -> None:
         """Nothing: whatever went wrong was raised by the restore."""

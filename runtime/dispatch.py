@@ -88,7 +88,9 @@ class Dispatch:
         def lent(worker: Worker) -> Iterator[Pixels]:
             with worker.at_work():
                 dtypes = pictures_in.dtype_of(pictures), pictures_in.dtype_of(given)
-                result = worker.chain(_size(pictures), dtypes).restore_into(pictures, out, request.seed)
+                result = worker.chain(_size(pictures), dtypes).restore_into(
+                    pictures, out, request.seed, before=request.between()
+                )
                 yield result if array.ndim == 4 else result[0]
 
         return self._pool.worker(request, lent)
@@ -116,8 +118,8 @@ class Dispatch:
         given = pictures_in.dense_array(image, self._channels)
         out = pictures_in.writeable(enlarged_shape(image.shape, self._upscale), out)
         pictures = self._large(given)
-        # Dense arrays are written; a strided one is filled from a dense copy.
-        dense = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
+        # Dense arrays are written; a strided or unaligned one is filled from a dense copy.
+        dense = out if pictures_in.can_be_written(out) else np.empty(out.shape, out.dtype)
         with self._pool.worker(request, Worker.at_work) as worker:
             restore_within(self.budget, worker, pictures, dense if dense.ndim == 4 else dense[None], request)
         if dense is not out:

@@ -65,4 +65,4 @@ class DeadlineError(MrsError, TimeoutError):
 
 
 class CancelledError(MrsError, RuntimeError):
-    """A call was cancelled before its restore was launched."""
+    """A call was cancelled before its restore was complete."""

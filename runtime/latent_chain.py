@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from mrs.kernels import cpu
@@ -55,11 +57,15 @@ class LatentChain:
         seed: int,
         origin: tuple[int, int] = (0, 0),
         context: F32 | None = None,
+        before: Callable[[], None] | None = None,
     ) -> Pixels:
-        """Restore pictures, see `CpuChain.restore_into`: whole ones. The noise is the latent's."""
+        """Restore pictures, see `CpuChain.restore_into`: whole ones. The noise is the latent's. `before` is called
+        before the latent is decoded, too."""
         self.unfinished = True
         latents = np.ascontiguousarray(timed("encode", self._coder.encode)(picture).transpose(0, 2, 3, 1))
-        x = self._inner.solve(latents, seed, origin, context)
+        x = self._inner.solve(latents, seed, origin, context, before)
+        if before is not None:
+            self._inner.before_evaluation(before)
         restored = timed("decode", self._coder.decode)(x, (picture.shape[1], picture.shape[2]))
         # Every part has ended, whatever it gave.
         self.unfinished = False

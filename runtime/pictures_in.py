@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Of whatever type a caller has.
 AnyArray = NDArray[np.generic]
+CONVERT = "convert it: 256 levels to uint8, others to floats divided by the largest value"
 
 
 def array_of(image: object) -> AnyArray:
@@ -51,12 +52,14 @@ def dense_array(image: AnyArray, channels: int) -> Pixels:
         pixels = image.astype(np.uint8, copy=False)
     else:
         if image.dtype.kind != "f":
-            raise InputError(f"picture of dtype {image.dtype} is neither uint8 nor float in [0, 1]")
+            raise InputError(f"picture of dtype {image.dtype} is neither uint8 nor float in [0, 1]", hint=CONVERT)
         # Comparisons are false for NaN, so that it is refused too.
         if not (image.min() >= 0 and image.max() <= 1):
             raise InputError("picture of floats is not within [0, 1]", hint="divide by the largest value, or clip")
         pixels = image.astype(np.float32, copy=False)
-    return np.ascontiguousarray(pixels if pixels.ndim == 4 else pixels[None])
+    dense = np.ascontiguousarray(pixels if pixels.ndim == 4 else pixels[None])
+    # Numbers that begin at an odd byte are as strange to an engine as odd strides.
+    return dense if dense.flags.aligned else dense.copy()
 
 
 def dense_tensor(image: Tensor, channels: int) -> Tensor:
@@ -68,10 +71,18 @@ def dense_tensor(image: Tensor, channels: int) -> Tensor:
     check_shape(tuple(image.shape), channels)
     if dtype_of(image) != "uint8":
         if not image.is_floating_point():
-            raise InputError(f"picture of dtype {dtype_of(image)} is neither uint8 nor float in [0, 1]")
+            raise InputError(
+                f"picture of dtype {dtype_of(image)} is neither uint8 nor float in [0, 1]",
+                hint=CONVERT,
+            )
         image = image.float()
     # A picture that is trained through would drag all of its history along.
     return (image if len(image.shape) == 4 else image[None]).contiguous().detach()
+
+
+def can_be_written(out: Pixels) -> bool:
+    """Whether a result can be written there at once; otherwise it is copied there."""
+    return out.flags.c_contiguous and out.flags.aligned
 
 
 def check_shape(shape: tuple[int, ...], channels: int) -> None:
@@ -81,7 +92,12 @@ def check_shape(shape: tuple[int, ...], channels: int) -> None:
         InputError: naming the shape.
     """
     if len(shape) not in (3, 4) or shape[-1] != channels or 0 in shape:
-        raise InputError(f"picture of shape {shape} is not (H, W, {channels}) or (N, H, W, {channels})")
+        raise InputError(
+            f"picture of shape {shape} is not (H, W, {channels}) or (N, H, W, {channels})",
+            hint="grey pictures are repeated, transparency is left out, and channels come last"
+            if channels == 3
+            else "",
+        )
 
 
 def writeable(shape: tuple[int, ...], out: object) -> Pixels:

@@ -30,6 +30,7 @@ from mrs.runtime.errors import BackendError, PlanError
 from mrs.runtime.manifest import BUILD, FORMAT, FORMAT_VERSION, JsonObject, Manifest, Size, damaged
 from mrs.runtime.onnx_guard import check_conditioner, check_decoder, check_encoder, check_network
 from mrs.runtime.system.atomic import replacing
+from mrs.runtime.system.inputs import path_of
 from mrs.runtime.system.regular_files import open_regular
 
 GRAPH, MODULATION, TIMETABLE, ENGINE = "network.onnx", "modulation.npy", "timetable.npy", "engine.bin"
@@ -133,7 +134,7 @@ def read_plan(path: str | Path) -> Plan:
     Raises:
         PlanError: for a file that is missing, no plan, damaged, or of a newer format.
     """
-    path = Path(path)
+    path = path_of("plan", path)
     with _opened(path) as archive:
         manifest = _manifest(archive, path)
         members = {name: _member(archive, path, name, digest) for name, digest in manifest.members.items()}

@@ -1,17 +1,21 @@
-"""A call to a restorer, without its pictures; and what ends it before it is launched."""
+"""A call to a restorer, without its pictures; and what ends it before it is complete."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from mrs.kernels.seeds import SEEDS
 from mrs.runtime.errors import CancelledError, DeadlineError, InputError
-from mrs.runtime.whole_numbers import check_whole
+from mrs.runtime.whole_numbers import check_whole, is_number, shown
 
 
 class Cancellation:
-    """Cancels the calls that it was given to, as long as they wait: for a worker, or between two tiles."""
+    """Cancels the calls that it was given to: those that wait for a worker, and between two tiles those that run.
+
+    On a CPU also between two evaluations of the network; on a GPU what was launched is complete.
+    """
 
     def __init__(self) -> None:
         self._cancelled = False
@@ -22,7 +26,8 @@ class Cancellation:
         return self._cancelled
 
     def cancel(self) -> None:
-        """Cancel, from any thread; calls that wait notice within a tenth of a second. Again has no effect."""
+        """Cancel, from any thread; calls that wait notice within a tenth of a second, those that run before
+        their next evaluation. Again has no effect."""
         self._cancelled = True
 
 
@@ -37,7 +42,7 @@ class Request:
         overlap: of neighbouring tiles; None for the default of their side.
 
     Raises:
-        InputError: for a timeout below 0, or a seed out of range.
+        InputError: for what is of another type, a number below 0, or a seed out of range.
     """
 
     def __init__(
@@ -50,9 +55,20 @@ class Request:
         overlap: int | None = None,
     ) -> None:
         # The comparison is false for NaN.
-        if timeout is not None and not timeout >= 0:
-            raise InputError(f"timeout {timeout} is not a number of seconds from 0 on")
+        if timeout is not None and not (is_number(timeout) and timeout >= 0):
+            raise InputError(
+                f"timeout {shown(timeout)} is not a number of seconds from 0 on",
+                hint="leave it out to wait for any time",
+            )
+        if cancellation is not None and not isinstance(cancellation, Cancellation):
+            raise InputError(
+                f"cancellation {shown(cancellation)} is none", hint="give an mrs.Cancellation(), or leave it out"
+            )
         check_whole("seed", seed, 0, SEEDS - 1)
+        if tile is not None:
+            check_whole("tile", tile, 0, hint="give the side in pixels, 0 for whole pictures, or leave it out")
+        if overlap is not None:
+            check_whole("overlap", overlap, 0, hint="give pixels, at most half of the tile, or leave it out")
         self.timeout = timeout
         self.cancellation = cancellation
         self.seed, self.tile, self.overlap = int(seed), tile, overlap
@@ -78,6 +94,10 @@ class Request:
         return DeadlineError(
             f"no worker was free within {self.timeout:g} s", hint="give more time, or load with more workers"
         )
+
+    def between(self) -> Callable[[], None] | None:
+        """What to call between two evaluations: `check`, where anything could have cancelled the call."""
+        return None if self.cancellation is None else self.check
 
     def check(self) -> None:
         """Refuse to go on where the call is cancelled.

@@ -22,13 +22,15 @@ from mrs.runtime.pool import Pool
 from mrs.runtime.request import Cancellation, Request
 from mrs.runtime.system import machine
 from mrs.runtime.tiling import Budget, capture_ahead
-from mrs.runtime.whole_numbers import check_whole, is_whole
+from mrs.runtime.whole_numbers import check_whole, is_whole, shown
 from mrs.runtime.worker import Worker
 
 log = logging.getLogger("mrs")
 
 # Calls that may wait for a worker.
 QUEUE = 64
+# Each has a network and buffers of its own; more than any machine has use for.
+MOST_WORKERS = 1024
 
 
 def load(
@@ -54,7 +56,7 @@ def load(
         memory: bytes for the network's activations, above which pictures are cut into tiles; by default 2 GiB, on a
             GPU as many as are free, or half of the free memory where that is less.
         workers: how many restores may run at a time; each has its own network, on a GPU its own stream and graphs.
-            They share threads and memory.
+            They share threads and memory. At most 1024.
         queue: how many calls may wait for a worker.
         graphs: on a GPU, capture each restore as one CUDA graph; otherwise launch by launch, with the same result.
         engine: use the plan's compiled engines, which are native code; otherwise compile from its graph, which is
@@ -106,6 +108,7 @@ class Restorer:
         if memory is not None:
             check_whole("memory", memory, 1)
         check_whole("workers", workers, 1)
+        check_whole("workers", workers, 1, MOST_WORKERS, hint="a few suffice: they share processors and memory")
         check_whole("queue", queue, 0)
         self.plan = plan
         for line in plan.facts.warnings:
@@ -167,7 +170,7 @@ class Restorer:
                 Tiling changes the result a little, because the network looks at averages over what it sees.
             overlap: pixels shared by neighbouring tiles, blended; by default an eighth of the tile, at most 64.
             timeout: seconds to wait for a worker.
-            cancellation: may end the call until its restore is launched.
+            cancellation: may end the call while it waits, between tiles, and on a CPU between evaluations.
 
         Returns:
             A new array of the same shape, with sides `upscale` times as long; uint8 for uint8, float32 for float. For
@@ -177,7 +180,8 @@ class Restorer:
         Raises:
             InputError: for another shape or dtype, values outside [0, 1], or tiles that cannot be.
             BackendError: where the engine fails.
-            BusyError, DeadlineError, CancelledError: where the restore was not launched.
+            BusyError, DeadlineError: where the restore was not launched.
+            CancelledError: where it was cancelled.
         """
         check_no_capture(self._device)
         image, out = self._dispatch.with_result(image)
@@ -266,24 +270,33 @@ class Restorer:
     def warm_up(self, height: int, width: int, batch: int = 1, *, dtype: str = "uint8", tensors: bool = False) -> None:
         """Compile, and on a GPU capture, for one size ahead of the first picture; on every worker.
 
+        Where memory cuts pictures of this size into tiles, that is for its tiles.
+
         Args:
             height, width, batch: of the pictures, as `restore` takes them.
             dtype: of pictures and results, `uint8` or `float32`.
             tensors: whether the pictures will be tensors of the GPU.
 
         Raises:
-            InputError: for a size or a type that no picture has.
+            InputError: for a size or a type that no picture has, and a batch or a latent that exceeds the memory.
             BackendError: where it cannot be done.
         """
         whole = all(is_whole(side, 1) for side in (height, width, batch))
         if not whole or dtype not in ("uint8", "float32"):
-            raise InputError(f"cannot warm up for {batch} x {height}x{width} of {dtype}")
+            raise InputError(
+                f"cannot warm up for {shown(batch)} x {shown(height)}x{shown(width)} of {shown(dtype)}",
+                hint="give whole numbers from 1 on, and uint8 or float32",
+            )
         check_no_capture(self._device)
+        size, dtypes = (batch, self.upscale * height, self.upscale * width), self._dtypes(dtype)
+        tile = self._dispatch.budget.warm_tile(size)
+        if tile is not None:
+            # As they are cut: from the host, blended as floats.
+            size, dtypes, tensors = (batch, min(tile, size[1]), min(tile, size[2])), (dtypes[0], "float32"), False
         with self._pool.every_worker() as workers:
             for worker in workers:
                 with worker.at_work():
-                    size = batch, self.upscale * height, self.upscale * width
-                    worker.chain(size, self._dtypes(dtype)).warm_up(tensors)
+                    worker.chain(size, dtypes).warm_up(tensors)
 
     def _dtypes(self, dtype: str) -> tuple[str, str]:
         """Of what is restored and of its result, for pictures of a type: what was enlarged is floats."""

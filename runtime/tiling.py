@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from mrs.runtime.errors import DeviceMemoryError, InputError
 from mrs.runtime.padding import padded_size
 from mrs.runtime.pictures_in import dtype_of
+from mrs.runtime.request import Request
 from mrs.runtime.tracing import timed
 
 if TYPE_CHECKING:
     from mrs.kernels.update import Pixels
-    from mrs.runtime.request import Request
     from mrs.runtime.worker import Worker
 
 log = logging.getLogger("mrs")
@@ -59,6 +59,21 @@ class Budget:
         check_tiles(request.tile, _overlap(request.tile, request), self.multiple)
         return None if height <= request.tile and width <= request.tile else request.tile
 
+    def warm_tile(self, size: tuple[int, int, int]) -> int | None:
+        """`tile`, where memory decides, of pictures (N, H, W) that are not there: their batch may exceed all memory.
+
+        Raises:
+            InputError: where even the smallest tiles of so many pictures exceed the memory for one pass, or pictures
+                do that are never cut.
+        """
+        side = self.tile(size, Request())
+        if side is not None and size[0] > 1 and size[0] * side**2 > self.pixels:
+            raise InputError(
+                f"{size[0]} pictures at once exceed the memory for one pass, even in tiles of {side}",
+                hint="give more memory, or smaller batches",
+            )
+        return side
+
     def smaller(self, size: tuple[int, ...], error: DeviceMemoryError) -> int:
         """Side of tiles of a quarter of what did not fit, (N, H, W); from now on no more is tried at once.
 
@@ -99,7 +114,7 @@ def restore_within(budget: Budget, worker: Worker, pictures: Pixels, out: Pixels
     Raises:
         InputError: for tiles that cannot be.
         BackendError: where the engine fails.
-        CancelledError: between two tiles.
+        CancelledError: between two tiles, or on a CPU two evaluations.
     """
     count, height, width = size = pictures.shape[:3]
     tile = budget.tile(size, request)
@@ -107,7 +122,7 @@ def restore_within(budget: Budget, worker: Worker, pictures: Pixels, out: Pixels
         try:
             if tile is None:
                 chain = worker.chain((count, height, width), (dtype_of(pictures), dtype_of(out)))
-                chain.restore_into(pictures, out, request.seed)
+                chain.restore_into(pictures, out, request.seed, before=request.between())
             else:
                 _restore_tiles(worker, pictures, out, tile, request, budget.multiple)
             return
@@ -123,7 +138,7 @@ def _restore_tiles(worker: Worker, pictures: Pixels, out: Pixels, tile: int, req
     count, height, width, channels = pictures.shape
     total = np.zeros((count, height, width, channels), np.float32)
     weight = np.zeros((height, width, 1), np.float32)
-    restored = None
+    restored, before = None, request.between()
     # Every tile is told of the whole picture.
     context = None if worker.condition is None else timed("conditioner", worker.condition)(pictures)
     for rows, columns in tiles(height, width, tile, overlap):
@@ -131,7 +146,7 @@ def _restore_tiles(worker: Worker, pictures: Pixels, out: Pixels, tile: int, req
         restored = np.empty(part.shape, np.float32) if restored is None else restored
         request.check()
         chain = worker.chain(part.shape[:3], (dtype_of(part), "float32"))
-        chain.restore_into(part, restored, request.seed, (rows.start, columns.start), context)
+        chain.restore_into(part, restored, request.seed, (rows.start, columns.start), context, before)
         blend = np.outer(blend_weights(height, rows, overlap), blend_weights(width, columns, overlap))[:, :, None]
         total[:, rows, columns] += blend * restored
         weight[rows, columns] += blend

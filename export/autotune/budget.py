@@ -9,6 +9,7 @@ import numpy as np
 
 from mrs.export.autotune.calibrated import graph_of
 from mrs.export.autotune.candidates import Candidate, candidates
+from mrs.export.autotune.counted import Counted, evaluations
 from mrs.export.autotune.parity import run_all
 from mrs.export.autotune.select import Selection
 from mrs.export.autotune.timing import chain_of, time_interleaved
@@ -76,7 +77,9 @@ def fitting(workload: Workload, target: Target, loops: Mapping[int, Loop], milli
         wanted = [np.asarray(pair.clean) / np.float32(255) for pair in judged]
     else:
         target.report(f"100 steps on {engine.name}, to which fewer are compared")
-        wanted = [*run_all(engine, workload.graphs[variant], "fp32", workload.reference, judged, target.settings)]
+        reference = workload.reference
+        counted = Counted("reference", evaluations([reference], len(judged)), target.report)
+        wanted = [*run_all(engine, workload.graphs[variant], "fp32", reference, judged, target.settings, counted)]
     fits = []
     for steps in allowed:
         target.report(f"quality of {steps} evaluations")

@@ -7,13 +7,14 @@ clean pictures are known, the PSNR to them may fall by at most `TRUTH_LOSS`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrs.export.autotune.candidates import Candidate, float32_backend
+from mrs.export.autotune.counted import Counted, evaluations
 from mrs.export.autotune.timing import chain_of
 from mrs.export.autotune.verdict import Verdict, verdict_of
 from mrs.export.autotune.workload import Pair, Target, Workload
@@ -56,9 +57,9 @@ def restore_in_float32(workload: Workload, target: Target, loop: Loop) -> Float3
     engine = float32_backend(target)
     target.report(f"float32 reference on {engine.name}, 100 steps")
     graph = workload.graphs[first_variant(engine)]
-    few, many = (
-        run_all(engine, graph, "fp32", one, workload.pairs, target.settings) for one in (loop, workload.reference)
-    )
+    both = loop, workload.reference
+    counted = Counted("float32 reference", evaluations(both, len(workload.pairs)), target.report)
+    few, many = (run_all(engine, graph, "fp32", one, workload.pairs, target.settings, counted) for one in both)
     clean = [pair.clean / np.float32(255) for pair in workload.pairs if pair.clean is not None]
     verdict = verdict_of([pair.degraded / np.float32(255) for pair in workload.pairs], clean, few, many)
     return Float32(workload.pairs, few, mean_psnr(few, many), verdict)
@@ -87,9 +88,21 @@ def judge(candidate: Candidate, outputs: Sequence[F32], exact: Float32) -> Candi
 
 
 def run_all(
-    backend: Backend, graph: bytes, precision: str, loop: Loop, pairs: Sequence[Pair], settings: CompileSettings
+    backend: Backend,
+    graph: bytes,
+    precision: str,
+    loop: Loop,
+    pairs: Sequence[Pair],
+    settings: CompileSettings,
+    before: Callable[[], None] | None = None,
 ) -> list[F32]:
-    """All calibration pictures restored, (H, W, C) in [0, 1] each; those of one size by one engine."""
+    """All calibration pictures restored, (H, W, C) in [0, 1] each; those of one size by one engine.
+
+    Args:
+        backend, graph, precision, loop, settings: what restores them.
+        pairs: with the pictures.
+        before: called before each evaluation.
+    """
     chains: dict[tuple[int, ...], Chain] = {}
     restored = []
     for pair in pairs:
@@ -101,6 +114,6 @@ def run_all(
                 backend, graph, precision, loop, picture.shape, settings, dtypes=dtypes, graphs=False
             )
         out = np.empty(picture.shape, np.float32)
-        chains[picture.shape].restore_into(picture, out, seed=0)
+        chains[picture.shape].restore_into(picture, out, seed=0, before=before)
         restored.append(out[0])
     return restored

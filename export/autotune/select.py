@@ -11,8 +11,9 @@ import numpy as np
 
 from mrs.export.autotune.calibrated import graph_of
 from mrs.export.autotune.candidates import Candidate, candidates
+from mrs.export.autotune.counted import Counted, evaluations
 from mrs.export.autotune.parity import Float32, judge, restore_in_float32, run_all
-from mrs.export.autotune.timing import chain_of, time_interleaved
+from mrs.export.autotune.timing import ROUNDS, chain_of, time_interleaved
 from mrs.export.autotune.variants import Variants, VariantTime, fastest_variants
 from mrs.export.autotune.verdict import Verdict
 from mrs.export.autotune.workload import Target, Workload
@@ -75,7 +76,8 @@ def select(workload: Workload, target: Target, loop: Loop) -> Selection:
     ran = {index: (chain, workload.picture) for index, (_, chain) in enumerate(tried) if chain is not None}
     target.report(f"latency of {len(ran)} candidates at {workload.shape[1]}x{workload.shape[2]}")
     measured = [candidate for candidate, _ in tried]
-    for index, times in time_interleaved(ran).items():
+    counted = Counted("latency", ROUNDS[0] * evaluations([loop], len(ran)), target.report)
+    for index, times in time_interleaved(ran, before=counted).items():
         spread = Spread.of(times)
         measured[index] = replace(measured[index], latency_ms=spread.median, quartiles_ms=(spread.q1, spread.q3))
     chosen = _fastest(measured, target.precision)
@@ -109,10 +111,13 @@ def _attempt(workload: Workload, target: Target, loop: Loop, exact: Float32, can
     target.report(f"parity of {candidate.backend} {precision}, {candidate.variant}")
     try:
         graph = graph_of(workload.graphs, GraphVariant.parse(candidate.variant), precision)
-        outputs = run_all(backend, graph, precision, loop, workload.pairs, target.settings)
+        # Of the calibration pictures, and once of the size that is timed.
+        total = evaluations([loop], len(workload.pairs) + 1)
+        counted = Counted(f"parity of {candidate.backend} {precision}", total, target.report)
+        outputs = run_all(backend, graph, precision, loop, workload.pairs, target.settings, counted)
         judged = judge(candidate, outputs, exact)
         chain = chain_of(backend, graph, precision, loop, workload.picture.shape, target.settings)
-        chain.restore_into(workload.picture, np.empty_like(workload.picture), seed=0)
+        chain.restore_into(workload.picture, np.empty_like(workload.picture), seed=0, before=counted)
     except BackendError as error:
         return replace(candidate, reason=str(error)), None
     return judged, chain

@@ -53,6 +53,7 @@ def time_interleaved(
     chains: Mapping[Key, tuple[Chain, NDArray[np.uint8]]],
     rounds: tuple[int, int] | None = None,
     seconds: float | None = None,
+    before: Callable[[], None] | None = None,
 ) -> dict[Key, list[float]]:
     """Milliseconds of whole restores of warm chains, see `interleaved`.
 
@@ -60,11 +61,12 @@ def time_interleaved(
         chains: each with the pictures that it restores.
         rounds: at least, at most; `ROUNDS` by default.
         seconds: after which, beyond the least rounds, no other begins; `SECONDS` by default.
+        before: called before each evaluation.
     """
     least, most = rounds or ROUNDS
 
     def work(chain: Chain, picture: NDArray[np.uint8]) -> Callable[[], object]:
-        return lambda: chain.restore_into(picture, np.empty_like(picture), seed=0)
+        return lambda: chain.restore_into(picture, np.empty_like(picture), seed=0, before=before)
 
     works = {key: work(*pair) for key, pair in chains.items()}
     return interleaved(works, least=least, most=most, seconds=SECONDS if seconds is None else seconds)

@@ -9,6 +9,7 @@ import numpy as np
 
 from mrs.export.autotune.calibrated import graph_of
 from mrs.export.autotune.candidates import Candidate
+from mrs.export.autotune.counted import Counted, evaluations
 from mrs.export.autotune.timing import chain_of, time_interleaved
 from mrs.export.autotune.workload import Target, Workload
 from mrs.export.graph_variant import GraphVariant, distinct, first_variant
@@ -91,18 +92,22 @@ def fastest_variants(
             continue
         target.report(f"graph variants of {name} {precision}")
         chains = {}
+        counted = Counted(
+            f"graph variants of {name} {precision}",
+            evaluations([short], len(variants) * (1 + ROUNDS[0])),
+            target.report,
+        )
         for variant in variants:
             try:
                 graph = graph_of(workload.graphs, variant, precision)
                 chain = chain_of(backend, graph, precision, short, workload.picture.shape, target.settings)
-                chain.restore_into(workload.picture, np.empty_like(workload.picture), seed=0)
+                chain.restore_into(workload.picture, np.empty_like(workload.picture), seed=0, before=counted)
             except BackendError as error:
                 target.report(f"{name} {precision} does not run {variant}: {error}")
             else:
                 chains[variant] = (chain, workload.picture)
         times = {
-            variant: Spread.of(spent)
-            for variant, spent in time_interleaved(chains, rounds=ROUNDS, seconds=SECONDS).items()
+            variant: Spread.of(spent) for variant, spent in time_interleaved(chains, ROUNDS, SECONDS, counted).items()
         }
         measured += [
             VariantTime(name, precision, str(variant), each.median, (each.q1, each.q3))

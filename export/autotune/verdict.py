@@ -24,6 +24,9 @@ CLIPPED = 0.2
 # Mean difference of neighbours. Pictures have less than 0.1, noise 0.2 and more.
 ROUGH = 0.17
 
+# Who has a published checkpoint finds its process there.
+PRESETS = " (`mrs-trt presets` lists the published settings, for --preset)"
+
 Pictures = Sequence[PictureArray]
 
 
@@ -72,8 +75,11 @@ class Verdict:
             return []
         if self._fault(self.many, "") is not None:
             cause = "weights that do not restore" if said else "a wrong schedule, max_sigma, T or network output"
+            cause += "" if said else PRESETS
         else:
-            cause = f"too few evaluations for this solver{'' if said else ', or a max_sigma that is too large'}"
+            cause = (
+                f"too few evaluations for this solver{'' if said else ', or a max_sigma that is too large' + PRESETS}"
+            )
         return [f"this plan does not restore: {fault}; likely cause: {cause}"]
 
     def to_dict(self) -> dict[str, object]:

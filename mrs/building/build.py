@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mrs.building.arguments import check_numbers, check_solver
 from mrs.building.assemble import assemble
 from mrs.building.calibration import calibration_pairs
 from mrs.building.graph_check import check_graphs
@@ -25,6 +26,7 @@ from mrs.runtime.backends.settings import CompileSettings, parse_options, with_r
 from mrs.runtime.errors import InputError
 from mrs.runtime.plan import Plan
 from mrs.runtime.system import machine
+from mrs.runtime.system.inputs import check_not_read, path_of
 
 
 def build(
@@ -52,7 +54,7 @@ def build(
     calibration: str | Path | None = None,
     threads: int | None = None,
     measure_again: bool = False,
-    overwrite: bool = True,
+    overwrite: bool = False,
     builder_options: Sequence[str] = (),
     size_range: tuple[tuple[int, int], tuple[int, int]] | None = None,
     further_sizes: Sequence[tuple[int, int]] = (),
@@ -105,18 +107,22 @@ def build(
         InputError: for any other argument that is wrong.
     """
     begin = time.monotonic()
+    plan = path_of("plan", plan)
+    check_solver(solver)
     solver = solver or RECOMMENDED
-    _check_numbers([size, *further_sizes], batch, max_latency)
+    check_numbers([size, *further_sizes, *(size_range or ())], batch, max_latency, threads)
     options = parse_options(builder_options)
     target = Target(backend, precision, device, CompileSettings(threads or machine.threads(), options, report))
     _check_options(target, bool(builder_options or size_range))
     check_runnable(target)
-    if not Path(plan).parent.is_dir():
-        raise InputError(f"folder {Path(plan).parent} of the plan does not exist", hint="make it first")
+    if not plan.parent.is_dir():
+        raise InputError(f"folder {plan.parent} of the plan does not exist", hint="make it first")
     made_for = MadeFor(
         preset, architecture, encoder, encoder_heads, noise_sigma, upscale, autoencoder, lenses,
     )  # fmt: skip
+    check_not_read(plan, checkpoint, encoder, autoencoder, calibration)
     source = read_source(checkpoint, schedule, output, override_checkpoint, made_for)
+    check_not_read(plan, source.path)
     if source.codec is not None:
         target = _for_latents(target, bool(builder_options or size_range))
         if solver.clamp != "none":
@@ -148,15 +154,6 @@ def build(
     made.save(plan, overwrite)
     report(f"wrote {plan}")
     return made
-
-
-def _check_numbers(sizes: Sequence[tuple[int, int]], batch: int, max_latency: float | None) -> None:
-    for each in sizes:
-        if len(tuple(each)) != 2 or min(each) < 1 or batch < 1:
-            raise InputError(f"size {each} or batch {batch} is not positive", hint="size is (height, width) in pixels")
-    # The comparison is false for NaN.
-    if max_latency is not None and not 0 < max_latency < float("inf"):
-        raise InputError(f"max_latency {max_latency} is not a positive number of milliseconds")
 
 
 def _for_latents(target: Target, options: bool) -> Target:

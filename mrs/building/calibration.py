@@ -15,6 +15,7 @@ from mrs.export.autotune.workload import Pair
 from mrs.folders import paths_below, read_bytes
 from mrs.runtime.enlarging import enlarged_levels
 from mrs.runtime.errors import InputError
+from mrs.runtime.system.inputs import path_of
 
 BUNDLED = Path(__file__).parent / "pictures"
 # What stands in for an unknown degradation; the clean pictures then say nothing about quality.
@@ -54,7 +55,7 @@ def calibration_pairs(
             _bundled(path, i, degradation, multiple, side, noise_sigma, upscale)
             for i, path in enumerate(sorted(BUNDLED.glob("*.png")))
         ]
-    folder = Path(folder)
+    folder = path_of("calibration folder", folder)
     if not folder.is_dir():
         raise InputError(f"calibration folder {folder} does not exist", hint="give a folder of degraded pictures")
     paths = paths_below(folder)

@@ -195,6 +195,12 @@ def add_version(make: Callable[[Path], Plan], repository: Path, name: str, *, ov
         return ModelVersion(model, _publish(stage, model), kept, advice)
     except OSError as error:
         raise InputError(f"cannot write {model}: {error.strerror or error}", hint="choose another folder") from None
+    except InputError as error:
+        # By names that nobody knows.
+        if mark not in error.message:
+            raise
+        told = error.message.replace(str(file), str(model)).replace(str(stage), str(model))
+        raise InputError(told, hint=error.hint) from None
     finally:
         file.unlink(missing_ok=True)
         shutil.rmtree(stage, ignore_errors=True)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any, cast
 
 from mrs.export.architectures import Architecture
-from mrs.export.architectures.clip import EncoderWeights, read_encoder
-from mrs.export.architectures.latent_unet import AutoencoderWeights, read_autoencoder
+from mrs.export.architectures.latent_unet import AutoencoderWeights
 from mrs.export.architectures.nafnet import NAFNet
 from mrs.numerics.schedule import Schedule
 from mrs.runtime.errors import CheckpointError, InputError
 from mrs.runtime.manifest import MOST_UPSCALE
-from mrs.runtime.whole_numbers import check_whole
+from mrs.runtime.whole_numbers import check_number, check_whole, is_number, shown
 
 COLOURS = 3
 
@@ -48,33 +48,38 @@ class MadeFor:
 def check_kind(arch: Architecture, schedule: Schedule, path: Path) -> None:
     """A network that is not told of the degraded picture takes noise away, and no other does."""
     if schedule.denoises == arch.condition:
+        nafnet = isinstance(arch, NAFNet)
+        preset = (
+            "refusion-derain" if arch.condition and nafnet
+            else "irsde-derain" if arch.condition
+            else "refusion-denoise" if nafnet
+            else "irsde-denoise"
+        )  # fmt: skip
         what = "restores what is degraded" if arch.condition else "takes noise away"
         raise CheckpointError(
             f"{path} {what}, and the process is {schedule.process}",
-            hint="give its preset, such as irsde-denoise or refusion-derain: `mrs-trt presets` lists them",
+            hint=f"give its preset, such as {preset}: `mrs-trt presets` lists them",
         )
 
 
-def autoencoder_of(arch: Architecture, said: MadeFor, path: Path) -> AutoencoderWeights | None:
-    """What makes latents for a network of such; refused where it does not belong."""
-    if said.autoencoder is None:
+def check_autoencoder(arch: Architecture, found: AutoencoderWeights | None, path: Path) -> None:
+    """A network of latents has what makes them, of its own kind, and no other has any."""
+    if found is None:
         if arch.latent:
             raise CheckpointError(
                 f"{path} restores latents of {arch.channels} channels", hint="build it with --autoencoder FILE"
             )
         if arch.channels != COLOURS:
             raise CheckpointError(f"{path} is for pictures of {arch.channels} channels", hint="3 are supported")
-        return None
+        return
     if not isinstance(arch, NAFNet) or not arch.condition:
         raise InputError(f"{path} restores no latents", hint="leave the autoencoder out")
-    found = read_autoencoder(said.autoencoder)
     if (found.arch.channels, found.arch.latent) != (COLOURS, arch.channels):
         raise CheckpointError(
-            f"{said.autoencoder} makes latents of {found.arch.latent} channels from pictures of "
+            f"{found.path} makes latents of {found.arch.latent} channels from pictures of "
             f"{found.arch.channels}, and {path} is for {arch.channels} from {COLOURS}",
             hint="give the autoencoder that was published beside it",
         )
-    return found
 
 
 def told_of_lenses(arch: Architecture, said: MadeFor, path: Path) -> Architecture:
@@ -87,21 +92,22 @@ def told_of_lenses(arch: Architecture, said: MadeFor, path: Path) -> Architectur
         raise InputError(
             "the lenses are not said", hint="give --lens SOURCE,WANTED,DISPARITY (lenses=), such as -18,160,32"
         )
-    if not all(map(isfinite, said.lenses)):
-        raise InputError(f"lenses {said.lenses} are not three numbers", hint="give such as -18,160,32")
+    lenses: object = said.lenses
+    numbers = list(lenses) if isinstance(lenses, Sequence) else []
+    if len(numbers) != 3 or not all(is_number(lens) and isfinite(lens) for lens in numbers):
+        raise InputError(f"lenses {shown(lenses)} are not three numbers", hint="give such as -18,160,32")
     told: Any = arch
     return cast(Architecture, replace(told, lenses=said.lenses))
 
 
-def encoder_of(arch: Architecture, said: MadeFor, path: Path) -> EncoderWeights | None:
-    """What gives the features of a picture to a network that is told them."""
+def check_encoder(arch: Architecture, said: MadeFor, path: Path) -> None:
+    """An encoder is given for networks that are told the features of a picture alone."""
     if said.encoder is None:
         if said.encoder_heads is not None:
             raise InputError("encoder heads without an encoder", hint="give the encoder's checkpoint too")
-        return None
+        return
     if not arch.context:
         raise InputError(f"{path} is told nothing of an encoder's", hint="leave the encoder out")
-    return read_encoder(said.encoder, said.encoder_heads)
 
 
 def noise_of(schedule: Schedule, sigma: float | None) -> float | None:
@@ -112,13 +118,14 @@ def noise_of(schedule: Schedule, sigma: float | None) -> float | None:
         return None
     if sigma is None:
         raise InputError("how noisy the pictures are is not said", hint="give noise_sigma, such as 25")
+    check_number("noise_sigma", sigma, hint="give it in 0..255 units, such as 25")
     schedule.time_of_noise(sigma)
     return sigma
 
 
 def upscale_of(schedule: Schedule, factor: int) -> int:
     """By what pictures are enlarged first."""
-    check_whole("upscale", factor, 1, MOST_UPSCALE)
+    check_whole("upscale", factor, 1, MOST_UPSCALE, hint="give what the network was trained for, such as 4")
     if factor > 1 and schedule.denoises:
         raise InputError("noise of pictures that are enlarged is no longer noise", hint="leave upscale out")
     return int(factor)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mrs import _version
+from mrs.building.arguments import check_solver
 from mrs.building.calibration import calibration_pairs
 from mrs.building.graph_check import check_graphs
 from mrs.building.loops import loop_of
@@ -24,6 +25,7 @@ from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import InputError
 from mrs.runtime.system import machine
 from mrs.runtime.system.atomic import replacing
+from mrs.runtime.system.inputs import check_not_read, path_of
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def export_sampler(
     output: str | None = None,
     override_checkpoint: bool = False,
     made_for: MadeFor | None = None,
-    overwrite: bool = True,
+    overwrite: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> SamplerFile:
     """Write the whole sampler as one ONNX file, in float32, for pictures of any size; see docs/export.md.
@@ -90,8 +92,13 @@ def export_sampler(
         BackendError: where OpenVINO is installed and does not give the network's function.
         InputError: for any other argument that is wrong.
     """
+    check_solver(solver)
     solver = solver or RECOMMENDED
-    source = read_source(checkpoint, schedule, output, override_checkpoint, made_for)
+    said = made_for or MadeFor()
+    path = path_of("ONNX file", path)
+    check_not_read(path, checkpoint, said.encoder, said.autoencoder)
+    source = read_source(checkpoint, schedule, output, override_checkpoint, said)
+    check_not_read(path, source.path)
     if source.upscale > 1:
         raise InputError(
             "the file of a whole sampler restores pictures at their size, and these are to be enlarged",
@@ -122,7 +129,7 @@ def export_sampler(
         network, loop_of(source, table), source.arch.multiple, metadata, conditioner=source.conditioner
     )
     content = model.SerializeToString()
-    with replacing(Path(path), overwrite) as file:
+    with replacing(path, overwrite) as file:
         file.write(content)
     report(f"wrote {path}")
-    return SamplerFile(Path(path), len(content), len(table.rows), 1 + table.draws, source.arch.channels, metadata)
+    return SamplerFile(path, len(content), len(table.rows), 1 + table.draws, source.arch.channels, metadata)

@@ -18,16 +18,16 @@ from torch import nn
 from mrs import degradations, presets
 from mrs.building.made_for import (
     MadeFor,
-    autoencoder_of,
+    check_autoencoder,
+    check_encoder,
     check_kind,
-    encoder_of,
     noise_of,
     told_of_lenses,
     upscale_of,
 )
 from mrs.export.architectures import Architecture, Conditioner, detect, network_keys, network_of
-from mrs.export.architectures.clip import EncoderWeights, normalised
-from mrs.export.architectures.latent_unet import AutoencoderWeights
+from mrs.export.architectures.clip import EncoderWeights, normalised, read_encoder
+from mrs.export.architectures.latent_unet import AutoencoderWeights, read_autoencoder
 from mrs.export.checkpoint import Checkpoint, read_checkpoint
 from mrs.export.graph_variant import GraphVariant, variants_of
 from mrs.export.onnx_writer import F32
@@ -41,6 +41,7 @@ from mrs.runtime.conditioner import scaled
 from mrs.runtime.errors import CheckpointError
 from mrs.runtime.padding import padded_size
 from mrs.runtime.system import machine
+from mrs.runtime.system.inputs import path_of
 
 # Channels of a picture.
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -185,7 +186,9 @@ class Source:
 
     def graph(self, variant: GraphVariant) -> ModelProto:
         """The network in one form, any size and batch."""
-        return self.arch.graph(self._weights(), variant)
+        # Weights out of all proportion are told of in one line, there or by `check_graphs`.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self.arch.graph(self._weights(), variant)
 
     @cached_property
     def conditioner(self) -> Conditioner | None:
@@ -282,12 +285,16 @@ def read_source(
     said = made_for or MadeFor()
     preset = None if said.preset is None else presets.get(said.preset)
     path = _find(checkpoint)
+    # The small files first: where one of them is wrong, gigabytes need not be read.
+    encoder = None if said.encoder is None else read_encoder(said.encoder, said.encoder_heads)
+    autoencoder = None if said.autoencoder is None else read_autoencoder(said.autoencoder)
     read = read_checkpoint(path, network_keys)
     arch = detect(read.state, str(path), said.architecture)
     if preset is not None:
         preset.check(str(said.preset), arch, str(path))
-    autoencoder = autoencoder_of(arch, said, path)
+    check_autoencoder(arch, autoencoder, path)
     arch = told_of_lenses(arch, said, path)
+    check_encoder(arch, said, path)
     own = _own_schedule(read, path)
     process = schedule or (own if preset is None else preset.schedule) or Schedule()
     sigma = preset.noise_sigma if preset is not None and said.noise_sigma is None else said.noise_sigma
@@ -299,7 +306,7 @@ def read_source(
         arch,
         process,
         output or str(read.metadata.get("output", "noise")),
-        encoder_of(arch, said, path),
+        encoder,
         noise_of(process, sigma),
         said.preset,
         upscale_of(process, upscale),
@@ -311,7 +318,7 @@ def read_source(
 
 
 def _find(checkpoint: str | Path) -> Path:
-    path = Path(checkpoint)
+    path = path_of("checkpoint", checkpoint)
     shipped = WEIGHTS / f"{checkpoint}.safetensors"
     return shipped if not os.path.exists(path) and path.name == str(checkpoint) and shipped.is_file() else path
 

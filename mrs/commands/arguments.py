@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mrs.runtime.errors import InputError
 from mrs.runtime.system import machine
+from mrs.runtime.system.inputs import check_not_read
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, _SubParsersAction
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 def size(text: str) -> tuple[int, int]:
     """`HxW`, such as 256x384, as (height, width)."""
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if match is None and re.fullmatch(r"\d{1,100}x\d{1,100}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is too large: sides are at most 99999 pixels")
     if match is None or min(int(match[1]), int(match[2])) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH in pixels, such as 256x384")
     return int(match[1]), int(match[2])
@@ -87,12 +90,20 @@ def _whole(text: str, least: int, most: int, what: str) -> int:
     return int(text)
 
 
-def check_output(path: Path, overwrite: bool, hint: str = "pass --overwrite to replace it") -> None:
-    """Refuse a file that could not be written after the work is done.
+def check_output(
+    path: Path, overwrite: bool, hint: str = "pass --overwrite to replace it", *, inputs: Sequence[object] = ()
+) -> None:
+    """Refuse a file that could not be written after the work is done, or that the work needs.
+
+    Args:
+        path: of the file.
+        overwrite: whether it may be replaced.
+        hint: for a file that exists and may not be.
+        inputs: what is read, as of `check_not_read`.
 
     Raises:
-        InputError: for a folder, a file that exists where `overwrite` is not given, a folder that is missing or
-            read-only, or an impossible name.
+        InputError: for a folder, a pipe or a device, one of the inputs, a file that exists where `overwrite` is not
+            given, a folder that is missing or read-only, or an impossible name.
     """
     try:
         exists = bool(os.lstat(path))
@@ -102,6 +113,9 @@ def check_output(path: Path, overwrite: bool, hint: str = "pass --overwrite to r
         raise InputError(f"cannot write {path}: {error.strerror}", hint="choose another path") from None
     if os.path.isdir(path):
         raise InputError(f"cannot write {path}: it is a folder", hint="give the name of a file")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError(f"cannot write {path}: it is not a regular file", hint="give the name of a file")
+    check_not_read(path, *inputs)
     if exists and not overwrite:
         raise InputError(f"{path} exists", hint=hint)
     if not os.path.isdir(path.parent):
@@ -153,7 +167,9 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """A checkpoint to read."""
     parser.add_argument(
-        "checkpoint", metavar="CKPT", help=".pth or .safetensors of a ConditionalNAFNet, or `rain` for shipped weights"
+        "checkpoint",
+        metavar="CKPT",
+        help=".pth or .safetensors of a network (docs/networks.md), or `rain` for shipped weights",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mrs.commands import arguments
-from mrs.commands.plan_options import add_plan_options, plan_builder
+from mrs.commands.plan_options import add_plan_options, inputs_of, plan_builder
 from mrs.commands.solver_options import add_solver
 from mrs.commands.terminal import progress
 from mrs.kernels.terminal import emit
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(
             f"{options.output} would be a plan", hint=f"use {TARGETS['onnx-sampler']}, or name the plan .mrsplan"
         )
-    arguments.check_output(options.output, options.overwrite)
+    arguments.check_output(options.output, options.overwrite, inputs=inputs_of(options.checkpoint, options))
     build = plan_builder(options.checkpoint, options, progress(options.quiet))
     from mrs.commands.inspect import summary
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mrs.commands import arguments
-from mrs.commands.jobs import find_jobs, make_room, summary
+from mrs.commands.jobs import check_inputs_stay, find_jobs, make_room, summary
 from mrs.commands.terminal import print_error, progress
 from mrs.runtime.errors import InputError, MrsError
 
@@ -59,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
     if options.severity is not None:
         checked(options.severity)
     jobs, single, found = find_jobs([options.input], options.output, options.overwrite, _as_png)
+    check_inputs_stay(jobs)
     begin = time.perf_counter()
     failed = 0
     for source, target in jobs:

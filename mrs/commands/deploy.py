@@ -7,11 +7,12 @@ from functools import partial
 from pathlib import Path
 
 from mrs.commands import arguments
-from mrs.commands.plan_options import add_plan_options, plan_builder
+from mrs.commands.plan_options import add_plan_options, inputs_of, plan_builder
 from mrs.commands.solver_options import add_solver
 from mrs.commands.terminal import progress
 from mrs.kernels.terminal import emit
 from mrs.runtime.errors import InputError
+from mrs.runtime.system.inputs import check_not_read, path_of
 
 DESCRIPTION = """\
 Add a plan to a model repository of NVIDIA Triton Inference Server, as the next
@@ -50,7 +51,7 @@ def add_parser(commands: arguments.SubParsers) -> None:
 
 def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     """Add a version, of a plan that is there or that is built, and print where it is."""
-    from mrs.building.inference_server import add_version, check_place, copied
+    from mrs.building.inference_server import CONFIG, add_version, check_place, copied
     from mrs.runtime.plan import is_plan
 
     if command := FILES.get(options.output.suffix.lower()):
@@ -58,8 +59,10 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
             f"{options.output} would be a folder of models", hint=f"name it otherwise, or use mrs-trt {command}"
         )
     source = options.plan_or_checkpoint
+    path_of("plan or checkpoint", source)
     name = Path(source).stem if options.name is None else str(options.name)
     check_place(options.output, name)
+    check_not_read(options.output / name / CONFIG, *inputs_of(source, options))
     if options.autoencoder is not None:
         raise InputError("plans for latents are given to no server yet", hint="use mrs-trt build, and restore")
     if is_plan(source):

@@ -6,7 +6,7 @@ import argparse
 
 from mrs.commands import arguments
 from mrs.commands.plan_options import OPTIONS
-from mrs.commands.solver_options import add_solver, solver_and_schedule
+from mrs.commands.solver_options import add_solver, read_by_solver, solver_and_schedule
 from mrs.commands.terminal import progress
 from mrs.kernels.terminal import emit
 from mrs.runtime.errors import InputError
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     """Write the file and print what it takes and gives."""
     if options.output.suffix.lower() != SUFFIX:
         raise InputError(f"{options.output} is no name for an ONNX file", hint=f"name it {options.output.stem}{SUFFIX}")
-    arguments.check_output(options.output, options.overwrite)
+    arguments.check_output(options.output, options.overwrite, inputs=read_by_solver(options.checkpoint, options))
     if options.autoencoder is not None:
         raise InputError("one ONNX file holds no encoder and decoder of latents", hint="use mrs-trt build")
     solver, schedule = solver_and_schedule(options.checkpoint, options)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mrs.runtime.errors import InputError
+from mrs.runtime.system.inputs import check_not_read
 
 if TYPE_CHECKING:
     from mrs.runtime.pictures.writing import Found
@@ -56,6 +57,33 @@ def find_jobs(
         if (other := sources.setdefault(result, source)) != source:
             raise InputError(f"{other} and {source} would both be written as {result}", hint="rename one of them")
     return jobs, single, found
+
+
+def check_inputs_stay(jobs: Sequence[Job], *others: Path) -> None:
+    """Refuse results that would replace what is still to be read: a plan, or another picture than their own.
+
+    Args:
+        jobs: pictures and their results.
+        others: files that are read besides the pictures.
+
+    Raises:
+        InputError: naming both.
+    """
+    for _, target in jobs:
+        check_not_read(target, *others)
+    # Few results exist already: only these can be one of the pictures.
+    there = {_identity(target): (source, target) for source, target in jobs if os.path.exists(target)}
+    for source, _ in jobs if there else ():
+        own, target = there.get(_identity(source), (source, source))
+        if own != source:
+            raise InputError(
+                f"{target}, the result of {own}, is {source}, which is read, too", hint="name another folder"
+            )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
 
 
 def make_room(target: Path) -> None:

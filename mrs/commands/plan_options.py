@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mrs.commands import arguments
-from mrs.commands.solver_options import solver_and_schedule
+from mrs.commands.solver_options import read_by_solver, solver_and_schedule
 from mrs.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(flag, **how)
 
 
+def inputs_of(checkpoint: str, options: argparse.Namespace) -> list[object]:
+    """The paths of all that a plan is made from, None among them."""
+    return [*read_by_solver(checkpoint, options), options.calibration]
+
+
 def plan_builder(checkpoint: str, options: argparse.Namespace, report: Callable[[str], None]) -> Callable[..., Plan]:
     """`mrs.build` with all that the options say, but for the path of the plan and whether it may be replaced.
 
@@ -67,6 +73,10 @@ def plan_builder(checkpoint: str, options: argparse.Namespace, report: Callable[
     """
     if options.max_latency is not None and options.steps is not None:
         raise InputError("--max-latency chooses the number of evaluations", hint="leave out --steps or --max-latency")
+    if options.calibration is not None and not os.path.isdir(options.calibration):
+        raise InputError(
+            f"calibration folder {options.calibration} does not exist", hint="give a folder of degraded pictures"
+        )
     solver, schedule = solver_and_schedule(checkpoint, options)
     from mrs.building.build import build
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mrs.commands import arguments, in_flight
-from mrs.commands.jobs import Job, find_jobs, make_room, summary
+from mrs.commands.jobs import Job, check_inputs_stay, find_jobs, make_room, summary
 from mrs.commands.terminal import print_error
 from mrs.kernels.terminal import Notes, interactive, note
 from mrs.runtime.errors import InputError
@@ -62,7 +62,10 @@ def add_parser(commands: arguments.SubParsers) -> None:
         help="side of square tiles; 0 never tiles; by default memory decides",
     )  # fmt: skip
     parser.add_argument(
-        "--overlap", type=arguments.natural, metavar="N", help="pixels shared by tiles, default tile/8, at most 64"
+        "--overlap",
+        type=arguments.natural,
+        metavar="N",
+        help="pixels shared by the tiles of --tile, default tile/8, at most 64",
     )
     arguments.add_running(parser)
     parser.add_argument(
@@ -88,9 +91,10 @@ def run(options: argparse.Namespace) -> int:
     from mrs.runtime.pictures.writing import picture_size
     from mrs.runtime.plan import read_plan
 
-    if options.tile == 0 and options.overlap is not None:
-        raise InputError("--overlap is of no use without tiles", hint="leave out --overlap, or --tile 0")
+    if options.overlap is not None and not options.tile:
+        raise InputError("--overlap is of no use without tiles", hint="leave it out, or give --tile N, such as 512")
     jobs, single, found = find_jobs(options.inputs, options.output, options.overwrite)
+    check_inputs_stay(jobs, options.plan)
     begin = time.perf_counter()
     plan = read_plan(options.plan)
     # A single picture needs no choice.

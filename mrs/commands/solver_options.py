@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mrs.commands import arguments
 from mrs.runtime.errors import InputError
+from mrs.runtime.system.inputs import path_of
 
 if TYPE_CHECKING:
     from mrs.numerics.schedule import Schedule
@@ -46,6 +47,12 @@ def add_solver(parser: argparse.ArgumentParser) -> None:
     arguments.add_network(parser)
 
 
+def read_by_solver(checkpoint: str, options: argparse.Namespace) -> list[object]:
+    """The paths of all that a checkpoint's solver and process are read from, None among them."""
+    solver = options.solver if options.solver is not None and options.solver.endswith(".json") else None
+    return [checkpoint, options.encoder, options.autoencoder, solver]
+
+
 def solver_and_schedule(checkpoint: str, options: argparse.Namespace) -> tuple[Solver, Schedule | None]:
     """What the options say; no schedule where it is the checkpoint's to say.
 
@@ -53,7 +60,14 @@ def solver_and_schedule(checkpoint: str, options: argparse.Namespace) -> tuple[S
         InputError: for a solver that is none, that was found for another schedule, or where torch is not installed.
         CheckpointError: for a checkpoint that cannot be read.
     """
+    path_of("checkpoint", checkpoint)
     solver, found_for = _solver(options)
+    for what, path in (("encoder", options.encoder), ("autoencoder", options.autoencoder)):
+        # A checkpoint of gigabytes may be read before it.
+        if path is not None and not path.is_file():
+            raise InputError(
+                f"{what} {path} {'is no file' if path.exists() else 'does not exist'}", hint="name its file"
+            )
     # Torch is loaded from here on, once the options are known to be right.
     arguments.require("build", "torch", "onnx", "safetensors")
     changes = arguments.schedule_options(options)

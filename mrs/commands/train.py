@@ -92,7 +92,13 @@ def run(options: argparse.Namespace) -> int:
     _check_sizes(options)
     replace = options.overwrite or options.resume
     for path in (options.output, options.output.with_name(options.output.name + ".state")):
-        arguments.check_output(path, replace, hint="pass --resume to go on, or --overwrite to start again")
+        arguments.check_output(
+            path, replace, hint="pass --resume to go on, or --overwrite to start again", inputs=[options.folder]
+        )
+    if not options.folder.is_dir():
+        raise InputError(f"folder {options.folder} does not exist", hint="give a folder of clean pictures")
+    if options.resume and not path.is_file():
+        raise InputError(f"no state to resume from: {path} does not exist", hint="start without --resume")
     denoises = options.process == "denoising"
     process = DENOISING if denoises else {"max_sigma": 10.0}
     schedule = Schedule(**{"convention": "ir-sde", **process, **arguments.schedule_options(options)})

@@ -12,6 +12,7 @@ from mrs.commands import arguments
 from mrs.commands.terminal import progress
 from mrs.kernels.terminal import emit
 from mrs.runtime.errors import InputError
+from mrs.runtime.system.inputs import path_of
 
 if TYPE_CHECKING:
     from mrs.numerics.schedule import Schedule
@@ -64,7 +65,8 @@ def run(options: argparse.Namespace) -> int:
     if not options.output.name.endswith(".json"):
         # By its ending `mrs-trt build --solver` tells a file from a name.
         raise InputError(f"{options.output} does not end with .json", hint=f"use {options.output.name}.json")
-    arguments.check_output(options.output, options.overwrite)
+    arguments.check_output(options.output, options.overwrite, inputs=(options.plan_or_checkpoint, options.data))
+    _check_early(options)
     arguments.require("build", "torch", "onnx", "safetensors")
     from mrs.building.calibration import tuning_pictures
     from mrs.numerics.solver_file import write_solver
@@ -94,6 +96,24 @@ def run(options: argparse.Namespace) -> int:
     write_solver(options.output, found.best.solver, schedule, about, options.overwrite)
     emit(table(found))
     return 0
+
+
+def _check_early(options: argparse.Namespace) -> None:
+    """Refuse what needs no network to be seen, before libraries and the checkpoint are read."""
+    from mrs.numerics.solver import MOST_STEPS
+
+    path_of("plan or checkpoint", options.plan_or_checkpoint)
+    if options.data is not None and not options.data.is_dir():
+        raise InputError(f"folder {options.data} does not exist", hint="give a folder of pictures")
+    if options.data is None and options.degradation is not None:
+        raise InputError("the bundled pictures are degraded already", hint="give a folder with the degradation")
+    # How many forward steps there are, a checkpoint may say; that no solver takes more holds for all.
+    most = MOST_STEPS if options.T is None else options.T // 2
+    if not 2 <= options.evaluations <= most:
+        raise InputError(
+            f"{options.evaluations} evaluations are outside 2 to {most}",
+            hint="give few, such as 5: that is what is sought",
+        )
 
 
 def table(found: Tuned) -> str:

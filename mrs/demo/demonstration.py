@@ -111,7 +111,7 @@ def up_to_date(plan: Path, weights: str, size: tuple[int, int], log: Callable[[s
     arguments.require("demo", "torch", "onnx", "safetensors")
     log(f"building {plan}: {reason}")
     begin = time.perf_counter()
-    mrs.build(weights, plan, size=size, report=log)
+    mrs.build(weights, plan, size=size, overwrite=True, report=log)
     return f"built in {time.perf_counter() - begin:.0f} s: {reason}"
 
 

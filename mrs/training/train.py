@@ -28,6 +28,7 @@ from mrs.numerics.schedule import Schedule
 from mrs.runtime.errors import InputError
 from mrs.runtime.system import machine
 from mrs.runtime.system.atomic import replacing
+from mrs.runtime.system.inputs import check_not_read
 from mrs.training.objective import OUTPUTS, Objective
 
 WARM_UP = 500
@@ -162,6 +163,7 @@ def train(
     output = Path(output)
     if output.suffix != ".safetensors":
         raise InputError(f"output {output} is not a .safetensors file")
+    check_not_read(output, folder)
     # The first write comes an hour later.
     if not output.parent.is_dir():
         raise InputError(f"cannot write {output}: its folder does not exist", hint="make it first")

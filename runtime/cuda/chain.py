@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -120,6 +120,7 @@ class CudaChain:
         seed: int,
         origin: Origin = (0, 0),
         context: F32 | None = None,
+        before: Callable[[], None] | None = None,
     ) -> Pixels:
         """Restore dense pictures (N, H, W, C) of the host into `out`, of the types that the chain was made for.
 
@@ -129,6 +130,7 @@ class CudaChain:
             seed: of the noise.
             origin: (y, x) of these pictures in the whole pictures whose noise they share.
             context: of the whole pictures, (N, K), where these are parts of them; otherwise it is made of these.
+            before: called once, before the launch; what it raises ends the restore there.
 
         Returns:
             `out`, or the chain's own array, which is valid until the next restore.
@@ -141,6 +143,8 @@ class CudaChain:
             self._settle()
             if how not in self._prepared:
                 self._prepare(how)
+            if before is not None:
+                before()
             # Nothing else writes these: the stream has done all that it was given.
             self.buffers.key[...] = key(seed, origin=origin)
             self.buffers.picture[...] = picture

@@ -34,6 +34,7 @@ from mrs.runtime.pictures.metadata import (
     to_srgb,
     upright_exif,
 )
+from mrs.runtime.system.inputs import path_of
 
 KINDS = "PNG, JPEG, WebP, TIFF or BMP"
 """What can be read, in words."""
@@ -120,16 +121,18 @@ def format_of_file(path: Path) -> ModuleType | None:
         return format_of(file.read(_START))
 
 
-def read_picture(path: Path, limits: PictureLimits = DEFAULT_LIMITS) -> Picture:
+def read_picture(path: str | Path, limits: PictureLimits = DEFAULT_LIMITS) -> Picture:
     """The picture in the file `path`, whose format is told by its content.
 
     CMYK becomes sRGB, through the file's ICC profile where it has a usable one. ICC profiles that do not fit the pixels
     are left out, as viewers ignore them.
 
     Raises:
+        InputError: for what is no path.
         PictureError: where the file is missing, unreadable, empty, no picture, damaged, cut short, exceeds the limits,
             or is of a kind that cannot be restored without loss.
     """
+    path = path_of("picture", path)
     try:
         if path.is_dir():
             raise PictureError(f"{path} is a folder, not a picture", hint="give a picture file")

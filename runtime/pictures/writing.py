@@ -27,6 +27,7 @@ from mrs.runtime.pictures.folders import FORMATS, SUFFIXES, Found, find_pictures
 from mrs.runtime.pictures.limits import PictureLimits
 from mrs.runtime.pictures.metadata import descriptive_tags, profile_space, upright_exif
 from mrs.runtime.system.atomic import replacing
+from mrs.runtime.system.inputs import path_of
 
 __all__ = [
     "SUFFIXES", "Found", "Picture", "PictureLimits", "check_target", "enlarged", "find_pictures", "picture_size",
@@ -47,7 +48,10 @@ def check_target(path: Path, overwrite: bool = False, like: Picture | None = Non
     """
     form = _format(path)
     if not os.path.isdir(path.parent):
-        raise PictureError(f"cannot write {path}: its folder does not exist", hint=f"make {path.parent} first")
+        raise PictureError(
+            f"cannot write {path}: its folder does not exist",
+            hint=f"make {path.parent} first; as a folder of results, {path.parent}{os.sep} is made",
+        )
     if os.path.isdir(path):
         raise PictureError(f"cannot write {path}: it is a folder", hint="give a file name")
     if os.path.lexists(path) and not overwrite:
@@ -76,7 +80,7 @@ def enlarged(picture: Picture, factor: int) -> Picture:
 
 
 def write_picture(
-    path: Path, rgb: Pixels, like: Picture | None = None, overwrite: bool = False, quality: int = 95
+    path: str | Path, rgb: Pixels, like: Picture | None = None, overwrite: bool = False, quality: int = 95
 ) -> None:
     """Write `rgb` to `path`, whole or not at all, in the format that the suffix names.
 
@@ -95,6 +99,7 @@ def write_picture(
             source's transparency, or a `quality` out of range.
         InputError: where the file system refuses.
     """
+    path = path_of("picture", path)
     if rgb.ndim != 3 or rgb.shape[2] != 3 or not rgb.size or not (rgb.dtype == np.uint8 or rgb.dtype.kind == "f"):
         raise PictureError(
             f"cannot write {path}: pixels are {rgb.dtype} of shape {rgb.shape}", hint="give (H, W, 3) uint8 or float"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -22,6 +23,8 @@ LEFTOVER = re.compile(r"\..{0,32}\.mrs-[0-9a-f]{12}\.part", re.DOTALL)
 ABANDONED = 600.0
 # Entries of a folder that are looked at for leftovers: writing into a huge folder must not take seconds.
 LOOKED_AT = 10_000
+# What the system says where there is no room.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @contextmanager
@@ -58,7 +61,7 @@ def replacing(path: Path, overwrite: bool = True) -> Iterator[BinaryIO]:
         with suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError):
-            raise InputError(f"cannot write {path}: {_reason(error)}") from None
+            raise InputError(f"cannot write {path}: {_reason(error)}", hint=_advice(error)) from None
         raise
 
 
@@ -69,7 +72,7 @@ def _opened(temporary: Path, path: Path, overwrite: bool) -> Iterator[BinaryIO]:
         _check(path, overwrite)
         file = temporary.open("xb")
     except OSError as error:
-        raise InputError(f"cannot write {path}: {_reason(error)}", hint="check that its folder exists") from None
+        raise InputError(f"cannot write {path}: {_reason(error)}", hint=_advice(error)) from None
     with file:
         _lock(file.fileno())
         yield file
@@ -163,6 +166,12 @@ def _check(path: Path, overwrite: bool) -> None:
 
 def _exists(path: Path) -> InputError:
     return InputError(f"{path} exists", hint="pass --overwrite to replace it")
+
+
+def _advice(error: OSError) -> str:
+    if error.errno in FULL:
+        return "make room, or name a file on another disk"
+    return "check that its folder exists and may be written, or choose another"
 
 
 def _reason(error: OSError) -> str:

@@ -235,6 +235,29 @@ def test_names_that_are_no_text(plan, tmp_path) -> None:
     assert r"checkpoint    \udcff.pth " in out
 
 
+INTERRUPTED_EARLY = """
+import sys
+
+class Impatient:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Impatient())
+from mrs.cli import main
+sys.exit(main(["presets"]))
+"""
+
+
+@pytest.mark.parametrize("name", ["logging", "mrs.commands.tune", "mrs.runtime.errors"])
+def test_an_interrupt_while_the_command_line_is_imported(name) -> None:
+    """As at any other time: Ctrl-C in the first moment is no bug."""
+    command = [sys.executable, "-S", "-c", INTERRUPTED_EARLY.format(name=name)]
+    environment = {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, env=environment, text=True, capture_output=True, check=False, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "interrupted\n")
+
+
 def test_main_calls_the_command_that_was_named(monkeypatch) -> None:
     called = []
     command = SimpleNamespace(

@@ -29,7 +29,7 @@ from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.chain import Loop, make_chain
 from mrs.runtime.codec import Codec, codec_of
 from mrs.runtime.device import Device
-from mrs.runtime.errors import BackendError, CheckpointError, InputError, MrsError
+from mrs.runtime.errors import BackendError, CancelledError, CheckpointError, InputError, MrsError
 from mrs.runtime.placement import choose
 from mrs.runtime.plan import Plan, read_plan
 from mrs.runtime.session import Restorer
@@ -104,6 +104,31 @@ def by_torch(
         latent, hidden = coder.encode(torch.from_numpy(picture.transpose(0, 3, 1, 2).copy()))
         x = mrs.sample(denoise, latent.numpy(), plan.facts.table, seed=seed, clamp=False)
         return coder.decode(torch.from_numpy(x), hidden).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_a_restore_of_latents_can_be_cancelled(restorer: Restorer, after: int) -> None:
+    """Before each of its evaluations, and before the decoder; then nothing has to be compiled again."""
+
+    class Late(mrs.Cancellation):
+        asked = 0
+
+        @property
+        def cancelled(self) -> bool:
+            self.asked += 1
+            # Once while it waits for its worker.
+            return self.asked > after
+
+    picture, late = pictures(1, 32, 32)[0], Late()
+    expected = restorer.restore(picture)
+    with restorer.chain((1, 32, 32), ("float32", "float32")) as chain:
+        made = chain
+    with pytest.raises(CancelledError):
+        restorer.restore(picture, cancellation=late)
+    assert late.asked == after + 1
+    with restorer.chain((1, 32, 32), ("float32", "float32")) as chain:
+        assert chain is made
+    np.testing.assert_array_equal(restorer.restore(picture), expected)
 
 
 def pictures(count: int, height: int, width: int) -> NDArray[np.float32]:

@@ -36,6 +36,27 @@ def test_a_batch_is_restored_as_the_reference_does(tiny_restorer: Restorer, tiny
     np.testing.assert_array_equal(tiny_restorer.restore(batch[:1])[0], tiny_restorer.restore(batch[0]))
 
 
+def unaligned(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same array at an odd address."""
+    made = np.ndarray(values.shape, np.float32, buffer=bytearray(values.nbytes + 1), offset=1)
+    made[...] = values
+    assert made.flags.c_contiguous
+    assert not made.flags.aligned
+    return made
+
+
+def test_arrays_at_odd_addresses(tiny_restorer: Restorer) -> None:
+    """What an engine or a kernel would read or write there, it may refuse."""
+    picture = bytes_of((20, 30, 3)) / np.float32(255)
+    expected = tiny_restorer.restore(picture)
+    np.testing.assert_array_equal(tiny_restorer.restore(unaligned(picture)), expected)
+    out = unaligned(np.zeros_like(picture))
+    tiny_restorer.restore_into(unaligned(picture), out)
+    np.testing.assert_array_equal(out, expected)
+    with tiny_restorer.lend(unaligned(picture)) as lent:
+        np.testing.assert_array_equal(lent, expected)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4", np.longdouble])
 def test_floats_of_any_width(restorer: Restorer, picture, dtype: Any) -> None:
     given = (picture / 255).astype(dtype)

@@ -150,13 +150,51 @@ def test_sizes_kept_share_the_memory(fake, fake_plan: Plan, picture) -> None:
 # The restorer itself
 
 
+def test_more_workers_than_any_machine_has_use_for(fake_plan: Plan) -> None:
+    with pytest.raises(InputError, match="workers 1000000 is not a whole number from 1 to 1024") as caught:
+        Restorer(fake_plan, workers=10**6)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("path", "match"),
+    [
+        (None, "the path of the plan is a NoneType"),
+        (5, "the path of the plan is a int"),
+        (b"a", "the path of the plan is a bytes"),
+        ("", "the path of the plan is empty"),
+        ("a\0b", "not a path"),
+    ],
+)
+def test_what_is_no_path_is_no_plan(path: Any, match: str) -> None:
+    with pytest.raises(InputError, match=match) as caught:
+        mrs.load(path)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"timeout": "x"}, {"timeout": True}, {"cancellation": 5}]
+    + [{"tile": value} for value in ("x", -1, 8.0, True)]
+    + [{"overlap": value} for value in ("abc", -1, float("nan"), [1])],
+    ids=str,
+)
+def test_what_is_no_option_of_a_call(restorer: Restorer, fake, picture, wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    for overlapped in ({}, {"tile": 8}) if name == "overlap" else ({},):
+        with pytest.raises(InputError, match=f"{name} .* is n") as caught:
+            restorer.restore(picture, **{**overlapped, **wrong})
+        assert caught.value.hint
+    assert fake.compiled == []
+
+
 @pytest.mark.parametrize("value", [-1, 0, 1.0, True, "2", float("nan")], ids=repr)
 @pytest.mark.parametrize("name", ["threads", "memory", "workers", "queue"])
 def test_numbers_out_of_range(fake_plan: Plan, name: str, value: Any) -> None:
     least = 0 if name == "queue" else 1
     if value == 0 == least:
         value = -7
-    with pytest.raises(InputError, match=f"{name} {value} is not a whole number of at least {least}"):
+    with pytest.raises(InputError, match=f"{name} {value!r} is not a whole number of at least {least}"):
         Restorer(fake_plan, **{name: value})
 
 

@@ -139,6 +139,23 @@ def test_no_picture_has_such_a_size(restorer: Restorer, fake, size: tuple[int, .
     assert fake.compiled == []
 
 
+@pytest.mark.parametrize("size", [(64, 96), (10**9, 10**9)], ids=str)
+def test_what_would_be_cut_is_warmed_up_as_tiles(fake, fake_plan: Plan, size: tuple[int, int]) -> None:
+    """A restore of it then compiles nothing; whole it would take more memory than there is."""
+    with Restorer(changed(fake_plan, engine=None), memory=160 * 16 * 16) as restorer:
+        restorer.warm_up(*size)
+        assert fake.compiled == [(1, 6, 16, 16)]
+        restorer.restore(bytes_of((64, 96, 3)))
+        assert fake.compiled == [(1, 6, 16, 16)]
+
+
+def test_so_many_pictures_at_once_cannot_be_warmed_up(fake, fake_plan: Plan) -> None:
+    with Restorer(fake_plan, memory=160 * 16 * 24) as restorer:
+        with pytest.raises(InputError, match="1000000 pictures at once exceed the memory"):
+            restorer.warm_up(8, 8, batch=10**6)
+        assert fake.compiled == []
+
+
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16", "", np.uint8], ids=repr)
 def test_no_picture_is_kept_in_such_a_type(restorer: Restorer, dtype: Any) -> None:
     with pytest.raises(InputError, match="cannot warm up for 1 x 8x8 of"):
@@ -189,7 +206,8 @@ def test_a_cancellation_reaches_the_queue(restorer: Restorer, fake, picture) -> 
     restorer.restore(picture)
 
 
-def test_a_cancellation_ends_a_restore_between_two_tiles(fake, fake_plan: Plan, picture) -> None:
+def test_a_cancellation_ends_a_restore_between_two_evaluations(fake, fake_plan: Plan, picture) -> None:
+    """Whole or in tiles; what was compiled is of use afterwards."""
     cancellation = Cancellation()
 
     class Cancelling(fake.make):  # type: ignore[misc]
@@ -200,12 +218,36 @@ def test_a_cancellation_ends_a_restore_between_two_tiles(fake, fake_plan: Plan, 
     fake.make = Cancelling
     out = np.full_like(picture, 7)
     with Restorer(fake_plan) as restorer:
-        with pytest.raises(CancelledError):
-            restorer.restore_into(picture, out, tile=8, cancellation=cancellation)
-        # One tile of three steps.
-        assert fake.networks[0].evaluated == [0, 1, 2]
-        assert (out == 7).all()
-        restorer.restore(picture, tile=8)
+        for index, tile in enumerate((0, 8)):
+            cancellation = Cancellation()
+            with pytest.raises(CancelledError):
+                restorer.restore_into(picture, out, tile=tile, cancellation=cancellation)
+            assert fake.networks[index].evaluated == [0]
+            assert (out == 7).all()
+            cancellation = Cancellation()
+            with pytest.raises(CancelledError):
+                restorer.lend(picture, cancellation=cancellation).__enter__()
+        assert len(fake.networks) == 2
+        expected = restorer.restore(picture, tile=8)
+        assert len(fake.networks) == 2
+    with Restorer(fake_plan) as fresh:
+        np.testing.assert_array_equal(fresh.restore(picture, tile=8), expected)
+
+
+def test_a_restore_that_is_not_cancelled_is_asked_before_each_evaluation(fake, restorer: Restorer, picture) -> None:
+    class Asked(Cancellation):
+        times = 0
+
+        @property
+        def cancelled(self) -> bool:
+            self.times += 1
+            return False
+
+    asked = Asked()
+    expected = restorer.restore(picture)
+    np.testing.assert_array_equal(restorer.restore(picture, cancellation=asked), expected)
+    # Before it waits for a worker, and before each of three evaluations.
+    assert asked.times == 4
 
 
 @pytest.mark.parametrize("queue", [0, 1])

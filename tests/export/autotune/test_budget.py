@@ -36,12 +36,13 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             raise found
         return found
 
-    def run_all(engine: Any, graph: bytes, precision: str, loop: int, pairs: list[Pair], settings: Any) -> Any:
+    def run_all(engine: Any, graph: bytes, precision: str, loop: Any, pairs: list[Pair], *_: Any) -> Any:
         made.ran.append((engine.name, precision, loop))
         return [np.full(pair.degraded.shape, made.greys[loop], np.float32) for pair in pairs]
 
     monkeypatch.setattr(latency, "_line", line)
     monkeypatch.setattr(latency, "run_all", run_all)
+    monkeypatch.setattr(latency, "evaluations", lambda loops, pictures: pictures * sum(loops))
     monkeypatch.setattr(
         latency, "candidates", lambda *_: [Candidate("openvino", "bf16"), Candidate("onnxruntime", "fp32")]
     )

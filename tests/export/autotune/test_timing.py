@@ -18,7 +18,7 @@ def test_rounds_of_timing(monkeypatch: pytest.MonkeyPatch, seconds: float, round
         def __init__(self, number: int) -> None:
             self.number = number
 
-        def restore_into(self, picture: Any, out: Any, seed: int) -> None:
+        def restore_into(self, picture: Any, out: Any, seed: int, before: Any = None) -> None:
             order.append(self.number)
 
     monkeypatch.setattr(timing, "SECONDS", seconds)

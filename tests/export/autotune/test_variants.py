@@ -42,7 +42,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> dict[bytes, Any]:
             raise times[graph]
         return SimpleNamespace(graph=graph, restore_into=lambda *_, **__: None)
 
-    def time_interleaved(chains: Any, rounds: Any, seconds: Any) -> Any:
+    def time_interleaved(chains: Any, rounds: Any, seconds: Any, before: Any) -> Any:
         return {form: times[chain.graph] for form, (chain, _) in chains.items()}
 
     monkeypatch.setattr(forms, "chain_of", chain_of)

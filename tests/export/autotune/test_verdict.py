@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mrs.building.calibration import calibration_pairs
-from mrs.export.autotune.verdict import Verdict, verdict_of
+from mrs.export.autotune.verdict import PRESETS, Verdict, verdict_of
 
 F32 = NDArray[np.float32]
 
@@ -49,7 +49,7 @@ def test_noise(degraded: list[F32], clean: list[F32], known: bool, sigma: float,
     (line,) = lines(verdict_of(degraded, clean if known else [], noise, noise), None, said=False)
     assert line.startswith("this plan does not restore: ")
     assert ("dB from the clean pictures, the degraded ones" if known else says) in line
-    assert line.endswith("likely cause: a wrong schedule, max_sigma, T or network output")
+    assert line.endswith(f"likely cause: a wrong schedule, max_sigma, T or network output{PRESETS}")
     (line,) = lines(verdict_of(degraded, clean if known else [], noise, noise), None, said=True)
     assert line.endswith("likely cause: weights that do not restore")
 
@@ -58,7 +58,7 @@ def test_noise(degraded: list[F32], clean: list[F32], known: bool, sigma: float,
     ("said", "cause"),
     [
         (True, "too few evaluations for this solver"),
-        (False, "too few evaluations for this solver, or a max_sigma that is too large"),
+        (False, f"too few evaluations for this solver, or a max_sigma that is too large{PRESETS}"),
     ],
 )
 @pytest.mark.parametrize("known", [True, False], ids=["clean known", "clean unknown"])

@@ -33,7 +33,11 @@ def state(arch: NAFNet = ARCH) -> dict[str, torch.Tensor]:
 
 def quickly(weights: Path | str, path: Path, **options: Any) -> Plan:
     """Build for the backend that compiles fastest."""
-    return build(weights, path, **{"size": (8, 8), "solver": SOLVER, "backend": "onnxruntime", "threads": 1, **options})
+    return build(
+        weights,
+        path,
+        **{"size": (8, 8), "solver": SOLVER, "backend": "onnxruntime", "threads": 1, "overwrite": True, **options},
+    )
 
 
 def by_torch(

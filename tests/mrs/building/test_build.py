@@ -17,6 +17,7 @@ import mrs
 from mrs import _version
 from mrs.building import source
 from mrs.building.assemble import timetable
+from mrs.export.autotune import counted
 from mrs.export.autotune import variants as forms
 from mrs.export.checkpoint import save
 from mrs.numerics.schedule import Schedule
@@ -58,6 +59,17 @@ def test_a_plan_of_any_solver_restores_as_torch_does(weights: Path, path: Path, 
     with mrs.load(path, threads=1) as restorer:
         restored = restorer.restore(picture / np.float32(255), seed=4)
     assert np.abs(restored - by_torch(weights, picture, SCHEDULE, "data", solver)).max() < 1e-4
+
+
+def test_a_build_that_takes_long_says_how_far_it_is(weights: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counted, "OFTEN", 0.0)
+    lines: list[str] = []
+    quickly(weights, path, measure_again=True, report=lines.append)
+    # Three pictures, in three evaluations and in six.
+    assert "float32 reference: 26/27 evaluations" in lines
+    assert any(line.startswith("parity of onnxruntime fp32: 11/12") for line in lines)
+    assert any(line.startswith("graph variants of onnxruntime fp32: ") for line in lines)
+    assert any(line.startswith("latency: 0/") for line in lines)
 
 
 def test_a_published_checkpoint_says_nothing_of_its_process(golden, path: Path) -> None:
@@ -137,7 +149,7 @@ def test_the_plan_holds_the_fastest_form(
     monkeypatch.setattr(
         forms,
         "time_interleaved",
-        lambda chains, **_: {form: [1.0 if str(form) == fastest else 2.0] for form in chains},
+        lambda chains, *_: {form: [1.0 if str(form) == fastest else 2.0] for form in chains},
     )
     made = quickly(weights, path)
     assert made.manifest["selection"]["candidates"][0]["variant"] == fastest

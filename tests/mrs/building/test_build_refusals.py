@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 import mrs
 from mrs.building import source
+from mrs.building.made_for import MadeFor
+from mrs.building.onnx_sampler import export_sampler
 from mrs.commands import inspect
 from mrs.export.architectures import nafnet
 from mrs.export.checkpoint import save
@@ -73,10 +76,24 @@ def test_a_plan_that_appears_meanwhile_is_not_replaced(weights: Path, path: Path
         ({"device": "cpu", "backend": "torch"}, "backend torch runs on cuda, not on cpu"),
         ({"backend": "cuda"}, "backend 'cuda' is unknown"),
         ({"output": "score"}, "network output 'score' is unknown"),
-        ({"size": (0, 8)}, "is not positive"),
-        ({"size": (8, -8)}, "is not positive"),
-        ({"size": (8,)}, "is not positive"),
-        ({"batch": 0}, "is not positive"),
+        ({"size": (0, 8)}, r"size \(0, 8\) is not two whole numbers"),
+        ({"size": (8, -8)}, "is not two whole numbers"),
+        ({"size": (8,)}, "is not two whole numbers"),
+        ({"size": 64}, "size 64 is not two whole numbers"),
+        ({"size": "64"}, "size '64' is not two whole numbers"),
+        ({"size": (64, 8.0)}, "is not two whole numbers"),
+        ({"further_sizes": [64]}, "size 64 is not two whole numbers"),
+        ({"size": (10**8, 10**8)}, "is too large"),
+        ({"batch": 0}, "batch 0 is not a whole number"),
+        ({"batch": "two"}, "batch 'two' is not a whole number"),
+        ({"threads": "x"}, "threads 'x' is not a whole number"),
+        ({"max_latency": "x"}, "max_latency 'x' is not a positive number"),
+        ({"solver": "ode-2"}, r"solver 'ode-2' is no mrs.Solver \(write such as mrs.Solver"),
+        ({"noise_sigma": "x"}, "leave noise_sigma out"),
+        ({"lenses": "abc"}, "leave them out"),
+        ({"upscale": 99}, r"upscale 99 is not a whole number from 1 to \d+ \(give"),
+        ({"encoder": 5}, "path of the checkpoint is a int"),
+        ({"calibration": 5}, "path of the calibration folder is a int"),
         ({"calibration": "/none/such"}, "calibration folder .* does not exist"),
         ({"solver": Solver(steps=1000, spacing="leading")}, "use fewer steps"),
     ],
@@ -86,6 +103,81 @@ def test_arguments_that_are_wrong(weights: Path, path: Path, options: dict[str, 
     with pytest.raises(InputError, match=match):
         quickly(weights, path, **options)
     assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", [None, "", 5])
+@pytest.mark.parametrize("which", [0, 1], ids=["checkpoint", "plan"])
+def test_what_is_no_path(weights: Path, tmp_path: Path, which: int, path: Any) -> None:
+    given = [weights, tmp_path / "a.mrsplan"]
+    given[which] = path
+    with pytest.raises(InputError, match=r"the path of the (checkpoint|plan) is"):
+        quickly(*given)
+
+
+def test_numbers_of_a_network_for_noise_and_of_one_for_lenses() -> None:
+    from mrs.building.made_for import noise_of, told_of_lenses
+
+    with pytest.raises(InputError, match="noise_sigma 'x' is not a number"):
+        noise_of(mrs.Schedule(process="denoising", convention="ir-sde"), "x")  # type: ignore[arg-type]
+    lensed = replace(nafnet.NAFNetLatentBokeh(4, (1,), 1, (1,)))
+    for wrong in ("abc", (1, 2), 5, (1, 2, float("nan")), (1, 2, "3")):
+        with pytest.raises(InputError, match="are not three numbers"):
+            told_of_lenses(lensed, MadeFor(lenses=wrong), Path("a"))  # type: ignore[arg-type]
+
+
+def test_a_plan_that_exists_is_not_replaced_unasked(weights: Path, path: Path) -> None:
+    path.write_bytes(b"another's")
+    with pytest.raises(InputError, match="exists"):
+        mrs.build(weights, path, size=(8, 8))
+    assert path.read_bytes() == b"another's"
+
+
+@pytest.mark.parametrize("name", ["the same", "another", "a link"])
+def test_a_checkpoint_is_not_replaced_by_its_plan(weights: Path, tmp_path: Path, name: str) -> None:
+    mine = tmp_path / "net.safetensors"
+    mine.write_bytes(weights.read_bytes())
+    path = {"the same": mine, "another": tmp_path / "hard", "a link": tmp_path / "soft"}[name]
+    if name == "another":
+        os.link(mine, path)
+    elif name == "a link":
+        path.symlink_to(mine)
+    with pytest.raises(InputError, match=r"is read, too.*it would be lost"):
+        quickly(mine, path, overwrite=True)
+    assert mine.read_bytes() == weights.read_bytes()
+
+
+def test_shipped_weights_are_not_replaced_by_a_plan(weights: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "drizzle.safetensors").write_bytes(weights.read_bytes())
+    monkeypatch.setattr(source, "WEIGHTS", tmp_path)
+    with pytest.raises(InputError, match="it would be lost"):
+        quickly("drizzle", tmp_path / "drizzle.safetensors", overwrite=True)
+    assert (tmp_path / "drizzle.safetensors").read_bytes() == weights.read_bytes()
+    with pytest.raises(InputError, match="it would be lost"):
+        export_sampler("drizzle", tmp_path / "drizzle.safetensors", overwrite=True)
+
+
+def test_calibration_pictures_are_not_replaced_by_a_plan(weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    picture = tmp_path / "deep" / "a.png"
+    picture.write_bytes(b"a picture")
+    with pytest.raises(InputError, match="it would be lost"):
+        quickly(weights, picture, calibration=tmp_path, overwrite=True)
+    assert picture.read_bytes() == b"a picture"
+
+
+@pytest.mark.parametrize("option", ["encoder", "autoencoder"])
+def test_a_wrong_companion_is_told_before_the_checkpoint_is_read(path: Path, tmp_path: Path, option: str) -> None:
+    with pytest.raises(CheckpointError, match=r"companion\.pth does not exist"):
+        quickly(tmp_path / "network.pth", path, **{option: tmp_path / "companion.pth"})
+
+
+@pytest.mark.filterwarnings("error")
+def test_weights_out_of_all_proportion_are_told_of_once(weights: Path, tmp_path: Path, path: Path) -> None:
+    large = {key: value * 1e20 for key, value in state().items()}
+    save(tmp_path / "large.safetensors", large, METADATA)
+    for make in (quickly, export_sampler):
+        with pytest.raises(CheckpointError, match=r"exceed float32|infinities or NaN"):
+            make(tmp_path / "large.safetensors", path)
 
 
 def test_a_precision_that_the_backend_lacks(weights: Path, path: Path) -> None:

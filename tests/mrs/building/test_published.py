@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import mrs
-from mrs.building.made_for import MadeFor
+from mrs.building.made_for import MadeFor, check_encoder
 from mrs.building.source import read_source
 from mrs.export.architectures.clip import EncoderWeights
 from mrs.numerics.schedule import Schedule
@@ -55,7 +55,7 @@ def test_a_preset_gives_the_process(published: Any) -> None:
         ("nafnet_plain.pth", {"preset": "irsde-derain"}, "preset irsde-derain is for other weights"),
         ("nafnet_denoising.pth", {}, "takes noise away, and the process is mean-reverting"),
         ("nafnet_plain.pth", {"noise_sigma": 25}, "a noise is said for a network that takes none away"),
-        ("nafnet_plain.pth", {"encoder": "x.pt"}, "is told nothing of an encoder's"),
+        ("nafnet_plain.pth", {"encoder": "x.pt"}, "checkpoint x.pt does not exist"),
         ("nafnet_plain.pth", {"encoder_heads": 3}, "encoder heads without an encoder"),
         ("nafnet_denoising.pth", {"preset": "refusion-denoise", "noise_sigma": 400}, r"noise of 400 is outside \(0, 6"),
         ("nafnet_denoising.pth", {"preset": "refusion-denoise", "noise_sigma": 0}, "noise of 0 is outside"),
@@ -66,6 +66,25 @@ def test_a_preset_gives_the_process(published: Any) -> None:
 def test_what_does_not_belong_is_refused(published: Any, name: str, said: dict[str, Any], error: str) -> None:
     with pytest.raises(MrsError, match=error):
         read_source(published(name), made_for=MadeFor(**said))
+
+
+def test_an_encoder_for_a_network_that_is_told_none(published: Any) -> None:
+    arch = read_source(published("nafnet_plain.pth")).arch
+    with pytest.raises(InputError, match="is told nothing of an encoder's"):
+        check_encoder(arch, MadeFor(encoder="x.pt"), Path("net.pth"))
+
+
+@pytest.mark.parametrize(
+    ("name", "process", "preset"),
+    [
+        ("nafnet_denoising.pth", Schedule(), "refusion-denoise"),
+        ("nafnet_plain.pth", Schedule(process="denoising", convention="ir-sde"), "refusion-derain"),
+    ],
+)
+def test_the_hint_names_a_preset_of_the_networks_kind(published: Any, name: str, process: Any, preset: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        read_source(published(name), process)
+    assert preset in caught.value.hint
 
 
 def test_a_process_for_noise_needs_to_be_told_how_much(published: Any) -> None:

@@ -297,6 +297,50 @@ def test_outputs_that_cannot_be(refuse_build, tmp_path) -> None:
     refuse_build("--overwrite", output=tmp_path / "folder", says="it is a folder")
 
 
+@pytest.fixture
+def tuned(tmp_path):
+    """The name of a solver's file."""
+    path = tmp_path / "tuned.json"
+    path.write_text("{}")
+    return path
+
+
+def test_what_is_read_is_not_replaced(refuse, golden, tuned, tmp_path, pictures) -> None:
+    """Whatever it is and by whatever name, and before anything is read."""
+    net = tmp_path / "net.mrsplan"
+    net.write_bytes(golden.weights.read_bytes())
+    (tmp_path / "soft.mrsplan").symlink_to(net)
+    os.link(net, tmp_path / "hard.mrsplan")
+    for name in ("net", "soft", "hard"):
+        refuse("build", net, "-o", tmp_path / f"{name}.mrsplan", "--overwrite", says="it would be lost")
+    for flag in ("--encoder", "--autoencoder"):
+        refuse("build", "rain", "-o", net, "--overwrite", flag, net, says="it would be lost")
+    refuse("build", "rain", "-o", tuned, "--overwrite", "--solver", tuned, says="it would be lost")
+    picture = pictures / "deep" / "er" / "c.webp"
+    refuse("build", "rain", "-o", picture, "--overwrite", "--calibration", pictures, says="it would be lost")
+    (tmp_path / "net.onnx").symlink_to(net)
+    refuse("export", net, "-o", tmp_path / "net.onnx", "--overwrite", says="it would be lost")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_file_is_not_written_to(refuse, monkeypatch, tmp_path, kind) -> None:
+    path = tmp_path / "out"
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/full")
+    monkeypatch.setattr("mrs.commands.arguments.require", lambda *_: pytest.fail("libraries were asked for"))
+    refuse("build", "rain", "-o", path, "--overwrite", says="it is not a regular file")
+
+
+@pytest.mark.parametrize("flag", ["--encoder", "--autoencoder", "--calibration"])
+def test_what_is_not_there_is_told_before_torch_is_loaded(refuse_build, monkeypatch, tmp_path, flag) -> None:
+    monkeypatch.setattr("mrs.commands.arguments.require", lambda *_: pytest.fail("libraries were asked for"))
+    refuse_build(flag, tmp_path / "missing", says=(f"{flag[2:]}", "missing does not exist"))
+
+
+def test_a_checkpoint_without_a_name(refuse_build, refuse) -> None:
+    refuse_build(checkpoint="", says=("the path of the checkpoint is empty", "name a file"))
+    refuse("deploy", "", "-o", "models", says="is empty")
+
+
 def test_the_output_is_checked_before_anything_is_read(refuse, tmp_path) -> None:
     (tmp_path / "old").write_bytes(b"old")
     refuse("build", "missing.pth", "-o", tmp_path / "old", says="old exists")
@@ -310,7 +354,7 @@ def test_a_full_disk(refuse_build, tmp_path, old) -> None:
     flags = ["--overwrite"] if old else []
     refuse_build(
         "-q", "--backend", "onnxruntime", "--size", "8x8", *flags,
-        says=("cannot write", "new.mrsplan: No space left on device"),
+        says=("cannot write", "new.mrsplan: No space left on device", "hint: make room"),
     )  # fmt: skip
 
 

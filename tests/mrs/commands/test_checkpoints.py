@@ -11,6 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mrs.export.checkpoint import read_checkpoint
+from tests.golden.networks import weights
+
 pytestmark = pytest.mark.usefixtures("quick")
 
 
@@ -62,12 +65,26 @@ def test_checkpoints_that_are_something_else(refuse_build, golden, tmp_path, pla
     refuse_build(checkpoint=tmp_path / "missing.pth", says=("missing.pth does not exist", "give a .pth"))
     refuse_build(checkpoint="sunshine", says="checkpoint sunshine does not exist")
     refuse_build(checkpoint=tmp_path, says="is a folder")
-    refuse_build(checkpoint=plan, says="tiny.mrsplan is not a readable checkpoint")
+    refuse_build(checkpoint=plan, says=("tiny.mrsplan is a plan, not a checkpoint", "give the checkpoint"))
     refuse_build(checkpoint=picture, says="picture.png is not a checkpoint")
     refuse_build(checkpoint="n" * 300, says="File name too long")
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("readme", "hello")
     refuse_build(checkpoint=tmp_path / "other.zip", says="other.zip is not a readable checkpoint")
+
+
+def test_a_torch_file_by_another_name(golden, tmp_path) -> None:
+    """Its content tells, as it does of a safetensors file that is named .pth."""
+    renamed = tmp_path / "net.safetensors"
+    renamed.write_bytes(golden.weights.read_bytes())
+    found, expected = read_checkpoint(renamed), read_checkpoint(golden.weights)
+    assert found.state.keys() == expected.state.keys()
+    assert found.sha256 == expected.sha256
+
+
+def test_an_encoder_given_as_an_autoencoder(refuse_build, tmp_path) -> None:
+    encoder = weights("daclip_encoder_a.pt", tmp_path)
+    refuse_build("--autoencoder", encoder, says=("is the DA-CLIP encoder, not an autoencoder", "--encoder"))
 
 
 def test_a_checkpoint_of_another_network(refuse_build, tmp_path) -> None:

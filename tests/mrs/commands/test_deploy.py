@@ -94,8 +94,11 @@ def test_places_for_a_repository_are_looked_at_before_time_is_spent(refuse_deplo
 
 @pytest.mark.usefixtures("no_space")
 def test_a_full_disk_for_a_repository(refuse, refuse_deploy, plan, tmp_path) -> None:
-    says = "No space left on device"
+    # By the name of the model, not that of the file that is renamed afterwards.
+    models = tmp_path / "models"
+    says = (f"cannot write {models / 'nafnet_tiny'}: No space left on device", "hint: make room")
     refuse_deploy("-q", "--backend", "onnxruntime", "--size", "8x8", "--threads", 1, "--steps", 2, says=says)
+    says = (f"cannot write {models / 'tiny'}: No space left on device", "hint: make room")
     refuse("deploy", plan, "-o", tmp_path / "models", says=says)
 
 

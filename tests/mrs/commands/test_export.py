@@ -123,3 +123,10 @@ def test_a_sampler_of_a_network_that_gives_nan(refuse_export, golden, tmp_path) 
 def test_a_sampler_that_an_engine_gets_wrong(refuse_export, monkeypatch) -> None:
     monkeypatch.setattr("mrs.building.graph_check.TOLERANCE", 0.0)
     refuse_export("-q", says="openvino (length-weights) differs from torch")
+
+
+def test_a_plan_is_no_checkpoint(refuse, plan, tmp_path) -> None:
+    refuse("export", plan, "-o", tmp_path / "new.onnx", says=("is a plan, not a checkpoint", "that it was built from"))
+    renamed = tmp_path / "plan.safetensors"
+    renamed.write_bytes(plan.read_bytes())
+    refuse("export", renamed, "-o", tmp_path / "new.onnx", says="is a plan, not a checkpoint")

@@ -136,6 +136,7 @@ def test_a_plan_of_a_later_format(refuse_restore, plan, tmp_path) -> None:
         (["--tile", "16", "--overlap", "9"], "overlap 9 is outside 0..8"),
         (["--tile", "16", "--overlap", "-1"], "'-1' is not a whole number"),
         (["--tile", "0", "--overlap", "8"], "--overlap is of no use without tiles"),
+        (["--overlap", "8"], ("--overlap is of no use without tiles", "give --tile N")),
         (["--seed", "-1"], "'-1' is not a whole number from 0 to 4294967295"),
         (["--seed", "4294967296"], "'4294967296' is not a whole number from 0 to 4294967295"),
         (["--backend", "cuda"], ("backend 'cuda' is unknown", "openvino, onnxruntime")),
@@ -184,12 +185,25 @@ def test_several_pictures_into_one_file(refuse_restore, picture, pictures, tmp_p
 
 
 def test_outputs_without_a_place(refuse_restore, picture, tmp_path) -> None:
-    refuse_restore(output=tmp_path / "missing" / "out.png", says=("its folder does not exist", "make "))
+    refuse_restore(
+        output=tmp_path / "missing" / "out.png", says=("its folder does not exist", "make ", "missing/ is made")
+    )
     refuse_restore(output=picture / "out.png", says="cannot write")
     refuse_restore(output=f"{picture}/", says="picture.png is a file")
     refuse_restore(output=f"{picture}/deeper/", says="picture.png is a file")
     refuse_restore(inputs=[picture, picture.parent], output=picture / "out", says="picture.png is a file")
     refuse_restore(output=tmp_path / ("n" * 300 + ".png"), says="File name too long")
+
+
+def test_a_result_in_the_place_of_what_is_read(refuse_restore, plan, picture, pictures, tmp_path) -> None:
+    """But its own picture, when that is asked for."""
+    link = tmp_path / "link.png"
+    link.symlink_to(plan)
+    refuse_restore("--overwrite", output=link, says="it would be lost")
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "a.png").symlink_to(picture)
+    refuse_restore("--overwrite", inputs=[pictures / "a.png", picture], output=folder, says="which is read, too")
 
 
 def test_outputs_of_no_format(refuse_restore, tmp_path) -> None:

@@ -89,7 +89,8 @@ def test_the_defaults_are_the_recipes_own(recipe) -> None:
     assert recipe() == (Recipe(), {"resume": False, "overwrite": False, "device": "cpu"})
 
 
-def test_flags_reach_the_recipe(recipe) -> None:
+def test_flags_reach_the_recipe(recipe, out) -> None:
+    out.with_name(f"{out.name}.state").write_bytes(b"a state")
     made, options = recipe(
         "--iterations", 7, "--batch", 3, "--patch", 16, "--learning-rate", 0.001, "--ema", 0.9, "--seed", 5,
         "--no-bf16", "--compile", "--device", "cuda", "--width", 6, "--enc", "1,2", "--mid", 3, "--dec", "4,5",
@@ -216,6 +217,17 @@ def test_folders_without_pictures(refuse_train, picture, tmp_path) -> None:
     refuse_train(folder=tmp_path / "missing", says=("missing does not exist", "clean pictures"))
     refuse_train(folder=picture, says="picture.png")
     refuse_train(folder="n" * 300, says="n")
+
+
+def test_a_state_that_is_not_there_is_told_before_torch_is_loaded(refuse_train, monkeypatch) -> None:
+    monkeypatch.setattr("mrs.commands.arguments.require", lambda *_: pytest.fail("libraries were asked for"))
+    refuse_train("--resume", says=("no state to resume from", "without --resume"))
+
+
+def test_a_picture_is_not_replaced_by_weights(refuse_train, pictures) -> None:
+    link = pictures / "link.safetensors"
+    link.symlink_to(pictures / "a.png")
+    refuse_train("--overwrite", output=link, says="it would be lost")
 
 
 def test_a_damaged_picture_is_named(refuse_train, pictures) -> None:

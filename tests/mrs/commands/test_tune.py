@@ -269,10 +269,14 @@ def refuse_tune(refuse, golden, tmp_path):
     ("flags", "says"),
     [
         (["--evaluations", "0"], "argument --evaluations: '0' is not a whole number of at least 1"),
-        (["--evaluations", "1"], ("1 evaluations are outside 2 to 50", "one has no times to move")),
+        (["--evaluations", "1"], ("1 evaluations are outside 2 to 2000", "give few, such as 5")),
         (["--evaluations", "60"], ("60 evaluations are outside 2 to 50", "more need no search")),
         (["--evaluations", "9", "--T", "16"], "9 evaluations are outside 2 to 8"),
-        (["--evaluations", "60", "--data", "not/read"], "60 evaluations are outside 2 to 50"),
+        (
+            ["--evaluations", "60", "--data", "not/there"],
+            ("folder not/there does not exist", "give a folder of pictures"),
+        ),
+        (["--evaluations", "5000"], "5000 evaluations are outside 2 to 2000"),
         (["--crop", "3"], ("crops of 3 pixels are too small", "this network needs at least 4")),
         (["--crop", "0"], "argument --crop: '0' is not a whole number of at least 1"),
         (["--pictures", "0"], "argument --pictures: '0' is not a whole number of at least 1"),
@@ -289,6 +293,22 @@ def refuse_tune(refuse, golden, tmp_path):
 )
 def test_wrong_flags(refuse_tune, flags, says) -> None:
     refuse_tune(*flags, says=says)
+
+
+@pytest.mark.parametrize(
+    "flags", [["--data", "no/such/folder"], ["--evaluations", "5000"], ["--degradation", "rain"]], ids=str
+)
+def test_what_needs_no_network_is_refused_before_torch_is_loaded(refuse_tune, monkeypatch, flags) -> None:
+    monkeypatch.setattr("mrs.commands.arguments.require", lambda *_: pytest.fail("libraries were asked for"))
+    refuse_tune(*flags, says="")
+
+
+def test_a_plan_or_a_picture_is_not_replaced_by_a_solver(refuse, plan, pictures) -> None:
+    alias = pictures / "alias.json"
+    for read in (plan, pictures / "a.png"):
+        alias.unlink(missing_ok=True)
+        alias.symlink_to(read)
+        refuse("tune", plan, "-o", alias, *SEARCHED, "--data", pictures, "--overwrite", says="it would be lost")
 
 
 def test_folders_without_what_is_needed(refuse_tune, pictures, tmp_path) -> None:
@@ -371,7 +391,9 @@ def test_networks_that_are_none(refuse_tune, picture, tmp_path) -> None:
 def test_a_full_disk(run, golden, tmp_path) -> None:
     result = run("tune", golden.weights, "-o", tmp_path / "new.json", "-q", *SEARCHED)
     assert (result.code, result.out) == (2, "")
-    assert result.err == f"error: cannot write {tmp_path / 'new.json'}: No space left on device\n"
+    assert result.err == f"error: cannot write {tmp_path / 'new.json'}: No space left on device; hint: " + (
+        "make room, or name a file on another disk\n"
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -77,7 +77,8 @@ def test_a_failed_write_is_one_line(tmp_path: Path, error: OSError, said: str) -
     path.write_bytes(b"old")
     with pytest.raises(InputError) as caught:
         write(path, b"half", error)
-    assert str(caught.value) == f"cannot write {path}: {said}"
+    assert caught.value.message == f"cannot write {path}: {said}"
+    assert ("make room" if error.errno == errno.ENOSPC else "check that its folder") in caught.value.hint
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.png"]
 
