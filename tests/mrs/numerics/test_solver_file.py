@@ -321,7 +321,7 @@ def test_a_full_disk_leaves_what_was_there(path: Path, old: str | None) -> None:
 def test_folders_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="No such file") as caught:
         write_solver(tmp_path / "missing" / "tuned.json", SOLVER, SCHEDULE, {})
-    assert caught.value.hint == "check that its folder exists"
+    assert caught.value.hint == "check that its folder exists and may be written, or choose another"
     with pytest.raises(InputError, match="it is a folder"):
         write_solver(tmp_path, SOLVER, SCHEDULE, {})
 

@@ -284,7 +284,8 @@ def test_a_full_disk(world, build, tmp_path, cache, capsys, monkeypatch: pytest.
     monkeypatch.setattr(os, "fsync", full)
     assert build("-q", "--precision", "fp32") == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert errors == [f"error: cannot write {tmp_path / 'made.mrsplan'}: No space left on device"]
+    where = f"cannot write {tmp_path / 'made.mrsplan'}: No space left on device"
+    assert errors == [f"error: {where}; hint: make room, or name a file on another disk"]
     assert left(tmp_path) == []
     assert [path for path in cache.rglob("*") if path.suffix != ".lock"] == []
 
