@@ -39,7 +39,7 @@ def machine_of(restorer: Restorer) -> Machine:
     return Machine(
         processor=machine.processor(), instructions=machine.instructions(), threads=restorer.threads,
         memory_bytes=memory, gpu=machine.gpu() if restorer.device == "cuda" else None,
-        system=f"{platform.system()} {platform.release()}", load=load,
+        system=system(), load=load,
     )  # fmt: skip
 
 
@@ -63,6 +63,11 @@ def plan_facts(path: Path, restorer: Restorer, size: Size) -> PlanFacts:
         candidates=_candidates(raw),
         warnings=plan.facts.warnings,
     )
+
+
+def system() -> str:
+    """The operating system with the first two numbers of its version, such as Linux 6.1: the rest names a vendor."""
+    return f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}"
 
 
 def versions() -> dict[str, str]:

@@ -97,3 +97,9 @@ def test_the_machine_and_the_software(plan: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_commit_is_named_where_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(facts, "__file__", str(tmp_path / "facts.py"))
     assert commit() == ""
+
+
+def test_a_system_is_told_without_its_vendor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(facts.platform, "release", lambda: "6.1.0-21-vendor")
+    assert facts.system() == "Linux 6.1"
