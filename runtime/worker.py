@@ -60,7 +60,6 @@ class Worker:
         pixels: of all pictures together, padded, whose chains are kept.
         device: a `Cuda` where the backend runs on a GPU.
         graphs: whether restores on a GPU are captured.
-
     """
 
     def __init__(self, networks: Networks, pixels: int, device: Device | None = None, graphs: bool = True) -> None:
