@@ -46,7 +46,7 @@ JOBS ?= 2
 test: $(STAMP) ## run the tests that need no GPU (JOBS=8 runs as many at a time)
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest tests -m 'not gpu' -n $(JOBS)
 
-quick: $(STAMP) ## the same without whole builds, compiled kernels and doubles that build, in two minutes on two cores
+quick: $(STAMP) ## the same without whole builds, compiled kernels and doubles that build, in under three minutes on two cores
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest tests -m 'not gpu and not slow' -n $(JOBS) --quiet
 
 check: $(STAMP) ## run the linter, the formatter's check, the type checker and the import-direction test
