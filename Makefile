@@ -55,7 +55,7 @@ check: $(STAMP) ## run the linter, the formatter's check, the type checker and t
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest --quiet tests/test_layers.py
 
-bench: $(STAMP) ## measure in 12 minutes and write the tables of README and docs; the machine should do nothing else
+bench: $(STAMP) ## measure in 20 minutes and write the tables of README and docs; the machine should do nothing else
 	@$(BIN)/python -m pytest benchmarks --quiet --rows benchmarks/results/cpu.jsonl
 	@$(BIN)/python -m benchmarks.plans
 	@$(BIN)/python -m benchmarks.tables
