@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mrs.benchmarking.quality.intervals import resampled
+
 # Of intervals of medians. Five rounds are the fewest of which the extremes hold the median so surely.
 COVERAGE = 0.9
 # Of intervals of means, which are drawn again and again from the pictures.
 MEAN_COVERAGE = 0.95
 DRAWS = 2000
-BLOCK = 1 << 20
 FEWEST_PICTURES = 5
 
 
@@ -51,16 +52,9 @@ def of_mean(values: tuple[float, ...]) -> Interval | None:
     Returns:
         None for fewer than FEWEST_PICTURES values, of which a bootstrap says too little.
     """
-    count = len(values)
-    if count < FEWEST_PICTURES:
+    if len(values) < FEWEST_PICTURES:
         return None
     sample = np.asarray(values, np.float64)
-    random = np.random.default_rng(0)
-    # Some at a time: all draws of thousands of pictures would take much memory.
-    block = max(1, BLOCK // count)
-    means = [
-        sample[random.integers(0, count, (min(block, DRAWS - done), count))].mean(1) for done in range(0, DRAWS, block)
-    ]
     tail = 50 * (1 - MEAN_COVERAGE)
-    low, high = np.percentile(np.concatenate(means), (tail, 100 - tail)).tolist()
+    low, high = np.percentile(resampled(sample, DRAWS, seed=0), (tail, 100 - tail)).tolist()
     return Interval(float(sample.mean()), low, high)

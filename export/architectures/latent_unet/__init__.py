@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mrs.export.architectures import clip
+from mrs.export.architectures.clip import NAME as ENCODER
+from mrs.export.architectures.clip import is_encoder, needed
 from mrs.export.architectures.latent_unet.config import Autoencoder, infer_autoencoder, is_autoencoder
 from mrs.export.architectures.latent_unet.graph import decoder_graph, encoder_graph
 from mrs.export.architectures.latent_unet.module import Hidden, LatentUNet
@@ -55,10 +56,10 @@ def read_autoencoder(path: str | Path) -> AutoencoderWeights:
     Raises:
         CheckpointError: for a file that is missing, damaged, holds code, or is of no such autoencoder.
     """
-    read = read_checkpoint(path, lambda keys: clip.needed(keys) if clip.is_encoder(keys) else keys)
-    if clip.is_encoder(read.state.keys()):
+    read = read_checkpoint(path, lambda keys: needed(keys) if is_encoder(keys) else keys)
+    if is_encoder(read.state.keys()):
         raise CheckpointError(
-            f"{path} is the {clip.NAME}, not an {NAME}", hint="give it as --encoder (encoder=), for DA-CLIP's networks"
+            f"{path} is the {ENCODER}, not an {NAME}", hint="give it as --encoder (encoder=), for DA-CLIP's networks"
         )
     arch = infer_autoencoder(read.state, str(path))
     check_fit(arch.weight_shapes(), read.state, NAME, str(path))

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
 
 RESAMPLES = 9999
 CONFIDENCE = 0.95
 # Pictures without which there is no interval.
 FEWEST = 3
+# Values that are drawn at once: a row at a time would be slow, all of thousands of pictures large.
+BLOCK = 4 << 20
 _NORMAL = NormalDist()
 
 
@@ -33,12 +36,8 @@ def interval(values: Sequence[float], seed: int = 0) -> tuple[float, float] | No
         return None
     if np.ptp(sample) == 0:
         return float(sample[0]), float(sample[0])
-    random = np.random.default_rng(seed)
     mean = sample.mean()
-    # A row at a time would be slow, all at once large.
-    means = np.concatenate(
-        [sample[random.integers(0, count, (rows, count))].mean(axis=1) for rows in _blocks(RESAMPLES, count)]
-    )
+    means = resampled(sample, RESAMPLES, seed)
     # Ties, which few pictures make, count half. All resamples on one side has no finite correction.
     below = (np.sum(means < mean) + np.sum(means <= mean)) / (2 * RESAMPLES)
     bias = _NORMAL.inv_cdf(min(max(below, 1 / RESAMPLES), 1 - 1 / RESAMPLES))
@@ -55,7 +54,15 @@ def interval(values: Sequence[float], seed: int = 0) -> tuple[float, float] | No
     return low, high
 
 
+def resampled(sample: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+    """Means of as many values as there are, drawn from them with replacement: one for each resample."""
+    random, count = np.random.default_rng(seed), len(sample)
+    return np.concatenate(
+        [sample[random.integers(0, count, (rows, count))].mean(axis=1) for rows in _blocks(resamples, count)]
+    )
+
+
 def _blocks(rows: int, width: int) -> list[int]:
-    """Rows in blocks of at most some million values."""
-    most = max(1, (4 << 20) // width)
+    """Rows in blocks of at most `BLOCK` values."""
+    most = max(1, BLOCK // width)
     return [min(most, rows - begin) for begin in range(0, rows, most)]

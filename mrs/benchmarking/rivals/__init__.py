@@ -8,25 +8,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from mrs.benchmarking.rivals.names import BACKEND, BACKENDS, BARE, IN_TORCH, NAMES
+
 if TYPE_CHECKING:
     from mrs.benchmarking.rivals.gate import float32_reference as float32_reference
     from mrs.benchmarking.rivals.gate import judge as judge
     from mrs.benchmarking.rivals.opening import rivals as rivals
     from mrs.benchmarking.rivals.rival import Companions as Companions
     from mrs.benchmarking.rivals.rival import Rival as Rival
-
-# Before the name of a backend: whole restores by our runtime on it.
-BACKEND = "backend:"
-# Run by torch from the checkpoint.
-IN_TORCH = ("eager", "compile", "published")
-# Bare evaluations of the plan's graph in a loop of the library's own.
-BARE = ("onnxruntime", "openvino")
-# Every other backend that can run here.
-BACKENDS = "backends"
-NAMES = (
-    *IN_TORCH, *BARE, BACKENDS, "backend:openvino", "backend:onnxruntime", "backend:tensorrt",
-    "backend:onnxruntime-cuda", "backend:onnxruntime-tensorrt", "backend:torch", "backend:torch-eager",
-)  # fmt: skip
 
 _HOMES = {
     "Companions": "mrs.benchmarking.rivals.rival",

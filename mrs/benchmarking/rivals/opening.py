@@ -9,9 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mrs.benchmarking import rivals as package
 from mrs.benchmarking.rivals.bare import bare
 from mrs.benchmarking.rivals.engines import restores_on
+from mrs.benchmarking.rivals.names import BACKEND, BACKENDS, BARE, IN_TORCH, NAMES
 from mrs.benchmarking.rivals.rival import Companions, Rival
 from mrs.runtime import backends
 from mrs.runtime.errors import BackendError, InputError, MrsError
@@ -63,7 +63,7 @@ def rivals(
     wanted = _known(names)
     plan = read_plan(plan_path)
     wanted = list(dict.fromkeys(each for name in wanted for each in _expanded(name, plan)))
-    in_torch = [name for name in wanted if name in package.IN_TORCH]
+    in_torch = [name for name in wanted if name in IN_TORCH]
     if in_torch and checkpoint is None:
         raise InputError(
             f"rival {in_torch[0]} needs the checkpoint that the plan was built from", hint="give --checkpoint FILE"
@@ -94,10 +94,10 @@ def _opener(
     name: str, plan: Plan, network: PublishedNetwork | None, size: Size, threads: int
 ) -> Callable[[], Rival] | None:
     """What opens a rival; None for one in torch where there is none."""
-    if name in package.BARE:
+    if name in BARE:
         return partial(bare, name, plan, size, threads)
-    if name.startswith(package.BACKEND):
-        return partial(restores_on, name.removeprefix(package.BACKEND), plan, size, threads)
+    if name.startswith(BACKEND):
+        return partial(restores_on, name.removeprefix(BACKEND), plan, size, threads)
     if network is None:
         return None
     from mrs.benchmarking.rivals.in_torch.contenders import contender
@@ -111,7 +111,7 @@ def _network(
     """The checkpoint's network, with torch on so many threads until the stack ends; None without torch."""
     missing = [name for name in ("torch", "onnx", "safetensors") if find_spec(name) is None]
     if missing:
-        note(f"{', '.join(package.IN_TORCH)} left out: {', '.join(missing)} not installed")
+        note(f"{', '.join(IN_TORCH)} left out: {', '.join(missing)} not installed")
         return None
     import torch
 
@@ -122,24 +122,24 @@ def _network(
     try:
         return read_network(plan, checkpoint, companions, threads)
     except BackendError as error:
-        note(f"{', '.join(package.IN_TORCH)} left out: {error}")
+        note(f"{', '.join(IN_TORCH)} left out: {error}")
         return None
 
 
 def _known(names: Sequence[str]) -> list[str]:
-    unknown = [name for name in names if name not in package.NAMES]
+    unknown = [name for name in names if name not in NAMES]
     if unknown:
-        raise InputError(f"rival {unknown[0]!r} is unknown", hint=f"use some of {', '.join(package.NAMES)}")
+        raise InputError(f"rival {unknown[0]!r} is unknown", hint=f"use some of {', '.join(NAMES)}")
     return list(names)
 
 
 def _expanded(name: str, plan: Plan) -> list[str]:
     """`backends` as those that can run here, without the plan's own, which is no rival."""
-    if name != package.BACKENDS:
+    if name != BACKENDS:
         return [name]
     latent = plan.facts.latent is not None
     return [
-        f"{package.BACKEND}{engine.name}"
+        f"{BACKEND}{engine.name}"
         for engine in backends.available()
         if engine.name != plan.facts.backend and not (latent and engine.device != "cpu")
     ]

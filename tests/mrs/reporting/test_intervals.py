@@ -41,7 +41,7 @@ def test_a_mean_has_the_interval_of_its_spread() -> None:
 
 
 def test_draws_are_the_same_each_time_and_in_blocks() -> None:
-    import mrs.reporting.intervals as intervals
+    from mrs.benchmarking.quality import intervals
 
     sample = tuple(float(value) for value in range(50))
     first = of_mean(sample)
