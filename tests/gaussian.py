@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mrs.kernels.table import Table
+from mrs.numerics.reference import sample
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import OUTPUTS
 from mrs.runtime.errors import InputError
@@ -79,3 +81,16 @@ class GaussianProblem:
         scale = np.sqrt(self.variance(t) / self.variance(u)) * kept
         at_t = a_t * np.asarray(self.mean) + scale * (mean - a_u * np.asarray(self.mean))
         return at_t, scale**2 * variance + self.variance(t) * (1 - kept**2)
+
+
+def moments(table: Table, problem: GaussianProblem) -> tuple[float, float]:
+    """Exact mean and variance of the final y of one pixel: pixel k carries the part of the k-th noise alone.
+
+    Without chance, because the problem makes every table linear in its noise.
+    """
+    count = len(table.rows) + 1
+    draws = np.concatenate([np.eye(count), np.zeros((count, 1))], axis=1).reshape(count, 1, 1, 1, count + 1)
+    parts = sample(problem.denoiser(), np.zeros_like(draws[0]), table, draws[1:], draws[0], clamp=False)
+    # The last pixel has no noise: it is the mean, which all others carry too.
+    mean = float(parts[..., -1].item())
+    return mean, float(np.sum((parts[..., :-1] - mean) ** 2))

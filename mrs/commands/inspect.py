@@ -201,6 +201,10 @@ def _solver(solver: JsonObject) -> str:
     for name in ("stochasticity", "momentum", "start_time"):
         if solver[name]:
             text += f", {name.replace('_', ' ')} {solver[name]:g}"
+    for name in ("noise_scale", "start_noise"):
+        # Plans from before they were there have all of the noise.
+        if solver.get(name, 1) != 1:
+            text += f", {name.replace('_', ' ')} {solver[name]:g}"
     text += ", fitted weights" if solver["weights"] else ""
     return text + (", denoise last" if solver["denoise_last"] else "")
 

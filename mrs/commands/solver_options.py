@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SETTINGS = (
     "steps", "prediction", "spacing", "lambda_min", "last_step", "clamp", "stochasticity", "momentum", "start_time",
-    "denoise_last",
+    "denoise_last", "noise_scale", "start_noise",
 )  # fmt: skip
 
 
@@ -42,6 +42,13 @@ def add_solver(parser: argparse.ArgumentParser) -> None:
     solver.add_argument("--stochasticity", type=float, metavar="T", help="of sa: 0 is the ODE, 1 the SDE")
     solver.add_argument("--momentum", type=float, metavar="M", help="of ghvb, between 0 and 1")
     solver.add_argument("--start-time", type=float, metavar="T", help="start later, at this time of the process")
+    solver.add_argument(
+        "--noise-scale",
+        type=float,
+        metavar="C",
+        help="factor of the noise that steps draw: 0 (none) to 2, by default 1",
+    )
+    solver.add_argument("--start-noise", type=float, metavar="C", help="factor of the noise at the start, 0 to 2")
     solver.add_argument("--denoise-last", action="store_true", default=None, help="end with the prediction itself")
     arguments.add_process(parser, "by default what the preset or the checkpoint says, else Refusion's")
     arguments.add_network(parser)
@@ -88,7 +95,7 @@ def solver_and_schedule(checkpoint: str, options: argparse.Namespace) -> tuple[S
 
 def _solver(options: argparse.Namespace) -> tuple[Solver, Schedule | None]:
     """The solver that the options describe, and the schedule that it was found for, if it comes from a file."""
-    from mrs.numerics.solver import RECOMMENDED, Solver, parse_name
+    from mrs.numerics.solver import RECOMMENDED, Solver, renamed
     from mrs.numerics.solver_file import read_solver
 
     changes = arguments.given(options, *SETTINGS)
@@ -101,6 +108,7 @@ def _solver(options: argparse.Namespace) -> tuple[Solver, Schedule | None]:
     if options.prediction == "noise":
         # Only predictions of pictures have a range to be clamped to.
         changes.setdefault("clamp", "none")
+    base = Solver() if options.published else RECOMMENDED
     if options.solver is not None:
-        changes["method"], changes["order"] = parse_name(options.solver)
-    return replace(Solver() if options.published else RECOMMENDED, **changes), None
+        changes = {**renamed(base, options.solver), **changes}
+    return replace(base, **changes), None

@@ -8,6 +8,7 @@ import sys
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from numbers import Integral, Real
+from typing import Any
 
 from mrs.kernels.table import CLAMPS
 from mrs.numerics.methods import METHODS, Method
@@ -22,6 +23,8 @@ LAST_STEPS = ("published", "lower-order", "full")
 MOST_STEPS = 2000
 # The kernels' rows hold as many.
 MOST_PREDICTIONS = 4
+# Of the noise as derived. Published samplers that add noise add less than a hundredth.
+MOST_NOISE = 2.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,9 @@ class Solver:
         times: of `custom` spacing: steps + 1 falling times between T and 0; from below T they start at mu + s_t z too.
         weights: of each step, in place of the method's own: the factor of x - mu, then the weights of q0, q1, ... (one
             to four, never more than were made). Found by `mrs-trt tune` for these times; needs a custom grid.
+        noise_scale: factor of the noise that steps draw, 0 (none) over 1 (as derived) to 2, for methods that draw any.
+            Nothing else of a step changes: the mean of a linear problem stays, the variance falls with its square.
+        start_noise: factor of x_T's noise, 0 to 2.
 
     Raises:
         InputError: for a name or number that is unknown, or a pair that is not possible.
@@ -68,6 +74,8 @@ class Solver:
     start_time: float | None = None
     times: tuple[float, ...] = ()
     weights: tuple[tuple[float, ...], ...] = ()
+    noise_scale: float = 1.0
+    start_noise: float = 1.0
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -99,15 +107,17 @@ class Solver:
         if self.clamp != "none" and self.prediction != "data":
             raise InputError("a noise prediction cannot be clamped to a picture's range", hint="use prediction='data'")
         self._check_options(facts)
+        self._check_noise(facts)
         self._check_times(facts)
         self._check_weights()
         # NumPy's numbers are welcome, but JSON knows only Python's.
-        for name, kind in (("order", int), ("steps", int), ("lambda_min", float), ("stochasticity", float)):
-            object.__setattr__(self, name, kind(getattr(self, name)))
+        for name in ("order", "steps"):
+            object.__setattr__(self, name, int(getattr(self, name)))
+        for name in ("lambda_min", "stochasticity", "momentum", "noise_scale", "start_noise"):
+            object.__setattr__(self, name, float(getattr(self, name)))
         # Nor does JSON know infinity.
         limit = max(-sys.float_info.max, min(self.lambda_min, sys.float_info.max))
         object.__setattr__(self, "lambda_min", limit)
-        object.__setattr__(self, "momentum", float(self.momentum))
         object.__setattr__(self, "times", tuple(float(time) for time in self.times))
         if self.start_time is not None:
             object.__setattr__(self, "start_time", float(self.start_time))
@@ -131,6 +141,27 @@ class Solver:
                 raise InputError(f"method {self.method!r} takes no {name}: it {why}", hint=f"{takers} takes it")
         if facts.option == "momentum" and not self.momentum:
             raise InputError("ghvb without momentum is ipndm", hint="give a momentum such as 0.2, or use ipndm")
+
+    def _check_noise(self, facts: Method) -> None:
+        for name in ("noise_scale", "start_noise"):
+            value = getattr(self, name)
+            if not _is(value, Real) or not 0 <= value <= MOST_NOISE:
+                raise InputError(
+                    f"{name} {value!r} is not a number from 0 to {MOST_NOISE:g}",
+                    hint="0 is no noise, 1 the noise as derived",
+                )
+        if self.noise_scale == 1 or facts.stochastic or self.stochasticity:
+            return
+        if facts.option == "stochasticity":
+            raise InputError(
+                f"method {self.method!r} without stochasticity draws no noise that noise_scale could change",
+                hint="give a stochasticity such as 0.5",
+            )
+        noisy = ", ".join(key for key, other in METHODS.items() if other.stochastic)
+        raise InputError(
+            f"method {self.method!r} takes no noise_scale: its steps draw no noise",
+            hint=f"{noisy} and sa draw noise; start_noise is for every method",
+        )
 
     def _check_times(self, facts: Method) -> None:
         start = self.start_time
@@ -189,7 +220,7 @@ class Solver:
     @property
     def stochastic(self) -> bool:
         """Whether steps draw noise (x_T always does)."""
-        return METHODS[self.method].stochastic or self.stochasticity > 0
+        return (METHODS[self.method].stochastic or self.stochasticity > 0) and self.noise_scale > 0
 
     @property
     def takes_weights(self) -> bool:
@@ -239,6 +270,19 @@ def parse_name(name: str) -> tuple[str, int]:
         known += [key for key, entry in METHODS.items() if len(entry.orders) == 1]
         raise InputError(f"solver {name!r} is unknown", hint=f"use one of {', '.join(known)}")
     return method, int(match[2]) if match[2] else min(2, max(METHODS[method].orders))
+
+
+def renamed(base: Solver, name: str) -> dict[str, Any]:
+    """What changes in `base` where a method is named by its short name.
+
+    Stochasticity, momentum and scales of noise were chosen for one method: another one begins without.
+
+    Raises:
+        InputError: for a method that does not exist.
+    """
+    method, order = parse_name(name)
+    plain = {"stochasticity": 0.0, "momentum": 0.0, "noise_scale": 1.0, "start_noise": 1.0}
+    return {"method": method, "order": order, **({} if method == base.method else plain)}
 
 
 # What `mrs-trt build` uses where no solver is named: chosen by measurement on the shipped weights (docs/solvers.md).

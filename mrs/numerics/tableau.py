@@ -28,7 +28,8 @@ def tableau(schedule: Schedule, solver: Solver, output: str = "noise") -> Table:
         output: what the network predicts: `noise` (eps), `data` (x0) or `velocity`.
 
     Raises:
-        InputError: for an unknown output, or a time grid that the schedule does not have.
+        InputError: for an unknown output, a time grid that the schedule does not have, or a `start_noise` of a process
+            that starts without noise.
     """
     if output not in OUTPUTS:
         raise InputError(f"network output {output!r} is unknown", hint=f"use one of {', '.join(OUTPUTS)}")
@@ -50,6 +51,9 @@ def tableau(schedule: Schedule, solver: Solver, output: str = "noise") -> Table:
             weights = weighted(step, solver.weights[index][0], list(solver.weights[index][1:]))
         else:
             weights = weigh(step)
+        if solver.noise_scale != 1:
+            # Without the sign that 0 keeps of a factor below it.
+            weights = weights._replace(noise=solver.noise_scale * weights.noise or 0.0)
         rows.append(Row(*_to_prediction(solver.prediction, output, step.a_u, step.s_u, schedule.S), *weights))
     return Table(run.times, tuple(rows), _start(schedule, solver, run), solver.clamp)
 
@@ -58,10 +62,15 @@ def _start(schedule: Schedule, solver: Solver, run: Run) -> float:
     """Standard deviation of the noise that is added to the degraded picture."""
     if schedule.denoises:
         # Its noise is the process's own.
+        if solver.start_noise != 1:
+            raise InputError(
+                "the denoising process starts from the picture as it is: no noise that start_noise could change",
+                hint="leave start_noise out",
+            )
         return 0.0
     # As published, x_T has S whatever times are dropped; a start that was chosen has what belongs to its time.
     chosen = solver.start_time is not None or (bool(solver.times) and run.times[0] < schedule.T)
-    return run.s[0] if chosen else schedule.S
+    return solver.start_noise * (run.s[0] if chosen else schedule.S)
 
 
 def visited_times(schedule: Schedule, solver: Solver) -> tuple[float, ...]:

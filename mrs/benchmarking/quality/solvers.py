@@ -10,7 +10,7 @@ import numpy as np
 
 from mrs.numerics.methods import METHODS
 from mrs.numerics.schedule import Schedule
-from mrs.numerics.solver import RECOMMENDED, Solver, parse_name
+from mrs.numerics.solver import RECOMMENDED, Solver, renamed
 from mrs.numerics.solver_file import read_solver
 from mrs.numerics.tableau import at_whole_times, tableau, visited_times
 from mrs.runtime.errors import InputError
@@ -97,8 +97,8 @@ def parse(text: str, schedule: Schedule) -> list[tuple[str, Solver]]:
             f"{text!r} is no solver with its evaluations", hint="such as ode-2:3,5,10, posterior:100, or tuned.json"
         )
     published = match[1].startswith(PUBLISHED)
-    method, order = parse_name(match[1].removeprefix(PUBLISHED))
-    settings = replace(Solver() if published else RECOMMENDED, method=method, order=order)
+    base = Solver() if published else RECOMMENDED
+    settings = replace(base, **renamed(base, match[1].removeprefix(PUBLISHED)))
     solvers = [replace(settings, steps=int(number)) for number in match[2].split(",")]
     return [(f"{'published ' if published else ''}{each.name} at {each.steps}", each) for each in solvers]
 

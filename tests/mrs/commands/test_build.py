@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -87,6 +88,8 @@ def test_the_default(run, golden, tmp_path) -> None:
         (["--solver", "sa-3", "--stochasticity", 0.5], {"method": "sa", "order": 3, "stochasticity": 0.5}),
         (["--solver", "ghvb-4", "--momentum", 0.2], {"method": "ghvb", "order": 4, "momentum": 0.2}),
         (["--start-time", 42.5], {"start_time": 42.5}),
+        (["--noise-scale", 0.25, "--start-noise", 0.9], {"noise_scale": 0.25, "start_noise": 0.9}),
+        (["--solver", "sde-1", "--noise-scale", 0], {"method": "sde", "noise_scale": 0.0}),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
@@ -95,6 +98,15 @@ def test_flags_of_the_solver_change_the_recommended_one(build, flags, changes) -
     assert manifest["solver"] == {**RECOMMENDED.to_dict(), **changes}
     assert len(manifest["table"]["rows"]) == manifest["solver"]["steps"]
     assert manifest["table"]["clamp"] == manifest["solver"]["clamp"]
+
+
+def test_naming_another_solver_leaves_the_recommended_noise(build, monkeypatch) -> None:
+    quiet = Solver("posterior", 1, steps=3, noise_scale=0.5)
+    monkeypatch.setattr("mrs.numerics.solver.RECOMMENDED", quiet)
+    assert build()["solver"]["noise_scale"] == 0.5
+    assert build("--solver", "ode-2", "--overwrite")["solver"] == Solver("ode", 2, steps=3).to_dict()
+    again = build("--solver", "posterior", "--noise-scale", 0.75, "--overwrite")["solver"]
+    assert again == replace(quiet, noise_scale=0.75).to_dict()
 
 
 def test_a_noise_prediction_drops_the_clamp_that_nobody_asked_for(build, monkeypatch) -> None:
@@ -243,6 +255,10 @@ def test_wrong_size(refuse_build, size) -> None:
         (["--solver", "sa", "--stochasticity", "-1"], "stochasticity -1.0 is not a number from 0"),
         (["--solver", "sa", "--stochasticity", "inf"], "stochasticity inf is not a number from 0"),
         (["--solver", "sa", "--stochasticity", "nan"], "stochasticity nan is not a number from 0"),
+        (["--noise-scale", "-1"], ("noise_scale -1.0 is not a number from 0 to 2", "1 the noise as derived")),
+        (["--start-noise", "nan"], "start_noise nan is not a number from 0 to 2"),
+        (["--noise-scale", "some"], "argument --noise-scale: invalid float value: 'some'"),
+        (["--solver", "ode-2", "--noise-scale", "0.5"], ("'ode' takes no noise_scale", "posterior")),
         (["--start-time", "0"], "start_time 0.0 is not a time above 0"),
         (["--start-time", "nan"], "start_time nan is not a time above 0"),
         (["--start-time", "100.5"], ("start_time 100.5 is beyond T = 100", "times count forward steps")),

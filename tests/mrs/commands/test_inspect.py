@@ -178,6 +178,7 @@ def test_the_start_and_the_clamp(solver, start) -> None:
         (Solver("ghvb", 4, "noise", momentum=0.25), "ghvb order 4, 10 evaluations, linspace, noise prediction"),
         (Solver("ghvb", 4, "noise", momentum=0.25), "clamp none, momentum 0.25\n"),
         (Solver("sa", 3, stochasticity=1.5), "clamp none, stochasticity 1.5\n"),
+        (Solver("posterior", 1, noise_scale=0, start_noise=0.75), "clamp none, noise scale 0, start noise 0.75\n"),
         (Solver(clamp="threshold", start_time=42.5), "clamp threshold, start time 42.5\n"),
         (Solver(last_step="full", denoise_last=True), "last step full, clamp none, denoise last\n"),
         (Solver(steps=2, spacing="custom", times=(90.0, 7.0, 0.0)), "2 evaluations, custom, data prediction"),
@@ -191,6 +192,13 @@ def test_settings_of_the_solver_are_shown(run, changed, solver, says) -> None:
     path = changed(lambda manifest: manifest.update(solver=solver.to_dict()))
     assert says in run("inspect", path).out
     assert json.loads(run("inspect", path, "--json").out)["solver"] == solver.to_dict()
+
+
+def test_a_plan_from_before_noise_was_scaled_is_described(run, changed) -> None:
+    said = Solver("posterior", 1).to_dict()
+    del said["noise_scale"], said["start_noise"]
+    path = changed(lambda manifest: manifest.update(solver=said))
+    assert "last step published, clamp none\n" in run("inspect", path).out
 
 
 def test_the_interpolation_of_the_schedule_is_shown_where_it_is_not_the_published_one(run, changed) -> None:

@@ -233,7 +233,7 @@ def test_the_schedules_options_must_be_those_of_the_search(tune, built, refuse, 
     [
         ["--steps", 5], ["--published"], ["--prediction", "noise"], ["--spacing", "linspace"], ["--lambda-min", -5],
         ["--last-step", "full"], ["--clamp", "none"], ["--stochasticity", 0], ["--momentum", 0],
-        ["--start-time", 50], ["--denoise-last"],
+        ["--start-time", 50], ["--denoise-last"], ["--noise-scale", 1], ["--start-noise", 1],
     ],
     ids=lambda flags: flags[0],
 )  # fmt: skip

@@ -21,7 +21,7 @@ from mrs.numerics.reference import sample
 from mrs.numerics.schedule import CONVENTIONS, Schedule
 from mrs.numerics.solver import PREDICTIONS, Solver
 from mrs.numerics.tableau import tableau
-from tests.gaussian import GaussianProblem
+from tests.gaussian import GaussianProblem, moments
 
 pytestmark = pytest.mark.slow(26)
 
@@ -136,17 +136,7 @@ def test_single_euler_steps_converge_with_order_1_as_they_become_shorter(convent
     assert min(at_few) > 20 * errors[0]
 
 
-# The reverse SDE: moments without chance, because the problem makes every table linear in its noise.
-
-
-def moments(table: Table, problem: GaussianProblem) -> tuple[float, float]:
-    """Exact mean and variance of the final y of one pixel: pixel k carries the part of the k-th noise alone."""
-    count = len(table.rows) + 1
-    draws = np.concatenate([np.eye(count), np.zeros((count, 1))], axis=1).reshape(count, 1, 1, 1, count + 1)
-    parts = sample(problem.denoiser(), np.zeros_like(draws[0]), table, draws[1:], draws[0], clamp=False)
-    # The last pixel has no noise: it is the mean, which all others carry too.
-    mean = float(parts[..., -1].item())
-    return mean, float(np.sum((parts[..., :-1] - mean) ** 2))
+# The reverse SDE
 
 
 def moment_errors(table: Table, problem: GaussianProblem, tau: float) -> Any:

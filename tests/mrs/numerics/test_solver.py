@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,16 @@ import pytest
 from mrs.kernels.table import CLAMPS
 from mrs.numerics.methods import METHODS
 from mrs.numerics.schedule import Schedule
-from mrs.numerics.solver import LAST_STEPS, PREDICTIONS, RECOMMENDED, SPACINGS, Solver, grid_intervals, parse_name
+from mrs.numerics.solver import (
+    LAST_STEPS,
+    PREDICTIONS,
+    RECOMMENDED,
+    SPACINGS,
+    Solver,
+    grid_intervals,
+    parse_name,
+    renamed,
+)
 from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import InputError
 
@@ -26,6 +36,7 @@ def options(method: str) -> dict[str, float]:
 
 def test_the_default_is_the_published_setting() -> None:
     assert Solver() == Solver("ode", 2, "data", 10, "linspace", -5.0, False, "published", "none", 0.0, 0.0, None, ())
+    assert (Solver().noise_scale, Solver().start_noise) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +139,45 @@ def test_ghvb_without_momentum_is_refused() -> None:
     refuse({"method": "ghvb"}, "ghvb without momentum is ipndm", "or use ipndm")
 
 
+# Scales of noise
+
+
+@pytest.mark.parametrize("name", ["noise_scale", "start_noise"])
+@pytest.mark.parametrize("value", [-0.1, 2.01, math.nan, math.inf, "1", None, True, 10**400], ids=lambda v: str(v)[:9])
+def test_a_factor_of_noise_that_is_none_is_refused(name: str, value: Any) -> None:
+    named = f"{name} {value!r} is not a number from 0 to 2"
+    refuse({"method": "posterior", "order": 1, name: value}, named, "0 is no noise, 1 the noise as derived")
+
+
+@pytest.mark.parametrize("value", [0, 0.5, 1.01])
+@pytest.mark.parametrize(
+    "method", [name for name, facts in METHODS.items() if not facts.stochastic and facts.option != "stochasticity"]
+)
+def test_a_noise_scale_is_for_methods_that_draw_noise(method: str, value: float) -> None:
+    arguments = {"method": method, "order": METHODS[method].orders[0], **options(method)}
+    hint = "sde, posterior, posterior-published, euler-sde and sa draw noise; start_noise is for every method"
+    named = f"method {method!r} takes no noise_scale: its steps draw no noise"
+    refuse({**arguments, "noise_scale": value}, named, hint)
+    assert Solver(**arguments, noise_scale=1, start_noise=value).start_noise == value
+
+
+def test_sa_without_stochasticity_has_no_noise_to_scale() -> None:
+    named = "method 'sa' without stochasticity draws no noise that noise_scale could change"
+    refuse({"method": "sa", "noise_scale": 0.5}, named, "give a stochasticity such as 0.5")
+    assert Solver("sa", stochasticity=0.1, noise_scale=0.5).stochastic
+    assert not Solver("sa", stochasticity=0.1, noise_scale=0).stochastic
+
+
+def test_naming_another_method_leaves_what_was_chosen_for_the_first() -> None:
+    base = Solver("sa", 3, steps=4, stochasticity=0.5, noise_scale=0.4, start_noise=0.9)
+    assert replace(base, **renamed(base, "sa-1")) == replace(base, order=1)
+    for name in ("ode-3", "posterior"):
+        method, order = parse_name(name)
+        assert replace(base, **renamed(base, name)) == Solver(method, order, steps=4)
+    with pytest.raises(InputError, match="solver 'euler' is unknown"):
+        renamed(base, "euler")
+
+
 # Times
 
 
@@ -224,6 +274,8 @@ def test_numpy_numbers_become_pythons() -> None:
     assert type(Solver(lambda_min=-5).lambda_min) is float
     started = Solver("sa", start_time=np.float64(50), stochasticity=np.int64(1))
     assert (type(started.start_time), type(started.stochasticity)) == (float, float)
+    quiet = Solver("sde", noise_scale=np.float32(0.5), start_noise=np.int64(0))
+    assert (type(quiet.noise_scale), type(quiet.start_noise)) == (float, float)
     assert json.loads(json.dumps(Solver("ghvb", momentum=np.float32(0.5)).to_dict()))["momentum"] == 0.5
 
 
@@ -233,6 +285,7 @@ def test_numpy_numbers_become_pythons() -> None:
         Solver(),
         Solver("sde", 1, "noise", 3, "karras-t", -math.inf, True),
         Solver("posterior", 1, clamp="unit"),
+        Solver("posterior", 1, noise_scale=1 / 3, start_noise=0.875),
         Solver("unipc-b2", 3, steps=5, spacing="custom", times=FIVE, last_step="full"),
         Solver("dpm++", 2, steps=4, start_time=62.5, clamp="threshold"),
         Solver("sa", 3, "noise", stochasticity=1.5),
@@ -260,6 +313,8 @@ def test_to_json_and_back(solver: Solver) -> None:
         (Solver("ode", 3), "ode-3", False),
         (Solver("sde", 2), "sde-2", True),
         (Solver("posterior", 1), "posterior", True),
+        (Solver("posterior", 1, noise_scale=0.01), "posterior", True),
+        (Solver("posterior", 1, noise_scale=0), "posterior", False),
         (Solver("posterior-published", 1), "posterior-published", True),
         (Solver("euler-sde", 1), "euler-sde", True),
         (Solver("euler-ode", 1), "euler-ode", False),

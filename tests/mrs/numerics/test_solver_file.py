@@ -64,6 +64,7 @@ def refused(path: Path | str) -> InputError:
         Solver("sa", 3, steps=7, start_time=62.25, stochasticity=0.3, clamp="threshold", last_step="full"),
         Solver("ghvb", 4, "noise", momentum=1 / 3, lambda_min=-2.75, spacing="karras-n", denoise_last=True),
         Solver("heun", steps=3, spacing="custom", times=(99.5, 0.1, 0.0)),
+        Solver("posterior", 1, noise_scale=0.1, start_noise=1 / 3),
     ],
     ids=lambda solver: solver.name,
 )
@@ -246,6 +247,9 @@ def test_what_is_of_another_kind(changed: Any, name: str, value: Any) -> None:
         ("stochasticity", math.nan, "stochasticity nan is not"),
         ("stochasticity", 0.5, "'unipc-b2' takes no stochasticity"),
         ("momentum", math.inf, "momentum inf is not"),
+        ("noise_scale", math.nan, "noise_scale nan is not a number from 0 to 2"),
+        ("noise_scale", 0.5, "'unipc-b2' takes no noise_scale"),
+        ("start_noise", "none", "start_noise 'none' is not a number from 0 to 2"),
         ("start_time", 50.0, "a custom grid starts where its times start"),
         ("start_time", math.nan, "start_time nan is not a time above 0"),
         ("times", [], "custom spacing and times go together"),

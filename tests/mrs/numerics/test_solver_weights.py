@@ -176,6 +176,7 @@ def test_weights_that_are_no_finite_numbers_are_refused(bad: Any, place: int) ->
         {**TWO, "method": "sde"},
         {**TWO, "method": "posterior", "order": 1},
         {**TWO, "method": "sa", "stochasticity": 0.5},
+        {**TWO, "method": "posterior", "order": 1, "noise_scale": 0.5},
         {**TWO, "method": "heun"},
         {"method": "euler-ode", "order": 1, "steps": 2},
         {"method": "euler-sde", "order": 1, "steps": 2},
@@ -204,6 +205,15 @@ def test_every_other_method_takes_them_on_a_custom_grid(method: str, order: int)
 def test_sa_takes_them_as_long_as_it_draws_no_noise() -> None:
     assert ("sa", 2) in TAKERS
     assert tableau(Schedule(), Solver(**{**TWO, "method": "sa"}, weights=WEIGHTS)).draws == 0
+
+
+def test_a_method_whose_noise_is_scaled_to_nothing_takes_them() -> None:
+    quiet = {**TWO, "method": "posterior", "order": 1, "noise_scale": 0}
+    own = tuple((row.ax, row.b0) for row in tableau(Schedule(), Solver(**quiet)).rows)
+    # Its own weights among them.
+    given = tableau(Schedule(), Solver(**quiet, weights=own))
+    for row, derived in zip(given.rows, tableau(Schedule(), Solver(**quiet)).rows, strict=True):
+        assert row == pytest.approx(derived, rel=1e-12, abs=1e-15)
 
 
 # The rows that they make
