@@ -1,0 +1,63 @@
+"""Restored pictures against clean ones: several metrics for each picture, means over seeds, intervals over pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrs.benchmarking.quality.intervals import interval
+from mrs.benchmarking.quality.metrics import fidelity
+from mrs.benchmarking.quality.perceptual import perceptual
+
+U8 = NDArray[np.uint8]
+# Of each picture, by metric.
+Each = dict[str, list[float]]
+DIGITS = 5
+
+
+class Judge:
+    """What `judge` says of a picture; piq's modules are loaded once.
+
+    Raises:
+        SystemExit: where they do not load, for a table with holes is none.
+    """
+
+    def __init__(self) -> None:
+        found = perceptual()
+        if isinstance(found, str):
+            raise SystemExit(f"error: {found}")
+        self._perceptual = found
+
+    def judge(self, picture: U8, clean: U8) -> dict[str, float]:
+        """psnr and ssim (RGB), haarpsi, fsim, gmsd, and sharpness, of pictures (H, W, 3)."""
+        own = fidelity(picture, clean)
+        metrics = {"psnr": own["psnr"], "ssim": own["ssim"], **self._perceptual(picture, clean)}
+        return {**metrics, "sharpness": gradient_energy(picture) / gradient_energy(clean)}
+
+
+def gradient_energy(picture: U8) -> float:
+    """Mean square of the differences between neighbours, across and down, of levels in 0 to 255."""
+    levels = picture.astype(np.float64)
+    return float(sum(np.mean(np.diff(levels, axis=axis) ** 2) for axis in (0, 1)))
+
+
+def over_seeds(runs: Sequence[Sequence[dict[str, float]]]) -> Each:
+    """Each picture's mean over its runs: of runs, each a list of what was said of the pictures in turn."""
+    names = runs[0][0]
+    return {
+        name: [round(float(np.mean([run[index][name] for run in runs])), DIGITS) for index in range(len(runs[0]))]
+        for name in names
+    }
+
+
+def summary(each: Each) -> dict[str, float]:
+    """Mean over the pictures, and its interval as _low and _high where there are enough for one."""
+    found = {}
+    for name, values in each.items():
+        found[name] = float(np.mean(values))
+        ends = interval(values)
+        if ends is not None:
+            found[f"{name}_low"], found[f"{name}_high"] = ends
+    return found
