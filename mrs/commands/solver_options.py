@@ -39,7 +39,7 @@ def add_solver(parser: argparse.ArgumentParser) -> None:
     solver.add_argument(
         "--clamp", metavar="HOW", help="of data predictions: none, unit ([0, 1]), threshold (published)"
     )
-    solver.add_argument("--stochasticity", type=float, metavar="T", help="of sa: 0 is the ODE, 1 the SDE")
+    solver.add_argument("--stochasticity", type=float, metavar="T", help="of sa and sa-2m: 0 is the ODE, 1 the SDE")
     solver.add_argument("--momentum", type=float, metavar="M", help="of ghvb, between 0 and 1")
     solver.add_argument("--start-time", type=float, metavar="T", help="start later, at this time of the process")
     solver.add_argument(

@@ -45,7 +45,7 @@ class Solver:
         clamp: what is done to each data prediction before it is used: `none`; `unit` clamps it to [0, 1];
             `threshold` is the published dynamic threshold: clamped to +-b and divided by b, where b is the 0.995
             quantile of its absolute values in each picture, kept within [1, 1.5]. Needs `prediction="data"`.
-        stochasticity: tau >= 0 of method `sa`: 0 is the ODE, 1 the reverse SDE.
+        stochasticity: tau >= 0 of methods `sa` and `sa-2m`: 0 is the ODE, 1 the reverse SDE.
         momentum: of method `ghvb`, between 0 and 1, both excluded: 1 - beta of its paper.
         start_time: start there instead of at T, at mu + s_t z: the marginal of the process around the degraded
             picture (come-closer-diffuse-faster, arXiv 2112.05146).
@@ -131,14 +131,17 @@ class Solver:
             if not _is(value, Real) or not 0 <= value < below:
                 raise InputError(f"{name} {value!r} is not {rule}")
             if value and facts.option != name:
-                takers = ", ".join(key for key, other in METHODS.items() if other.option == name)
+                takers = [key for key, other in METHODS.items() if other.option == name]
                 why = {
                     "stochasticity": "has a fixed amount of noise",
                     "momentum": "draws noise, which an average of predictions would not match"
                     if facts.stochastic
                     else "has coefficients that hold for plain predictions",
                 }[name]
-                raise InputError(f"method {self.method!r} takes no {name}: it {why}", hint=f"{takers} takes it")
+                raise InputError(
+                    f"method {self.method!r} takes no {name}: it {why}",
+                    hint=f"{' and '.join(takers)} take{'s' * (len(takers) == 1)} it",
+                )
         if facts.option == "momentum" and not self.momentum:
             raise InputError("ghvb without momentum is ipndm", hint="give a momentum such as 0.2, or use ipndm")
 
@@ -157,10 +160,10 @@ class Solver:
                 f"method {self.method!r} without stochasticity draws no noise that noise_scale could change",
                 hint="give a stochasticity such as 0.5",
             )
-        noisy = ", ".join(key for key, other in METHODS.items() if other.stochastic)
+        noisy = ", ".join(key for key, other in METHODS.items() if other.stochastic or other.option == "stochasticity")
         raise InputError(
             f"method {self.method!r} takes no noise_scale: its steps draw no noise",
-            hint=f"{noisy} and sa draw noise; start_noise is for every method",
+            hint=f"{noisy} draw noise; start_noise is for every method",
         )
 
     def _check_times(self, facts: Method) -> None:

@@ -15,7 +15,7 @@ from mrs.numerics.methods.euler import euler_ode, euler_sde
 from mrs.numerics.methods.heun import heun
 from mrs.numerics.methods.linear_multistep import linear_multistep
 from mrs.numerics.methods.mr_sampler import ode, sde
-from mrs.numerics.methods.multistep import dpm, sa
+from mrs.numerics.methods.multistep import dpm, dpm_midpoint, sa, sa_midpoint, sde_midpoint
 from mrs.numerics.methods.posterior import posterior, posterior_published
 from mrs.numerics.methods.step import Run, Step, Weights
 from mrs.numerics.methods.unipc import unipc_b1, unipc_b2
@@ -58,12 +58,17 @@ METHODS: dict[str, Method] = {
     "euler-ode": Method(euler_ode, (1,), times="single"),
     "heun": Method(heun, (2,), (2,), times="pairs"),
     "dpm++": Method(dpm, (1, 2, 3), (1, 2, 3)),
+    "dpm++-2m": Method(dpm_midpoint, (2,), (2,), missing="a midpoint is of two predictions; dpm++ takes 3"),
     "deis": Method(deis, (1, 2, 3), (1, 2, 3)),
     "unipc-b1": Method(unipc_b1, (2, 3), (3, 4)),
     "unipc-b2": Method(unipc_b2, (2, 3), (3, 4)),
     "ipndm": Method(linear_multistep, (1, 2, 3, 4), (1, 2, 2, 2)),
     "ghvb": Method(linear_multistep, (1, 2, 3, 4), (1, 2, 2, 2), option="momentum"),
     "sa": Method(sa, (1, 2, 3), option="stochasticity"),
+    "sde-2m": Method(sde_midpoint, (2,), stochastic=True, missing="a midpoint is of two predictions; sa takes 3"),
+    "sa-2m": Method(
+        sa_midpoint, (2,), option="stochasticity", missing="a midpoint is of two predictions; sa takes 3"
+    ),
 }  # fmt: skip
 
 __all__ = ["METHODS", "Method", "Run", "Step", "Weights"]

@@ -9,6 +9,11 @@ the reverse process in y = x - mu over one step is, with k = 1 + tau^2,
 where r = lam - lam_u. tau = 0 is the probability-flow ODE, tau = 1 the reverse SDE; beyond 1 more noise is drawn and
 taken away again. The weights of the predictions are integrals of Lagrange polynomials: moments of the exponential times
 the inverse of a Vandermonde matrix.
+
+The second order comes in two variants, which differ by O(h^3) a step. `adams` has the integral of the straight line
+through both predictions, which diffusers calls "heun" and MR Sampler publishes. `midpoint` takes the value of that line
+in the middle of the step for all of it, q0 + (q0 - q1) h / (2 h_prev): algorithm 2 of DPM-Solver++, and what diffusers
+and k-diffusion run unless told otherwise.
 """
 
 from __future__ import annotations
@@ -36,6 +41,30 @@ def dpm(step: Step) -> Weights:
 def sa(step: Step) -> Weights:
     """SA-Solver's predictor of order 1-3 at any stochasticity."""
     return adams(step, step.order, step.run.stochasticity)
+
+
+def midpoint(step: Step, tau: float = 0.0) -> Weights:
+    """One step of this stochasticity with the line's value in the middle; the first one with q0 alone."""
+    if step.order == 1 or step.endless:
+        return adams(step, 1, tau)
+    constant = history_weights(step, step.history(1), tau)[0]
+    slope = constant * step.h / (2 * step.h_prev)
+    return weighted(step, kept_state(step, tau), [constant + slope, -slope], noise_weight(step, tau))
+
+
+def dpm_midpoint(step: Step) -> Weights:
+    """DPM-Solver++(2M)."""
+    return midpoint(step)
+
+
+def sde_midpoint(step: Step) -> Weights:
+    """SDE-DPM-Solver++(2M), and SDE-DPM-Solver with a noise prediction."""
+    return midpoint(step, 1.0)
+
+
+def sa_midpoint(step: Step) -> Weights:
+    """The same at any stochasticity; k-diffusion's `dpmpp_2m_sde` with eta = tau^2."""
+    return midpoint(step, step.run.stochasticity)
 
 
 def kept_state(step: Step, tau: float = 0.0) -> float:

@@ -150,6 +150,7 @@ REVERSE = [
     pytest.param(method, order, tau, id=f"{method}-{order} tau {tau:g}")
     for method, order, tau in (
         ("sde", 1, 1.0), ("sde", 2, 1.0), ("posterior", 1, 1.0),
+        ("sde-2m", 2, 1.0), *(("sa-2m", 2, tau) for tau in (0.5, 1.5)),
         *(("sa", order, tau) for tau in (0.5, 1.0, 1.5) for order in (1, 2, 3)),
     )
 ]  # fmt: skip
@@ -167,7 +168,7 @@ def test_mean_and_variance_converge_to_those_of_the_reverse_sde(
     for count in (40, 160):
         # From a later start, where the mean is far from that of x_T.
         times = equal_in_lam(30, 1, count)
-        more = {"stochasticity": tau} if method == "sa" else {}
+        more = {"stochasticity": tau} if METHODS[method].option else {}
         found.append(moment_errors(tableau(FINE, solver(method, order, prediction, times, **more)), problem, tau))
     few, many = found
     # Four times the steps. Means of data predictions are exact with tau = 1 and nearly so else: a millionth is 0.
@@ -179,7 +180,7 @@ def test_mean_and_variance_converge_to_those_of_the_reverse_sde(
 @pytest.mark.parametrize("spread", [0.1, 0.3])
 @each_convention
 @each_prediction
-@pytest.mark.parametrize(("method", "order"), [("sde", 1), ("sde", 2), ("posterior", 1)])
+@pytest.mark.parametrize(("method", "order"), [("sde", 1), ("sde", 2), ("sde-2m", 2), ("posterior", 1)])
 def test_variance_converges_on_the_published_schedule(
     method: str, order: int, prediction: str, convention: str, spread: float
 ) -> None:

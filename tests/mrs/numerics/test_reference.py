@@ -19,7 +19,7 @@ from mrs.runtime.errors import InputError
 SHAPE = (2, 3, 5, 7)
 METHODS = (
     ("ode", 1), ("ode", 2), ("ode", 3), ("sde", 1), ("sde", 2), ("posterior", 1), ("unipc-b2", 3), ("ipndm", 4),
-    ("ghvb", 3), ("sa", 2), ("heun", 2), ("euler-sde", 1),
+    ("ghvb", 3), ("sa", 2), ("heun", 2), ("euler-sde", 1), ("sde-2m", 2),
 )  # fmt: skip
 
 

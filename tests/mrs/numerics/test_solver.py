@@ -122,9 +122,11 @@ def test_a_momentum_that_is_none_is_refused(value: Any) -> None:
 
 
 @pytest.mark.parametrize("method", [name for name, facts in METHODS.items() if facts.option != "stochasticity"])
-def test_stochasticity_is_for_sa_alone(method: str) -> None:
+def test_stochasticity_is_for_sa_and_its_midpoint_alone(method: str) -> None:
     arguments = {"method": method, "order": METHODS[method].orders[0], "stochasticity": 0.5, **options(method)}
-    refuse(arguments, f"method {method!r} takes no stochasticity: it has a fixed amount of noise", "sa takes it")
+    refuse(
+        arguments, f"method {method!r} takes no stochasticity: it has a fixed amount of noise", "sa and sa-2m take it"
+    )
 
 
 @pytest.mark.parametrize("method", [name for name, facts in METHODS.items() if facts.option != "momentum"])
@@ -155,7 +157,9 @@ def test_a_factor_of_noise_that_is_none_is_refused(name: str, value: Any) -> Non
 )
 def test_a_noise_scale_is_for_methods_that_draw_noise(method: str, value: float) -> None:
     arguments = {"method": method, "order": METHODS[method].orders[0], **options(method)}
-    hint = "sde, posterior, posterior-published, euler-sde and sa draw noise; start_noise is for every method"
+    hint = (
+        "sde, posterior, posterior-published, euler-sde, sa, sde-2m, sa-2m draw noise; start_noise is for every method"
+    )
     named = f"method {method!r} takes no noise_scale: its steps draw no noise"
     refuse({**arguments, "noise_scale": value}, named, hint)
     assert Solver(**arguments, noise_scale=1, start_noise=value).start_noise == value
@@ -320,6 +324,9 @@ def test_to_json_and_back(solver: Solver) -> None:
         (Solver("euler-ode", 1), "euler-ode", False),
         (Solver("heun", 2), "heun", False),
         (Solver("dpm++", 2), "dpm++-2", False),
+        (Solver("dpm++-2m"), "dpm++-2m", False),
+        (Solver("sde-2m"), "sde-2m", True),
+        (Solver("sa-2m", stochasticity=1), "sa-2m", True),
         (Solver("unipc-b1", 2), "unipc-b1-2", False),
         (Solver("unipc-b2", 3), "unipc-b2-3", False),
         (Solver("ghvb", 4, momentum=0.2), "ghvb-4", False),
@@ -357,6 +364,8 @@ def test_every_name_is_read_as_it_is_written(method: str) -> None:
         ("posterior-published", ("posterior-published", 1)),
         ("heun", ("heun", 2)),
         ("heun-2", ("heun", 2)),
+        ("dpm++-2m", ("dpm++-2m", 2)),
+        ("sde-2m-2", ("sde-2m", 2)),
     ],
 )
 def test_names_that_are_read(name: str, expected: tuple[str, int]) -> None:
@@ -372,7 +381,7 @@ def test_an_order_that_is_read_but_does_not_exist_is_refused_by_the_solver() -> 
     "name",
     [
         "", "-", "-2", "ode-", "ode2", "ode-22", "ode--2", "ODE-2", " ode", "ode-2\n", "ode-x", "unipc-2", "unipc-b3",
-        "unipc-b2-", "dpm-2", "dpm+-2", "dpm++2", "euler", "heun-2-2",
+        "unipc-b2-", "dpm-2", "dpm+-2", "dpm++2", "euler", "heun-2-2", "dpm++-3m", "sde-2m-", "ode-2m",
     ],
 )  # fmt: skip
 def test_unknown_names_are_refused(name: str) -> None:
