@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mrs.export.architectures.clip import load_encoder as load_encoder
     from mrs.export.architectures.latent_unet import load_autoencoder as load_autoencoder
     from mrs.kernels.table import Table as Table
+    from mrs.numerics.intents import INTENTS as INTENTS
     from mrs.numerics.reference import sample as sample
     from mrs.numerics.schedule import Schedule as Schedule
     from mrs.numerics.solver import Solver as Solver
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Cancellation": "mrs.runtime.request",
+    "INTENTS": "mrs.numerics.intents",
     "MrsError": "mrs.runtime.errors",
     "Restorer": "mrs.runtime.session",
     "Schedule": "mrs.numerics.schedule",

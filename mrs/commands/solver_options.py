@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from mrs.numerics.schedule import Schedule
     from mrs.numerics.solver import Solver
 
+# The names of `mrs.numerics.intents.INTENTS`, which a command line that asks for help does not load.
+INTENTS = ("faithful", "balanced", "vivid")
 SETTINGS = (
     "steps", "prediction", "spacing", "lambda_min", "last_step", "clamp", "stochasticity", "momentum", "start_time",
     "denoise_last", "noise_scale", "start_noise",
@@ -23,6 +25,11 @@ SETTINGS = (
 def add_solver(parser: argparse.ArgumentParser) -> None:
     """The options of a `Solver`, of a `Schedule`, and of what the checkpoint was trained for."""
     solver = parser.add_argument_group("solver", "by default the recommended few-step solver, see docs/solvers.md")
+    solver.add_argument(
+        "--quality", choices=INTENTS, metavar="INTENT",
+        help="what pictures should be: faithful (nearest to the truth), balanced (default), vivid (with the grain of a "
+        "sample); docs/solvers.md has what each costs",
+    )  # fmt: skip
     solver.add_argument("--published", action="store_true", help="start from MR Sampler's published settings instead")
     solver.add_argument(
         "--solver", metavar="NAME",
@@ -95,10 +102,16 @@ def solver_and_schedule(checkpoint: str, options: argparse.Namespace) -> tuple[S
 
 def _solver(options: argparse.Namespace) -> tuple[Solver, Schedule | None]:
     """The solver that the options describe, and the schedule that it was found for, if it comes from a file."""
+    from mrs.numerics.intents import INTENTS as RECORDS
     from mrs.numerics.solver import RECOMMENDED, Solver, renamed
     from mrs.numerics.solver_file import read_solver
 
     changes = arguments.given(options, *SETTINGS)
+    if options.quality is not None and (options.solver is not None or options.published):
+        raise InputError(
+            f"--quality {options.quality} names a solver of its own",
+            hint="leave --solver and --published out, or --quality; --steps and others change the one that it names",
+        )
     if options.solver is not None and options.solver.endswith(".json"):
         if changes or options.published:
             raise InputError(
@@ -109,6 +122,8 @@ def _solver(options: argparse.Namespace) -> tuple[Solver, Schedule | None]:
         # Only predictions of pictures have a range to be clamped to.
         changes.setdefault("clamp", "none")
     base = Solver() if options.published else RECOMMENDED
+    if options.quality is not None:
+        base = RECORDS[options.quality].solver
     if options.solver is not None:
-        changes = {**renamed(base, options.solver), **changes}
+        changes = {**renamed(options.solver), **changes}
     return replace(base, **changes), None

@@ -54,7 +54,7 @@ class Solver:
             to four, never more than were made). Found by `mrs-trt tune` for these times; needs a custom grid.
         noise_scale: factor of the noise that steps draw, 0 (none) over 1 (as derived) to 2, for methods that draw any.
             Nothing else of a step changes: the mean of a linear problem stays, the variance falls with its square.
-        start_noise: factor of x_T's noise, 0 to 2.
+        start_noise: factor of x_T's noise, 0 to 2. The denoising process adds none, so there it changes nothing.
 
     Raises:
         InputError: for a name or number that is unknown, or a pair that is not possible.
@@ -275,19 +275,19 @@ def parse_name(name: str) -> tuple[str, int]:
     return method, int(match[2]) if match[2] else min(2, max(METHODS[method].orders))
 
 
-def renamed(base: Solver, name: str) -> dict[str, Any]:
-    """What changes in `base` where a method is named by its short name.
+def renamed(name: str) -> dict[str, Any]:
+    """What changes in a solver where a method is named by its short name: it is then the method as derived.
 
-    Stochasticity, momentum and scales of noise were chosen for one method: another one begins without.
+    Stochasticity, momentum and scales of noise were chosen for one method: whoever names one begins without.
 
     Raises:
         InputError: for a method that does not exist.
     """
     method, order = parse_name(name)
     plain = {"stochasticity": 0.0, "momentum": 0.0, "noise_scale": 1.0, "start_noise": 1.0}
-    return {"method": method, "order": order, **({} if method == base.method else plain)}
+    return {"method": method, "order": order, **plain}
 
 
 # What `mrs-trt build` uses where no solver is named: chosen by measurement on the shipped weights (docs/solvers.md).
 # `last_step` changes nothing for posterior sampling; it counts where another method is named.
-RECOMMENDED = Solver(method="posterior", order=1, steps=5, last_step="lower-order")
+RECOMMENDED = Solver(method="posterior", order=1, steps=5, last_step="lower-order", noise_scale=0.0, start_noise=0.5)

@@ -28,8 +28,7 @@ def tableau(schedule: Schedule, solver: Solver, output: str = "noise") -> Table:
         output: what the network predicts: `noise` (eps), `data` (x0) or `velocity`.
 
     Raises:
-        InputError: for an unknown output, a time grid that the schedule does not have, or a `start_noise` of a process
-            that starts without noise.
+        InputError: for an unknown output, or a time grid that the schedule does not have.
     """
     if output not in OUTPUTS:
         raise InputError(f"network output {output!r} is unknown", hint=f"use one of {', '.join(OUTPUTS)}")
@@ -62,11 +61,6 @@ def _start(schedule: Schedule, solver: Solver, run: Run) -> float:
     """Standard deviation of the noise that is added to the degraded picture."""
     if schedule.denoises:
         # Its noise is the process's own.
-        if solver.start_noise != 1:
-            raise InputError(
-                "the denoising process starts from the picture as it is: no noise that start_noise could change",
-                hint="leave start_noise out",
-            )
         return 0.0
     # As published, x_T has S whatever times are dropped; a start that was chosen has what belongs to its time.
     chosen = solver.start_time is not None or (bool(solver.times) and run.times[0] < schedule.T)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mrs.numerics.intents import INTENTS
 from mrs.numerics.methods import METHODS
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import RECOMMENDED, Solver, renamed
@@ -80,7 +81,8 @@ def parse(text: str, schedule: Schedule) -> list[tuple[str, Solver]]:
 
     Args:
         text: NAME:N,N such as ode-2:3,5,10: a method and numbers of evaluations, with the settings that
-            `mrs-trt build --solver NAME` has; published-NAME:N,N has MR Sampler's; or a file of `mrs-trt tune`.
+            `mrs-trt build --solver NAME` has; published-NAME:N,N has MR Sampler's; faithful, balanced or vivid:N,N
+            are those of `--quality`; or a file of `mrs-trt tune`.
         schedule: of the plan.
 
     Raises:
@@ -96,10 +98,13 @@ def parse(text: str, schedule: Schedule) -> list[tuple[str, Solver]]:
         raise InputError(
             f"{text!r} is no solver with its evaluations", hint="such as ode-2:3,5,10, posterior:100, or tuned.json"
         )
+    steps = [int(number) for number in match[2].split(",")]
+    if match[1] in INTENTS:
+        return [(f"{match[1]} at {number}", replace(INTENTS[match[1]].solver, steps=number)) for number in steps]
     published = match[1].startswith(PUBLISHED)
     base = Solver() if published else RECOMMENDED
-    settings = replace(base, **renamed(base, match[1].removeprefix(PUBLISHED)))
-    solvers = [replace(settings, steps=int(number)) for number in match[2].split(",")]
+    settings = replace(base, **renamed(match[1].removeprefix(PUBLISHED)))
+    solvers = [replace(settings, steps=number) for number in steps]
     return [(f"{'published ' if published else ''}{each.name} at {each.steps}", each) for each in solvers]
 
 

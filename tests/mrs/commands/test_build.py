@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from mrs import Schedule, Solver
+from mrs.numerics.intents import INTENTS
 from mrs.numerics.solver import RECOMMENDED
 from mrs.runtime import backends
 from mrs.runtime.backends.onnxruntime import OnnxRuntimeNetwork
@@ -96,18 +96,33 @@ def test_the_default(run, golden, tmp_path) -> None:
 )
 def test_flags_of_the_solver_change_the_recommended_one(build, flags, changes) -> None:
     manifest = build(*flags)
-    assert manifest["solver"] == {**RECOMMENDED.to_dict(), **changes}
+    plain = {"noise_scale": 1.0, "start_noise": 1.0} if "--solver" in flags else {}
+    assert manifest["solver"] == {**RECOMMENDED.to_dict(), **plain, **changes}
     assert len(manifest["table"]["rows"]) == manifest["solver"]["steps"]
     assert manifest["table"]["clamp"] == manifest["solver"]["clamp"]
 
 
-def test_naming_another_solver_leaves_the_recommended_noise(build, monkeypatch) -> None:
-    quiet = Solver("posterior", 1, steps=3, noise_scale=0.5)
-    monkeypatch.setattr("mrs.numerics.solver.RECOMMENDED", quiet)
-    assert build()["solver"]["noise_scale"] == 0.5
-    assert build("--solver", "ode-2", "--overwrite")["solver"] == Solver("ode", 2, steps=3).to_dict()
+def test_naming_a_solver_leaves_the_recommended_noise(build) -> None:
+    assert build("--steps", 3)["solver"]["noise_scale"] == RECOMMENDED.noise_scale == 0
+    for name in ("ode-2", "posterior"):
+        solver = build("--solver", name, "--overwrite")["solver"]
+        assert (solver["noise_scale"], solver["start_noise"]) == (1, 1)
     again = build("--solver", "posterior", "--noise-scale", 0.75, "--overwrite")["solver"]
-    assert again == replace(quiet, noise_scale=0.75).to_dict()
+    assert (again["noise_scale"], again["start_noise"]) == (0.75, 1)
+
+
+@pytest.mark.parametrize("name", INTENTS)
+def test_a_quality_is_a_record(build, name) -> None:
+    assert build("--quality", name)["solver"] == INTENTS[name].solver.to_dict()
+    assert build("--quality", name, "--steps", 2, "--overwrite")["solver"]["steps"] == 2
+
+
+def test_a_quality_and_a_solver_are_one_too_many(refuse, golden, tmp_path) -> None:
+    for flags in (["--solver", "ode-2"], ["--published"]):
+        refuse(
+            "build", golden.weights, "-o", tmp_path / "a.mrsplan", "--quality", "vivid", *flags,
+            says="--quality vivid names a solver of its own",
+        )  # fmt: skip
 
 
 def test_a_noise_prediction_drops_the_clamp_that_nobody_asked_for(build, monkeypatch) -> None:

@@ -7,6 +7,7 @@ parts, each times the square of its factor; docs/solvers.md has the recursions t
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from mrs.numerics.reference import sample
 from mrs.numerics.schedule import CONVENTIONS, Schedule
 from mrs.numerics.solver import PREDICTIONS, Solver
 from mrs.numerics.tableau import tableau
-from mrs.runtime.errors import InputError
 from tests.gaussian import GaussianProblem, moments
 
 SCALES = (0.0, 0.3, 1.0, 1.5)
@@ -83,12 +83,10 @@ def test_pictures_without_noise_do_not_depend_on_the_seed() -> None:
     assert np.abs(one - other).max() > 1e-4
 
 
-def test_the_denoising_process_has_no_start_noise() -> None:
+def test_a_start_noise_changes_nothing_of_the_denoising_process() -> None:
     process = Schedule(max_sigma=75, eps=0.04, convention="ir-sde", process="denoising")
-    with pytest.raises(InputError) as caught:
-        tableau(process, Solver("posterior", 1, start_time=30, start_noise=0.5))
-    assert caught.value.message.startswith("the denoising process starts from the picture as it is: no noise")
-    assert caught.value.hint == "leave start_noise out"
+    solver = Solver("posterior", 1, start_time=30)
+    assert tableau(process, replace(solver, start_noise=0.5)) == tableau(process, solver)
     # The noise of its steps can be scaled like that of any other.
     rows = [tableau(process, Solver("posterior", 1, start_time=30, noise_scale=scale)).rows for scale in (1, 0.5)]
     assert [row.n for row in rows[1]] == [0.5 * row.n for row in rows[0]]

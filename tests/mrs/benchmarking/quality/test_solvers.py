@@ -30,8 +30,15 @@ def made(plan: Path) -> Plan:
 def test_names_with_evaluations() -> None:
     found = parse("ode-2:4,10", SCHEDULE)
     assert [label for label, _ in found] == ["ode-2 at 4", "ode-2 at 10"]
-    assert [solver for _, solver in found] == [replace(RECOMMENDED, method="ode", order=2, steps=n) for n in (4, 10)]
+    assert [solver for _, solver in found] == [Solver("ode", 2, steps=n, last_step="lower-order") for n in (4, 10)]
     assert parse("published-ode-2:10", SCHEDULE) == [("published ode-2 at 10", Solver(steps=10))]
+
+
+def test_intents_with_evaluations() -> None:
+    (label, solver), *others = parse("balanced:3,5", SCHEDULE)
+    assert (label, solver) == ("balanced at 3", replace(RECOMMENDED, steps=3))
+    assert others == [("balanced at 5", RECOMMENDED)]
+    assert parse("vivid:5", SCHEDULE)[0][1].noise_scale == 1
 
 
 def test_a_file_of_tune(tmp_path: Path) -> None:
