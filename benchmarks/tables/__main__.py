@@ -13,6 +13,7 @@ from benchmarks.tables.documents import DOCUMENTS, written
 TABLES: Mapping[str, Callable[[], str]] = {
     "quality in short": qualities.short,
     "quality": qualities.whole,
+    "noise scales": qualities.scales,
     "solvers by psnr": partial(qualities.solvers, "psnr_db", "PSNR, dB"),
     "solvers by ssim": partial(qualities.solvers, "ssim", "SSIM"),
     "solvers by distance": partial(qualities.solvers, "to_ode_100_db", "distance, dB"),
