@@ -27,12 +27,14 @@ class Node:
         step: the row that it belongs to; -1 before the first.
         work: carries it out on the current stream.
         launch: of a kernel of ours; None for copies and for the network.
+        made: what a network writes, which must be finite; None for all others.
     """
 
     name: str
     step: int
     work: Callable[[], None]
     launch: Launch | None = None
+    made: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -82,17 +84,21 @@ def nodes_of(device: Device, network: Network, arrays: Arrays) -> list[Node]:
     ]
 
 
-def audits_of(device: Device, network: Network, arrays: Arrays) -> Node:
-    """A look at the network's latest output: `status` tells whether it is finite."""
-    return _kernel(device, "audit", arrays.steps - 1, audit_launch(network.output, arrays.status))
+def audit_of(device: Device, made: Tensor, status: Tensor, step: int) -> Node:
+    """A look at what a network has made: `status` tells where it is not finite."""
+    return _kernel(device, "audit", step, audit_launch(made, status))
+
+
+def copy_of(device: Device, name: str, target: Tensor, source: Tensor) -> Node:
+    """A copy before the first row."""
+    return Node(name, -1, lambda: device.copy(target, source))
 
 
 def told_of(device: Device, network: Network, arrays: Arrays) -> Iterator[Node]:
     """What gives a network the context that the host has made. It may be shared: each restore gives it its own."""
     given = arrays.context
     if given is not None:
-        target = network.context.view(given.shape)
-        yield Node("context", -1, lambda: device.copy(target, given))
+        yield copy_of(device, "context", network.context.view(given.shape), given)
 
 
 def _step(device: Device, network: Network, arrays: Arrays, step: int) -> Iterator[Node]:
@@ -100,7 +106,7 @@ def _step(device: Device, network: Network, arrays: Arrays, step: int) -> Iterat
     mirror = mirror_launch(network.packed, a.size) if a.mirrors else None
     if mirror is not None:
         yield _kernel(device, "mirror", step, mirror)
-    yield Node("network", step, lambda: network.evaluate(step))
+    yield Node("network", step, lambda: network.evaluate(step), made=network.output)
     bounds = None
     if a.threshold:
         bounds = a.bounds
@@ -112,7 +118,7 @@ def _step(device: Device, network: Network, arrays: Arrays, step: int) -> Iterat
         )
         yield _kernel(device, "step", step, launch)
         return
-    yield audits_of(device, network, a)
+    yield audit_of(device, network.output, a.status, step)
     launch = finish_launch(a.x, a.mu, network.output, a.history, a.result, a.records, a.key, bounds, step)
     yield _kernel(device, "finish", step, launch)
 
