@@ -132,7 +132,7 @@ class Restorer:
         self._pool = Pool(self._workers, queue, Worker.forget)
         self._dispatch = Dispatch(self._pool, budget, self.channels, self._device, self.upscale)
         if self._device is not None:
-            capture_ahead(self._workers, plan.facts.shape, budget, self._dtypes("uint8"))
+            capture_ahead(self._workers, plan.facts.picture_shape, budget, self._dtypes("uint8"))
 
     @property
     def device(self) -> str:

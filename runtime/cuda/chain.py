@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,7 +14,7 @@ from torch import Tensor
 from mrs.kernels.gpu import key, records
 from mrs.kernels.table import Table
 from mrs.kernels.update import Pixels
-from mrs.runtime.backends.protocol import F32, Network
+from mrs.runtime.backends.protocol import F32
 from mrs.runtime.cpu_chain import Condition
 from mrs.runtime.cuda.alone import alone
 from mrs.runtime.cuda.buffers import Buffers
@@ -25,6 +28,9 @@ from mrs.runtime.errors import MrsError
 from mrs.runtime.system.handlers import let_through
 from mrs.runtime.tracing import timed
 
+if TYPE_CHECKING:
+    from mrs.runtime.chain import Shared
+
 Origin = tuple[int, int]
 
 
@@ -33,7 +39,9 @@ class CudaChain:
 
     Args:
         device: a `Cuda`.
-        network: compiled for the padded size; its buffers are written here.
+        shared: the network, compiled for the padded size, whose buffers are written here, and what makes latents of
+            pictures where it restores latents. Other chains may use the same, on the same stream: what they do there
+            comes one after another. Without a stream it is a new one; an engine with a stream of its own brings it.
         table: the solver.
         shape: (N, C, H, W) of the pictures.
         dtypes: types of pictures and results, `uint8` or `float32`.
@@ -41,13 +49,12 @@ class CudaChain:
             one by one, with the same result.
         bound: tensors of the caller's, (N, H, W, C), that `restore_tensor` reads and writes without a copy; they live
             as long as this.
-        stream: on which other chains use the same network: what they do on its buffers then comes one after another.
-            None for a new one. An engine with a stream of its own brings it.
         condition: gives the context of pictures to a network that is told of the whole picture; a `CudaConditioner`
             does so on the device, as a part of the list.
         mirrors: whether the network's padding is the picture's reflection, not zeros.
 
     Attributes:
+        shared: for further chains.
         stream: on which everything happens.
         unfinished: whether something was begun and neither ended nor failed with an error of ours: an interrupt came
             in between. Who finds it makes a new chain.
@@ -61,21 +68,21 @@ class CudaChain:
     def __init__(
         self,
         device: Device,
-        network: Network,
+        shared: Shared,
         table: Table,
         shape: tuple[int, int, int, int],
         *,
         dtypes: tuple[str, str] = ("uint8", "uint8"),
         graphs: bool = True,
         bound: tuple[Tensor, Tensor] | None = None,
-        stream: Stream | None = None,
         condition: Condition | None = None,
         mirrors: bool = False,
     ) -> None:
         self.unfinished, self.condition = False, condition
         # What makes contexts on the device: then these are entries of the list.
         self._looker = condition if isinstance(condition, CudaConditioner) else None
-        self.device, self.network, self.shape, self.dtypes = device, network, shape, dtypes
+        self.device, self.network, self.shape, self.dtypes = device, shared.network, shape, dtypes
+        network, coder = shared.network, shared.coder
         self.steps, self.slots, self.threshold = len(table.rows), table.history, table.clamp == "threshold"
         # An engine with a stream of its own replays graphs of its own, which cannot be launched into a capture.
         own = getattr(network, "stream", None)
@@ -84,7 +91,8 @@ class CudaChain:
         self._unchecked, self._late = False, None  # type: tuple[bool, MrsError | None]
         # Whatever mode of torch the caller is in, the buffers serve in all.
         with translate_errors(device, shape, "while its buffers are made"), torch.inference_mode(False):
-            self.stream = own if own is not None else stream if stream is not None else device.stream()
+            self.stream = own if own is not None else shared.stream if shared.stream is not None else device.stream()
+            self.shared = replace(shared, stream=self.stream)
             # Tensors of the caller's may still be in the making.
             device.follow(self.stream, device.current())
             with device.on(self.stream):
@@ -96,7 +104,9 @@ class CudaChain:
                 device.copy(self.arrays.records, torch.from_numpy(records(table)))
                 # What fails here is told here.
                 device.wait(self.stream)
-                told, rest = list(told_of(device, network, self.arrays)), nodes_of(device, network, self.arrays)
+                told = list(told_of(device, network, self.arrays))
+                make = partial(nodes_of, device) if coder is None else coder.nodes
+                rest = make(network, self.arrays)
                 looks = list(self._looker.nodes(self.arrays.source, network.context)) if self._looker else told
                 self.nodes = [*looks, *rest]
                 # Tables of what is made to fit.

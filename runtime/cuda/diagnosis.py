@@ -36,13 +36,12 @@ class Diagnosis:
         """Complain about what the list `how`, which is done, gave, where that was not finite.
 
         Raises:
-            BackendError: names the step.
+            BackendError: names the step of the network, or encoder or decoder of latents.
         """
         if not self._buffers.status[0]:
             return
-        where = self._first_bad_step(how)
         raise BackendError(
-            f"the network gave infinities or NaN{where}",
+            self._what_is_bad(how),
             hint='load the plan with precision="fp32", or check its weights',
         )
 
@@ -53,13 +52,14 @@ class Diagnosis:
             return out_of_memory(self._shape, error)
         return failure_of(self._device, self._stream, self._lists[how], self._lists.working, error)
 
-    def _first_bad_step(self, how: str) -> str:
-        """Restore once more, and look at the network's output after each evaluation."""
+    def _what_is_bad(self, how: str) -> str:
+        """Restore once more, and look at what each network gives after each evaluation."""
+        found = "the network gave infinities or NaN"
         arrays = self._buffers.arrays
         if arrays.source.data_ptr() == arrays.result.data_ptr():
             # The picture is no longer there.
             self._clear_status()
-            return ""
+            return found
         try:
             with self._lists.working():
                 self._clear_status()
@@ -67,11 +67,14 @@ class Diagnosis:
                 bad = next((node for node in self._lists[how] if self._gives_bad_numbers(node)), None)
         except self._device.Failure as error:
             let_through(error)
-            return f" and then failed: {first_line(error)}"
+            return f"{found} and then failed: {first_line(error)}"
         self._clear_status()
         if bad is not None:
-            return f" at step {bad.step} of {self._steps}"
-        return ", but not again in the same restore" if how != "device" else " in a restore since the last check"
+            where = f" at step {bad.step} of {self._steps}" if bad.step >= 0 else ""
+            return f"the {bad.name} gave infinities or NaN{where}"
+        return found + (
+            ", but not again in the same restore" if how != "device" else " in a restore since the last check"
+        )
 
     def _gives_bad_numbers(self, node: Node) -> bool:
         """Carry it out; whether it is an evaluation whose output is not finite."""
