@@ -13,7 +13,7 @@ from mrs.runtime.backends import Backend, Network, mixed
 from mrs.runtime.backends.protocol import GraphCompiler, GraphKeeper
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError
-from mrs.runtime.network_cache import key_of
+from mrs.runtime.network_cache import NetworkCache, key_of
 from mrs.runtime.plan import Plan
 from mrs.runtime.system import machine
 
@@ -21,9 +21,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mrs.runtime.backends.protocol import Graph, Shape
-    from mrs.runtime.network_cache import NetworkCache
 
 log = logging.getLogger("mrs")
+
+
+# Most bytes of an engine, times its graph: weights that the graph keeps in half precision are float32 there, and those
+# of convolutions may be kept transformed.
+ENGINE_TIMES = 4
+
+
+def cache_of(plan: Plan) -> NetworkCache:
+    """Of networks that are compiled for a plan, whatever the largest of them takes."""
+    graphs = (plan.graph, plan.conditioner, plan.encoder, plan.decoder)
+    return NetworkCache(largest=ENGINE_TIMES * max(len(graph or b"") for graph in graphs))
 
 
 class Networks:
