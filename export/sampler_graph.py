@@ -3,13 +3,14 @@
 Inputs: `picture` (N, H, W, C) uint8 of any size; `noise` (1 + draws, N, C, H, W) float32, standard normal, z of x_T
 first and then one for each row that draws. Output: `restored`, like `picture`. The network's nodes stand there once for
 each row, its weights once: all copies share them. What the network is told of the whole picture stands there once,
-before them: the picture is scaled, and the conditioner gives all rows the same vector. `mrs.runtime.cpu_chain` is the
-same loop.
+before them: the picture is scaled, and the conditioner gives all rows the same vector. Where latents are restored, the
+encoder stands before them and the decoder after them, and the noise has the latents' channels and sides
+(`sampler_latents.py`). `mrs.runtime.cpu_chain` and `mrs.runtime.latent_chain` are the same loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -17,15 +18,18 @@ from onnx import TensorProto, helper
 
 from mrs.export.architectures.protocol import Conditioner
 from mrs.export.onnx_writer import IR_VERSION, OPSET
+from mrs.export.sampler_latents import LATENT, Latents
 from mrs.export.sampler_nodes import SamplerEmitter, is_vector
 from mrs.export.sampler_scaling import scaled
+from mrs.export.sampler_shapes import with_shapes
 from mrs.kernels.table import CLAMPS, Row
 from mrs.kernels.update import LARGEST_THRESHOLD
 from mrs.runtime.chain import Loop
 from mrs.runtime.errors import InputError
 
 RESULTS = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}
-# Names of the sides that the network sees.
+# Names of the sides of pictures, and of those that the network sees.
+PICTURE = ("height", "width")
 PADDED = ("padded_height", "padded_width")
 # The threshold's quantile, 0.995, as a fraction: ranks are whole numbers, which no engine rounds.
 RANK = (199, 200)
@@ -46,8 +50,8 @@ def build_sampler(
     Args:
         network: an architecture's graph, for any size and batch.
         loop: what to run; its condition is not used.
-        multiple: the network takes sides that are multiples of it; other pictures are padded inside, with zeros or
-            by reflection; reflection needs a margin that is smaller than the picture.
+        multiple: the network takes sides that are multiples of it; other pictures, or latents, are padded inside, with
+            zeros or by reflection; reflection needs a margin that is smaller than the picture.
         metadata: kept in the model, for whoever wants to know where it comes from.
         result: `uint8`, or `float32` for pictures in [0, 1] that are not rounded.
         conditioner: what tells the network of the whole picture; None for one that is not told.
@@ -55,21 +59,28 @@ def build_sampler(
     Raises:
         InputError: for an unknown clamp or result, and for weights of more than an ONNX file holds.
     """
-    _check_size(network, conditioner)
+    _check_size(network, loop, conditioner)
     if loop.table.clamp not in CLAMPS or result not in RESULTS:
         raise InputError(
             f"clamp {loop.table.clamp!r} or result {result!r} is unknown",
             hint=f"clamp: {CLAMPS}, result: {tuple(RESULTS)}",
         )
-    channels = network.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-    draws = 1 + loop.table.draws
+    channels = inside = network.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    sides, draws = PICTURE, 1 + loop.table.draws
     emit = SamplerEmitter()
     planes = emit("Transpose", emit("Cast", "picture", to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
     mu = emit("Div", planes, emit.number(255))
+    latents = None
+    if loop.codec is not None:
+        latents = Latents(emit, loop.codec, mu)
+        channels, sides, mu = latents.channels, LATENT, latents.encoded
     noise = (emit("Gather", "noise", emit.constant(np.array(draw, np.int64)), axis=0) for draw in range(draws))
     x = emit.weighted((1.0, mu), (loop.table.start, next(noise)))
     told = {} if conditioner is None else {"context": _context(emit, conditioner, planes)}
-    x = _steps(emit, _with_shapes(network, multiple), loop, multiple, mu, x, noise, told)
+    graph = with_shapes(network, PADDED, multiple)
+    x = _steps(emit, graph, loop, multiple, (mu, x), noise, told, sides)
+    if latents is not None:
+        x = latents.decoded(x)
 
     x = emit("Clip", x, emit.number(0), emit.number(1))
     if result == "uint8":
@@ -78,13 +89,13 @@ def build_sampler(
         x = emit("Cast", levels, to=TensorProto.UINT8)
     emit("Transpose", x, perm=[0, 2, 3, 1], output="restored")
 
-    pictures = ["batch", "height", "width", channels]
+    pictures = ["batch", *PICTURE, channels]
     graph = helper.make_graph(
         emit.nodes,
         "restore",
         [
             helper.make_tensor_value_info("picture", TensorProto.UINT8, pictures),
-            helper.make_tensor_value_info("noise", TensorProto.FLOAT, [draws, "batch", channels, "height", "width"]),
+            helper.make_tensor_value_info("noise", TensorProto.FLOAT, [draws, "batch", inside, *sides]),
         ],
         [helper.make_tensor_value_info("restored", RESULTS[result], pictures)],
         [*(tensor for tensor in network.graph.initializer if not is_vector(tensor)), *emit.initializers],
@@ -97,13 +108,13 @@ def build_sampler(
     return model
 
 
-def _check_size(network: onnx.ModelProto, conditioner: Conditioner | None) -> None:
-    parts = [network] if conditioner is None else [network, conditioner.graph]
-    size = sum(part.ByteSize() for part in parts)
-    if size > LARGEST:
-        raise InputError(
-            f"network and conditioner are {size / 1e9:.1f} GB, more than one ONNX file holds", hint="build a plan"
-        )
+def _check_size(network: onnx.ModelProto, loop: Loop, conditioner: Conditioner | None) -> None:
+    sizes = [network.ByteSize()]
+    sizes += [] if conditioner is None else [conditioner.graph.ByteSize()]
+    sizes += [] if loop.codec is None else [len(loop.codec.encoder), len(loop.codec.decoder)]
+    what = "network and conditioner" if loop.codec is None else "network, encoder and decoder"
+    if sum(sizes) > LARGEST:
+        raise InputError(f"{what} are {sum(sizes) / 1e9:.1f} GB, more than one ONNX file holds", hint="build a plan")
 
 
 def _context(emit: SamplerEmitter, conditioner: Conditioner, planes: str) -> str:
@@ -113,49 +124,22 @@ def _context(emit: SamplerEmitter, conditioner: Conditioner, planes: str) -> str
     return emit.shaped(context, "batch", conditioner.length, 1, 1)
 
 
-def _with_shapes(network: onnx.ModelProto, multiple: int) -> onnx.GraphProto:
-    """The network's graph with the shape of every value, its sides by name.
-
-    Engines cannot tell that the sides of a convolution's output are those of another's. ONNX Runtime, which plans its
-    memory when it loads, would search for many times as long, in vain, and share no memory between values.
-    """
-    inferred = onnx.ModelProto()
-    inferred.CopyFrom(network)
-    # Primes as sides, to be recognised wherever inference takes them; all numbers of a value must be below 2^63.
-    sides = dict(zip(("batch", *PADDED), (1009, 10_007 * multiple, 10_009 * multiple), strict=True))
-    names = {sides["batch"]: "batch"}
-    for level in range(multiple.bit_length()):
-        smaller = [sides[side] >> level for side in PADDED]
-        by = f"/{1 << level}" if level else ""
-        names |= {each: f"{side}{by}" for side, each in zip(PADDED, smaller, strict=True)}
-        # Where attention takes a picture's pixels as one row.
-        names[smaller[0] * smaller[1]] = f"pixels{by}"
-    for axis, side in zip((0, 2, 3), sides, strict=True):
-        inferred.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = sides[side]
-        inferred.graph.output[0].type.tensor_type.shape.dim[axis].dim_value = sides[side]
-    for given in inferred.graph.input[1:]:
-        batch = given.type.tensor_type.shape.dim[0]
-        batch.dim_value = sides["batch"] if batch.dim_param == "batch" else batch.dim_value
-    graph = onnx.shape_inference.infer_shapes(inferred, strict_mode=True).graph
-    for value in (*graph.value_info, *graph.output):
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_value in names:
-                dim.dim_param = names[dim.dim_value]
-    graph.value_info.append(graph.output[0])
-    return graph
-
-
 def _steps(
     emit: SamplerEmitter,
     network: onnx.GraphProto,
     loop: Loop,
     multiple: int,
-    mu: str,
-    x: str,
+    start: tuple[str, str],
     noise: Iterator[str],
     told: dict[str, str],
+    names: Sequence[str],
 ) -> str:
-    """All rows; the name of the last state. `told` are further inputs of the network, the same in every row."""
+    """All rows; the name of the last state.
+
+    `start` are mu and the first state, whose sides have these names. `told` are further inputs of the network, the same
+    in every row.
+    """
+    mu, x = start
     sides = emit("Shape", mu, start=2)
     missing = emit("Mod", emit("Neg", sides), emit.whole(multiple))
     pads = emit("Concat", emit.whole(0, 0, 0, 0, 0, 0), missing, axis=0)
@@ -169,7 +153,7 @@ def _steps(
         modulation = emit.constant(loop.modulation[step][None, :, None, None])
         output = emit.copy(network, f"step_{step}", {"packed": packed, "modulation": modulation, **told})
         output = emit("Slice", output, emit.whole(0, 0), sides, emit.whole(2, 3))
-        emit.shaped(output, "batch", channels, "height", "width")
+        emit.shaped(output, "batch", channels, *names)
         q0 = _clamped(emit, emit.weighted((row.cx, x), (row.cm, mu), (row.cf, output)), loop.table.clamp)
         if row.m:
             q0 = emit.weighted((1.0, q0), (row.m, emit("Sub", older[0], q0)))

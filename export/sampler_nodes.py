@@ -42,7 +42,12 @@ class SamplerEmitter(Emitter):
         return name
 
     def copy(self, graph: onnx.GraphProto, prefix: str, inputs: dict[str, str], shared: bool = True) -> str:
-        """The nodes of another graph once more, on these inputs; the name of its one output.
+        """As `parts`; the name of the graph's one output."""
+        (output,) = self.parts(graph, prefix, inputs, shared).values()
+        return output
+
+    def parts(self, graph: onnx.GraphProto, prefix: str, inputs: dict[str, str], shared: bool = True) -> dict[str, str]:
+        """The nodes of another graph once more, on these inputs; names of its outputs, by those that they have there.
 
         Its weights keep their names and are shared by all copies; adding them is left to the caller. Vectors, a
         hundredth of the weights, are copied: OpenVINO adds a bias within its convolution only where nothing else
@@ -71,7 +76,7 @@ class SamplerEmitter(Emitter):
             copied_value.CopyFrom(value)
             copied_value.name = names[value.name]
             self.shapes.append(copied_value)
-        return names[graph.output[0].name]
+        return {value.name: names[value.name] for value in graph.output}
 
 
 def is_vector(tensor: onnx.TensorProto) -> bool:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from mrs.kernels.table import Table
 from mrs.kernels.update import Pixels
-from mrs.runtime.backends.protocol import F32, Backend, Network
-from mrs.runtime.codec import Codec
+from mrs.runtime.backends.protocol import F32, Backend, Graph, Network
+from mrs.runtime.codec import Codec, Compile
 from mrs.runtime.conditioner import conditioner_of
 from mrs.runtime.cpu_chain import Condition, CpuChain
 from mrs.runtime.device import Device, Stream
@@ -20,9 +20,25 @@ from mrs.runtime.latent_chain import LatentChain
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mrs.runtime.cuda.coder import CudaCoder
     from mrs.runtime.networks import Networks
 
 log = logging.getLogger("mrs")
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What chains of one padded size have in common on a GPU.
+
+    Attributes:
+        network: compiled.
+        stream: on which everything happens; None for one that is not made yet.
+        coder: makes latents of pictures and back, where the network restores latents.
+    """
+
+    network: Network
+    stream: Stream | None = None
+    coder: CudaCoder | None = None
 
 
 class Chain(Protocol):
@@ -31,7 +47,7 @@ class Chain(Protocol):
     Attributes:
         unfinished: whether something was begun that neither ended nor failed in a way that leaves the chain of use.
         network: compiled.
-        stream: of a GPU, on which everything happens; None on a CPU.
+        shared: what further chains of the same padded size take over, on a GPU; None on a CPU.
     """
 
     unfinished: bool
@@ -39,7 +55,7 @@ class Chain(Protocol):
     @property
     def network(self) -> Network: ...
     @property
-    def stream(self) -> Stream | None: ...
+    def shared(self) -> Shared | None: ...
     def warm_up(self, tensors: bool) -> None: ...
     def evaluate_all(self) -> None: ...
     def restore_into(
@@ -107,13 +123,15 @@ def condition_of(networks: Networks, device: Device | None) -> Condition | None:
     Raises:
         BackendError: where neither can.
     """
-    plan, said = networks.plan, networks.plan.facts.conditioner
-    if device is not None and said is not None and plan.conditioner is not None:
+    plan, said, graph = networks.plan, networks.plan.facts.conditioner, networks.plan.conditioner
+    if device is not None and said is not None and graph is not None:
         from mrs.runtime.cuda.conditioner import CudaConditioner
 
-        channels = plan.facts.network.channels
+        def compiled(picture: Tensor) -> Graph:
+            return networks.around(graph, {"packed": picture}, {"batch": 1})
+
         try:
-            return CudaConditioner(device, networks.conditioner, channels, said.side, said.resize)
+            return CudaConditioner(device, compiled, plan.facts.network.channels, said.side, said.resize)
         except DeviceError:
             raise
         except BackendError as error:
@@ -131,18 +149,20 @@ def make_chain(
     dtypes: tuple[str, str] = ("uint8", "uint8"),
     graphs: bool = True,
     bound: tuple[Tensor, Tensor] | None = None,
-    stream: Stream | None = None,
+    shared: Shared | None = None,
+    around: Compile | None = None,
 ) -> Chain:
     """A chain.
 
     Args:
         device: where, from `device_of`.
-        network: gives the compiled network; called once.
+        network: gives the compiled network; called once, unless something is shared.
         loop: the solver.
         shape: (N, C, H, W) of the pictures; on a CPU a chain serves all sizes that are padded to the same.
         threads: most threads of an update on a CPU.
         dtypes: types of pictures and results; on a CPU any chain serves all.
-        graphs, bound, stream: on a GPU, see `CudaChain`.
+        graphs, bound, shared: on a GPU, see `CudaChain`.
+        around: on a GPU, compiles the graphs around a network that restores latents.
 
     Raises:
         BackendError: where it cannot be made.
@@ -152,22 +172,31 @@ def make_chain(
         if loop.codec is None:
             return chain
         return LatentChain(chain, loop.codec.compile(shape, threads), shape)
-    if loop.codec is not None:
-        raise BackendError("no GPU restores latents", hint="use a backend for CPUs, such as openvino")
     from mrs.runtime.cuda.alone import alone
     from mrs.runtime.cuda.chain import CudaChain
     from mrs.runtime.cuda.failures import translate_errors
 
     with alone():
         with translate_errors(device, shape, "while the network is compiled"):
-            if stream is None:
+            if shared is None:
                 stream = device.stream()
-            # The calling thread may be on another GPU.
-            with device.on(stream):
-                compiled = network()
+                # The calling thread may be on another GPU.
+                with device.on(stream):
+                    shared = Shared(network(), stream, _coder_of(device, loop.codec, around, shape))
         # A worker takes it for one.
         made: TensorChain = CudaChain(
-            device, compiled, loop.table, shape,
-            dtypes=dtypes, graphs=graphs, bound=bound, stream=stream, condition=loop.condition, mirrors=loop.mirrors,
+            device, shared, loop.table, shape,
+            dtypes=dtypes, graphs=graphs, bound=bound, condition=loop.condition, mirrors=loop.mirrors,
         )  # fmt: skip
         return made
+
+
+def _coder_of(
+    device: Device, codec: Codec | None, around: Compile | None, shape: tuple[int, int, int, int]
+) -> CudaCoder | None:
+    if codec is None:
+        return None
+    from mrs.runtime.cuda.coder import CudaCoder
+
+    assert around is not None
+    return CudaCoder(device, codec, around, shape)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from mrs.kernels.update import Pixels, mirror
 from mrs.runtime import backends
-from mrs.runtime.backends.protocol import F32, GraphCompiler
+from mrs.runtime.backends.protocol import F32, Graph, GraphCompiler
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.conditioner import ENGINES
 from mrs.runtime.errors import BackendError
@@ -17,6 +18,8 @@ from mrs.runtime.padding import padded_size
 from mrs.runtime.plan import Plan
 
 Shape = tuple[int, int, int, int]
+# From an ONNX model, its inputs by name and the lengths of the sides that it leaves open; see `protocol.GraphCompiler`.
+Compile = Callable[[bytes, Mapping[str, Any], Mapping[str, int]], Graph]
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,15 @@ class Codec:
         sides = padded_size(height // self.scale, width // self.scale, self.network_multiple)
         return (shape[0], 2 * self.latent, *sides)
 
+    def sides(self, planes: Shape) -> dict[str, int]:
+        """The sides that the graphs leave open, by their names, for pictures (N, C, H, W), padded."""
+        sides = {"batch": planes[0], "height": planes[2], "width": planes[3]}
+        for by in (2**level for level in range(1, self.scale.bit_length())):
+            sides |= {f"height_{by}": planes[2] // by, f"width_{by}": planes[3] // by}
+        return sides
+
     def compile(self, shape: Shape, threads: int) -> Coder:
-        """For all pictures (N, C, H, W) that are padded to one size.
+        """On a CPU, for all pictures (N, C, H, W) that are padded to one size.
 
         Raises:
             BackendError: where no engine for CPUs takes the graphs.
@@ -77,8 +87,8 @@ class Coder:
         if found is None:
             raise BackendError(f"{' and '.join(ENGINES)} are not there", hint="pip install openvino")
         engine = cast(GraphCompiler, found)
-        self._picture = np.zeros((*shape[:2], *padded_size(*shape[2:], codec.multiple)), np.float32)
-        sides, settings = _sides(self._picture.shape, codec.scale), CompileSettings(threads)
+        planes = (*shape[:2], *padded_size(*shape[2:], codec.multiple))
+        self._picture, sides, settings = np.zeros(planes, np.float32), codec.sides(planes), CompileSettings(threads)
         self._encoder = engine.compile_graph(codec.encoder, {"picture": self._picture}, sides, settings)
         made = dict(self._encoder.outputs)
         self._latent = np.zeros_like(made.pop("latent"))
@@ -108,11 +118,3 @@ class Coder:
         self._latent[...] = latents
         self._decoder.evaluate()
         return np.ascontiguousarray(self._decoder.outputs["output"][:, :, : size[0], : size[1]])
-
-
-def _sides(shape: tuple[int, ...], scale: int) -> dict[str, int]:
-    """The sides that the graphs leave open, by their names."""
-    sides = {"batch": shape[0], "height": shape[2], "width": shape[3]}
-    for by in (2**level for level in range(1, scale.bit_length())):
-        sides |= {f"height_{by}": shape[2] // by, f"width_{by}": shape[3] // by}
-    return sides

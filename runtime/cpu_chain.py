@@ -32,7 +32,7 @@ class CpuChain:
     Attributes:
         unfinished: whether something was begun and neither ended nor failed in a way that leaves the chain of use: an
             interrupt came in between. Threads of the engine may still be at work then; who finds it makes a new chain.
-        stream: None, for there is none.
+        shared: None: a chain serves all sizes that its network does.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class CpuChain:
         self.condition = condition
         self.mirrors = mirrors
         self.unfinished = False
-        self.stream = None
+        self.shared = None
         # A step overwrites its oldest prediction with its newest, so that there are as many as a row looks back on.
         depth = max(1, table.history)
         # x, mu and the predictions, for the largest picture; smaller ones take the beginnings.

@@ -143,7 +143,7 @@ class Dispatch:
                     chain.restore_tensor(pictures, target, request.seed, device.current())
                 return
             except DeviceMemoryError:
-                if bound or request.tile == 0:
+                if bound or request.tile == 0 or self.budget.whole:
                     raise
         # Tiles are cut and blended on the host.
         array = np.empty(tuple(target.shape), pictures_in.dtype_of(target))

@@ -25,7 +25,7 @@ class LatentChain:
 
     def __init__(self, inner: CpuChain, coder: Coder, shape: tuple[int, int, int, int]) -> None:
         self._inner, self._coder, self._shape = inner, coder, shape
-        self.stream = None
+        self.shared = None
 
     @property
     def network(self) -> Network:

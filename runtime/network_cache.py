@@ -26,7 +26,8 @@ log = logging.getLogger("mrs")
 MAGIC = b"mrs-trt network 1\n"
 SUFFIX = ".network"
 DIGEST = hashlib.sha256().digest_size
-# Bytes kept, of all plans together.
+# Bytes kept, of all plans together, but for one network that is larger than half of that: an encoder of pictures may
+# fill it alone, and would else go whenever anything is kept beside it.
 MOST = 1 << 30
 
 
@@ -57,11 +58,12 @@ class NetworkCache:
     Processes and threads may use one folder at the same time.
 
     Args:
-        most: bytes; the least recently used files go first.
+        most: bytes; the least recently used files go first. The largest of those above half of it does not count.
+        largest: bytes that one network may have, where that is more.
     """
 
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
+    def __init__(self, most: int = MOST, largest: int = 0) -> None:
+        self._most, self.largest = most, max(most, largest)
 
     def read(self, key: str) -> bytes | None:
         """The engine of a key; None where there is none that can be used."""
@@ -70,7 +72,7 @@ class NetworkCache:
             return None
         try:
             status = path.lstat()
-            if not stat.S_ISREG(status.st_mode) or status.st_size > self._most:
+            if not stat.S_ISREG(status.st_mode) or status.st_size > self.largest:
                 raise ValueError("no file of ours")
             with path.open("rb") as file:
                 header, engine = file.read(len(MAGIC) + 2 * DIGEST), file.read()
@@ -90,7 +92,7 @@ class NetworkCache:
     def write(self, key: str, engine: bytes) -> None:
         """Keep an engine, as far as that is possible, and let go of the oldest beyond the limit."""
         path = self._path(key)
-        if path is None or len(engine) + len(MAGIC) + 2 * DIGEST > self._most:
+        if path is None or len(engine) + len(MAGIC) + 2 * DIGEST > self.largest:
             return
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -123,7 +125,7 @@ class NetworkCache:
 
     @property
     def most(self) -> int:
-        """Bytes that are kept."""
+        """Bytes that are kept, but for the largest network."""
         return self._most
 
     def _path(self, key: str) -> Path | None:
@@ -132,9 +134,12 @@ class NetworkCache:
 
     def _prune(self, folder: Path) -> None:
         """Delete the files used longest ago, until the rest is within the limit; another process may do so, too."""
-        files = _files(folder)
+        files = sorted(_files(folder))
+        largest = max(files, key=lambda file: file[1], default=None)
+        if largest is not None and 2 * largest[1] > self._most:
+            files.remove(largest)
         size = sum(size for _, size, _ in files)
-        for _, length, path in sorted(files):
+        for _, length, path in files:
             if size <= self._most:
                 break
             with suppress(OSError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
@@ -12,7 +13,7 @@ from mrs.runtime.backends import Backend, Network, mixed
 from mrs.runtime.backends.protocol import GraphCompiler, GraphKeeper
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError
-from mrs.runtime.network_cache import key_of
+from mrs.runtime.network_cache import NetworkCache, key_of
 from mrs.runtime.plan import Plan
 from mrs.runtime.system import machine
 
@@ -20,9 +21,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mrs.runtime.backends.protocol import Graph, Shape
-    from mrs.runtime.network_cache import NetworkCache
 
 log = logging.getLogger("mrs")
+
+
+# Most bytes of an engine, times its graph: weights that the graph keeps in half precision are float32 there, and those
+# of convolutions may be kept transformed.
+ENGINE_TIMES = 4
+
+
+def cache_of(plan: Plan) -> NetworkCache:
+    """Of networks that are compiled for a plan, whatever the largest of them takes."""
+    graphs = (plan.graph, plan.conditioner, plan.encoder, plan.decoder)
+    return NetworkCache(largest=ENGINE_TIMES * max(len(graph or b"") for graph in graphs))
 
 
 class Networks:
@@ -56,7 +67,7 @@ class Networks:
         self._settled, self._engine, self._cache = settled, engine, cache
         self._options = plan.facts.engine_options
         self._settings = CompileSettings(threads, self._options)
-        self._digests: dict[str, str] = {}
+        self._digests: dict[bytes, str] = {}
 
     def make(self, shape: Shape) -> Network:
         """A network for one shape of `packed`, (N, 2C, H, W).
@@ -86,21 +97,17 @@ class Networks:
             log.warning("%s cannot run %s here, using fp32: %s", self.backend.name, precision, refused.message)
         return network
 
-    def conditioner(self, picture: Tensor) -> Graph:
-        """The plan's conditioner on a GPU, for the picture that it is to read there, (1, C, side, side) float32.
+    def around(self, graph: bytes, inputs: Mapping[str, Tensor], sides: Mapping[str, int]) -> Graph:
+        """A graph around the network on a GPU, for what it is to read there; see `protocol.GraphCompiler`.
 
         Raises:
             BackendError: where it cannot be made.
         """
-        graph = self.plan.conditioner
-        assert graph is not None
-        inputs, sides = {"packed": picture}, {"batch": 1}
         if not isinstance(self.backend, GraphKeeper):
             return cast(GraphCompiler, self.backend).compile_graph(graph, inputs, sides, self._settings)
         if self._cache is None:
             return self.backend.compile_graph(graph, inputs, sides, self._settings)
-        count, channels, height, width = picture.shape
-        key = self._key(graph, "conditioner", (count, channels, height, width))
+        key = self._key(graph, "around", [list(tensor.shape) for tensor in inputs.values()])
         kept = self._cache.read(key)
         if kept is not None:
             try:
@@ -108,7 +115,7 @@ class Networks:
             except DeviceMemoryError:
                 raise
             except BackendError as error:
-                log.info("a conditioner that was kept does not load, compiling it anew: %s", error)
+                log.info("a graph around the network that was kept does not load, compiling it anew: %s", error)
                 self._cache.remove(key)
         made = self.backend.compile_graph(graph, inputs, sides, self._settings)
         self._cache.write(key, made.export())
@@ -164,11 +171,11 @@ class Networks:
     def _here(self) -> dict[str, str]:
         return machine.fingerprint(self.backend.name, self.backend.version(), self.backend.device)
 
-    def _key(self, graph: bytes, precision: str, shape: Shape) -> str:
-        if precision not in self._digests:
-            self._digests[precision] = hashlib.sha256(graph).hexdigest()
+    def _key(self, graph: bytes, precision: str, shape: Sequence[object]) -> str:
+        if graph not in self._digests:
+            self._digests[graph] = hashlib.sha256(graph).hexdigest()
         return key_of(
-            graph=self._digests[precision],
+            graph=self._digests[graph],
             modulation=self.plan.modulation.shape[1],
             shape=shape,
             precision=precision,

@@ -20,6 +20,11 @@ MEMORY = 2 << 30
 # Engines that compute the attention of all pixels to all as a matrix in memory; ONNX Runtime on CPUs only where it
 # cannot help it.
 WRITES_ATTENTION = frozenset({"onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt"})
+# Engines whose graphs have memory of their own for activations, each as long as it lives.
+KEEPS_ACTIVATIONS = frozenset({"onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt"})
+# Bytes for each channel of a picture's pixel on a GPU around encoder and decoder: planes in and out, a state, what a
+# first network would read, picture and result (`runtime/cuda/coder.py`).
+AROUND_LATENTS = 24
 
 
 class Choice(NamedTuple):
@@ -38,10 +43,7 @@ def choose(plan: Plan, asked: str | None, asked_precision: str | None = None) ->
         BackendError: where nothing can run here.
     """
     facts = plan.facts
-    on_cpu = facts.latent is not None
-    backend = _first_that_runs(facts.backend, on_cpu) if asked is None else _named(asked)
-    if on_cpu and backend.device != "cpu":
-        raise InputError(f"{backend.name} restores no latents", hint="use a backend for CPUs, such as openvino")
+    backend = _first_that_runs(facts.backend) if asked is None else _named(asked)
     if asked_precision is not None:
         if not mixed.runs(backend, asked_precision):
             known = ", ".join(backend.precisions())
@@ -69,11 +71,16 @@ def default_memory(device: Device | None) -> int:
 
 def pixels_that_fit(plan: Plan, backend: str, memory: int, workers: int) -> int:
     """Of a batch, padded, that each of so many workers may have at once on a backend."""
-    each, pair = memory // workers, plan.facts.network.bytes_per_pair
-    pixels = each / plan.facts.pictures.bytes_per_pixel
+    facts, each = plan.facts, memory // workers
+    bytes_per_pixel, pair = facts.pictures.bytes_per_pixel, facts.network.bytes_per_pair
+    if facts.latent is not None and backends.get(backend).device != "cpu":
+        # Encoder and decoder each have what either needs, where one capture does not let the two share it.
+        bytes_per_pixel *= 2 if backend in KEEPS_ACTIVATIONS else 1
+        bytes_per_pixel += AROUND_LATENTS * facts.latent.channels
+    pixels = each / bytes_per_pixel
     if pair and backend in WRITES_ATTENTION and not (backend == "onnxruntime" and onnxruntime_attention.is_linear()):
         # pair p^2 + bytes_per_pixel p is what there is.
-        half = plan.facts.pictures.bytes_per_pixel / (2 * pair)
+        half = bytes_per_pixel / (2 * pair)
         pixels = math.sqrt(half**2 + each / pair) - half
     return max(1, int(pixels))
 
@@ -86,11 +93,10 @@ def _named(name: str) -> Backend:
     return backend
 
 
-def _first_that_runs(preferred: str, on_cpu: bool) -> Backend:
+def _first_that_runs(preferred: str) -> Backend:
     # The plan's own first, and only as far as needed: to ask a backend whether it can run loads its library.
     ordered = sorted(backends.BACKENDS.values(), key=lambda entry: entry.name != preferred)
-    fitting = (entry for entry in ordered if entry.device == "cpu" or not on_cpu)
-    usable = next((entry for entry in fitting if entry.missing() is None), None)
+    usable = next((entry for entry in ordered if entry.missing() is None), None)
     if usable is None:
         reasons = "; ".join(str(entry.missing()) for entry in ordered)
         raise BackendError(f"no backend can run here: {reasons}")

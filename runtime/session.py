@@ -13,8 +13,7 @@ from mrs.runtime.chain import Chain, device_of
 from mrs.runtime.device import Device
 from mrs.runtime.dispatch import Dispatch
 from mrs.runtime.errors import BackendError, InputError
-from mrs.runtime.network_cache import NetworkCache
-from mrs.runtime.networks import Networks
+from mrs.runtime.networks import Networks, cache_of
 from mrs.runtime.pictures_in import check_no_capture
 from mrs.runtime.placement import Choice, choose, default_memory, pixels_that_fit
 from mrs.runtime.plan import Plan, read_plan
@@ -126,13 +125,13 @@ class Restorer:
         budget = Budget(pixels, self.multiple, whole=plan.facts.latent is not None)
         self._networks = Networks(
             plan, chosen.backend, chosen.precision, max(1, self.threads // workers), settled=chosen.settled,
-            engine=engine, cache=NetworkCache() if cache else None,
+            engine=engine, cache=cache_of(plan) if cache else None,
         )  # fmt: skip
         self._workers = [Worker(self._networks, budget.pixels, self._device, graphs) for _ in range(workers)]
         self._pool = Pool(self._workers, queue, Worker.forget)
         self._dispatch = Dispatch(self._pool, budget, self.channels, self._device, self.upscale)
         if self._device is not None:
-            capture_ahead(self._workers, plan.facts.shape, budget, self._dtypes("uint8"))
+            capture_ahead(self._workers, plan.facts.picture_shape, budget, self._dtypes("uint8"))
 
     @property
     def device(self) -> str:

@@ -78,11 +78,11 @@ class Budget:
         """Side of tiles of a quarter of what did not fit, (N, H, W); from now on no more is tried at once.
 
         Raises:
-            DeviceMemoryError: where nothing smaller is left.
+            DeviceMemoryError: where nothing smaller is left, and for pictures that are never cut.
         """
         count, height, width = size
         side = min(height, width) // 2 // self.multiple * self.multiple
-        if side == 0:
+        if side == 0 or self.whole:
             raise error
         self.pixels = min(self.pixels, count * side * side)
         log.warning("%s: restoring in tiles of %d", error.message, side)
@@ -90,7 +90,7 @@ class Budget:
 
 
 def capture_ahead(workers: Sequence[Worker], shape: Sequence[int], budget: Budget, dtypes: tuple[str, str]) -> None:
-    """What cannot be captured is told now, not at the first picture."""
+    """What cannot be captured is told now, not at the first picture; that pictures of this size do not fit, too."""
     count, height, width = shape
     while True:
         try:
@@ -98,6 +98,10 @@ def capture_ahead(workers: Sequence[Worker], shape: Sequence[int], budget: Budge
                 worker.chain((count, height, width), dtypes)
             return
         except DeviceMemoryError as error:
+            if budget.whole:
+                # Smaller ones may.
+                log.warning("%s", error)
+                return
             height = width = budget.smaller((count, height, width), error)
 
 

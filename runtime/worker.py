@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from mrs.runtime import tracing
-from mrs.runtime.chain import Chain, Loop, TensorChain, condition_of, make_chain
+from mrs.runtime.chain import Chain, Loop, Shared, TensorChain, condition_of, make_chain
 from mrs.runtime.codec import codec_of
-from mrs.runtime.device import Device, Stream
+from mrs.runtime.device import Device
 from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError
 from mrs.runtime.networks import Networks
 from mrs.runtime.padding import padded_size
@@ -20,7 +20,7 @@ from mrs.runtime.padding import padded_size
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mrs.runtime.backends.protocol import Network, Shape
+    from mrs.runtime.backends.protocol import Shape
     from mrs.runtime.cpu_chain import Condition
 
 log = logging.getLogger("mrs")
@@ -53,7 +53,7 @@ class Worker:
     """Chains of a plan on one backend.
 
     On a CPU a chain restores every size that is padded to its shape. On a GPU each size and type has a chain, for its
-    addresses are captured; those of one shape share a network and its stream.
+    addresses are captured; those of one shape share a network and its stream, and what makes latents of pictures.
 
     Args:
         networks: makes them.
@@ -109,7 +109,7 @@ class Worker:
             return self._chains[key]
         # Held meanwhile, for the chain that makes room may be the last with this network.
         sibling = self._sibling(shape)
-        shared = None if sibling is None else (sibling.network, sibling.stream)
+        shared = None if sibling is None else sibling.shared
         sibling = None
         # Room first: the chains kept share the memory that one alone may take.
         while self._chains and (len(self._chains) >= self._most or self._kept_pixels() + _pixels(shape) > self.pixels):
@@ -213,7 +213,7 @@ class Worker:
         return sum(_pixels(key.shape) for key in self._chains)
 
     def _sibling(self, shape: Shape) -> Chain | None:
-        """A chain of this shape, whose network and stream are those of all of them; None where there is none."""
+        """A chain of this shape, whose network is that of all of them; None where there is none."""
         return next((chain for key, chain in self._chains.items() if key.shape == shape), None)
 
     def _make(
@@ -222,10 +222,9 @@ class Worker:
         size: Size,
         dtypes: Dtypes,
         bound: tuple[Tensor, Tensor] | None,
-        shared: tuple[Network, Stream | None] | None = None,
+        shared: Shared | None = None,
     ) -> Chain:
-        """A new chain, on a network and its stream where there are such."""
-        network, stream = shared or (None, None)
+        """A new chain, on what it shares with others where there are such."""
         sibling = self._sibling(shape)
         if sibling is not None:
             # Their network is run meanwhile: where that does not end well, none of them is used again.
@@ -233,14 +232,15 @@ class Worker:
         count, height, width = size
         chain = make_chain(
             self.device,
-            lambda: self._networks.make(self._loop.packed(shape)) if network is None else network,
+            lambda: self._networks.make(self._loop.packed(shape)),
             replace(self._loop, condition=self.condition),
             (count, self._channels, height, width),
             self._networks.threads,
             dtypes=dtypes,
             graphs=self.graphs,
             bound=bound,
-            stream=stream,
+            shared=shared,
+            around=self._networks.around,
         )
         if sibling is not None:
             sibling.unfinished = False

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrs.runtime.backends import Backend, Network, mixed
+from mrs.runtime.backends.protocol import GraphCompiler
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.chain import Chain, Loop, device_of, make_chain
 from mrs.runtime.measure import interleaved
@@ -46,6 +47,7 @@ def chain_of(
         settings.threads,
         dtypes=dtypes,
         graphs=graphs,
+        around=lambda made, inputs, sides: cast(GraphCompiler, backend).compile_graph(made, inputs, sides, settings),
     )
 
 

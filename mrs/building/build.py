@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from mrs.building.arguments import check_numbers, check_solver
@@ -13,7 +12,7 @@ from mrs.building.calibration import calibration_pairs
 from mrs.building.graph_check import check_graphs
 from mrs.building.loops import loops_of, reference_loop
 from mrs.building.made_for import MadeFor
-from mrs.building.source import read_source
+from mrs.building.source import Source, read_source
 from mrs.export.autotune import cache
 from mrs.export.autotune.autotune import autotune
 from mrs.export.autotune.calibrated import CalibratedGraphs
@@ -21,8 +20,7 @@ from mrs.export.autotune.candidates import check_runnable
 from mrs.export.autotune.workload import Target, Workload
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import RECOMMENDED, Solver
-from mrs.runtime import backends
-from mrs.runtime.backends.settings import CompileSettings, parse_options, with_range
+from mrs.runtime.backends.settings import CompileSettings, EngineOptions, parse_options, with_range
 from mrs.runtime.errors import InputError
 from mrs.runtime.plan import Plan
 from mrs.runtime.system import machine
@@ -123,14 +121,12 @@ def build(
     check_not_read(plan, checkpoint, encoder, autoencoder, calibration)
     source = read_source(checkpoint, schedule, output, override_checkpoint, made_for)
     check_not_read(plan, source.path)
-    if source.codec is not None:
-        target = _for_latents(target, bool(builder_options or size_range))
-        if solver.clamp != "none":
-            raise InputError(f"a latent has no range for clamp {solver.clamp}", hint="use a solver without a clamp")
+    if source.codec is not None and solver.clamp != "none":
+        raise InputError(f"a latent has no range for clamp {solver.clamp}", hint="use a solver without a clamp")
     solver = source.started(solver)
     sizes = [(batch, *source.padded(each, batch)) for each in (size, *further_sizes)]
     if size_range is not None:
-        target = target.with_options(with_range(options, size_range, sizes[0], source.multiple))
+        target = target.with_options(_with_range(options, source, size_range, sizes[0]))
     pairs = calibration_pairs(
         calibration, source.degradation, source.multiple, source.noise_sigma, source.arch.calibration_side,
         source.upscale,
@@ -156,15 +152,23 @@ def build(
     return made
 
 
-def _for_latents(target: Target, options: bool) -> Target:
-    """The target without GPUs, where encoder and decoder have no engines."""
-    asked = target.backend if target.backend != "auto" and backends.get(target.backend).device != "cpu" else ""
-    if asked or target.device == "cuda" or options:
-        what = asked or ("cuda" if target.device == "cuda" else "tensorrt")
-        raise InputError(f"latents are restored on CPUs alone, not on {what}", hint="leave that out")
-    if any(engine.device != "cpu" for engine in backends.available()):
-        target.report("latents are restored on CPUs alone: engines for GPUs, int8 and fp8 are left out")
-    return replace(target, device="cpu")
+def _with_range(
+    options: EngineOptions,
+    source: Source,
+    size_range: tuple[tuple[int, int], tuple[int, int]],
+    size: tuple[int, int, int],
+) -> EngineOptions:
+    """The options with a range of what the network takes: of pictures, or of their latents."""
+    count, *sides = size
+    pairs = [_network_size(source, *pair) for pair in (size_range[0], sides, size_range[1])]
+    return with_range(options, (pairs[0], pairs[2]), (count, *pairs[1]), source.arch.multiple)
+
+
+def _network_size(source: Source, height: int, width: int) -> tuple[int, int]:
+    if source.codec is None:
+        return height, width
+    _, _, *sides = source.codec.packed((1, source.channels, height, width))
+    return sides[0], sides[1]
 
 
 def _check_options(target: Target, given: bool) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,9 +14,11 @@ from mrs.building.source import Source
 from mrs.export.architectures.latent_unet import AutoencoderWeights
 from mrs.export.autotune.workload import Pair, Target
 from mrs.export.graph_variant import GraphVariant, distinct
-from mrs.kernels.update import Pixels
+from mrs.kernels.update import Pixels, mirror
 from mrs.runtime import backends
-from mrs.runtime.backends import Network
+from mrs.runtime.backends import Backend, Network
+from mrs.runtime.backends.protocol import F32, GraphCompiler
+from mrs.runtime.chain import device_of
 from mrs.runtime.codec import Codec
 from mrs.runtime.errors import BackendError, CheckpointError
 from mrs.runtime.padding import padded_size
@@ -38,8 +42,11 @@ def check_graphs(source: Source, graphs: Mapping[GraphVariant, bytes], pair: Pai
         BackendError: where an engine gives something else than torch.
     """
     mu = np.ascontiguousarray(pair.degraded[None].transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)
+    around = None
     if source.codec is not None and source.autoencoder is not None:
-        mu = _check_codec(source.codec, source.autoencoder, pair.degraded[None], mu, target)
+        around = _around(source.codec, source.autoencoder, mu)
+        _check_on_cpu(around, pair.degraded[None], target)
+        mu = around.latents
     noise = np.random.default_rng(0).standard_normal(mu.shape, dtype=np.float32)
     x = (mu + np.float32(source.schedule.S) * noise).astype(np.float32)
     time = float(source.schedule.T)
@@ -60,6 +67,8 @@ def check_graphs(source: Source, graphs: Mapping[GraphVariant, bytes], pair: Pai
     for engine in backends.available():
         if target.backend not in ("auto", engine.name) or target.device not in ("auto", engine.device):
             continue
+        if around is not None and engine.device != "cpu":
+            _check_on_gpu(around, engine, target)
         for variant in distinct(engine, graphs):
             network = engine.compile(graphs[variant], modulation, packed.shape, "fp32", target.settings)
             error = _difference(_evaluated(network, packed, context)[:, :, :height, :width], expected)
@@ -67,26 +76,63 @@ def check_graphs(source: Source, graphs: Mapping[GraphVariant, bytes], pair: Pai
                 raise BackendError(f"{engine.name} ({variant}) differs from torch by {error:.1e} of the largest output")
 
 
-def _check_codec(
-    codec: Codec, autoencoder: AutoencoderWeights, pictures: Pixels, planes: NDArray[np.float32], target: Target
-) -> NDArray[np.float32]:
-    """The latents of pictures by torch, to which encoder and decoder are held."""
+@dataclass(frozen=True)
+class _Around:
+    """Encoder and decoder, with pictures (N, C, H, W), mirrored, and what torch makes of these."""
+
+    codec: Codec
+    planes: F32
+    latents: F32
+    restored: F32
+
+    def compare(self, found: tuple[Pixels, Pixels], where: str) -> None:
+        """Refuse what an engine makes of the pictures, latents and pictures again, where it is something else."""
+        height, width = found[1].shape[2:]
+        pairs = ((found[0], self.latents), (found[1], self.restored[..., :height, :width]))
+        error = max(_difference(*pair) for pair in pairs)
+        if not error <= TOLERANCE:
+            raise BackendError(f"encoder or decoder{where} differs from torch by {error:.1e} of the largest output")
+
+
+def _around(codec: Codec, autoencoder: AutoencoderWeights, planes: F32) -> _Around:
+    height, width = padded_size(planes.shape[2], planes.shape[3], codec.multiple)
+    padded = np.zeros((*planes.shape[:2], height, width), np.float32)
+    padded[:, :, : planes.shape[2], : planes.shape[3]] = planes
+    mirror(padded, (planes.shape[2], planes.shape[3]))
     with torch.no_grad():
         module = autoencoder.module()
-        latents, hidden = module.encode(torch.from_numpy(planes))
+        latents, hidden = module.encode(torch.from_numpy(padded))
         restored = module.decode(latents, hidden)
-    coder = codec.compile((len(pictures), *planes.shape[1:]), target.settings.threads)
-    found = coder.encode(pictures)
-    pairs = ((found, latents.numpy()), (coder.decode(found, pictures.shape[1:3]), restored.numpy()))
-    if not all(np.isfinite(expected).all() for _, expected in pairs):
+    made = _Around(codec, padded, np.ascontiguousarray(latents.numpy()), np.ascontiguousarray(restored.numpy()))
+    if not all(np.isfinite(values).all() for values in (made.latents, made.restored)):
         raise CheckpointError("the autoencoder gives infinities or NaN in float32", hint="check its weights")
-    error = max(_difference(*pair) for pair in pairs)
-    if not error <= TOLERANCE:
-        raise BackendError(f"encoder or decoder differs from torch by {error:.1e} of the largest output")
-    return np.ascontiguousarray(latents.numpy())
+    return made
 
 
-def _difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+def _check_on_cpu(around: _Around, pictures: Pixels, target: Target) -> None:
+    """What every engine for CPUs has around its network."""
+    coder = around.codec.compile((len(pictures), *around.planes.shape[1:]), target.settings.threads)
+    found = coder.encode(pictures)
+    around.compare((found, coder.decode(found, pictures.shape[1:3])), "")
+
+
+def _check_on_gpu(around: _Around, engine: Backend, target: Target) -> None:
+    """What an engine for GPUs has around its own."""
+    device = device_of(engine)
+    assert device is not None
+    codec, compiler, sides = around.codec, cast(GraphCompiler, engine), around.codec.sides(around.planes.shape)
+    with device.on(device.stream()):
+        given = device.empty(around.planes.shape, "float32")
+        device.from_host(given, around.planes)
+        encoder = compiler.compile_graph(codec.encoder, {"picture": given}, sides, target.settings)
+        decoder = compiler.compile_graph(codec.decoder, dict(encoder.outputs), sides, target.settings)
+        encoder.evaluate()
+        decoder.evaluate()
+        latents, restored = (device.to_host(each) for each in (encoder.outputs["latent"], decoder.outputs["output"]))
+    around.compare((latents, restored), f" on {engine.name}")
+
+
+def _difference(found: Pixels, expected: NDArray[np.float32]) -> float:
     return float(np.abs(found - expected).max()) / max(float(np.abs(expected).max()), 1e-12)
 
 

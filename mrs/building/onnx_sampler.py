@@ -38,6 +38,7 @@ class SamplerFile:
         evaluations: of the network.
         draws: pictures of noise that it takes for each picture.
         channels: of a picture.
+        noise: shape of the noise, as it is told.
         metadata: that the file carries.
     """
 
@@ -46,6 +47,7 @@ class SamplerFile:
     evaluations: int
     draws: int
     channels: int
+    noise: str
     metadata: dict[str, str]
 
     def summary(self) -> str:
@@ -55,7 +57,7 @@ class SamplerFile:
             ("checkpoint", f"{self.metadata['checkpoint']}  sha256 {self.metadata['checkpoint_sha256'][:16]}..."),
             ("evaluations", str(self.evaluations)),
             ("picture", f"input, {pictures}, any N, H and W"),
-            ("noise", f"input, ({self.draws}, N, {self.channels}, H, W) float32, standard normal"),
+            ("noise", f"input, {self.noise} float32, standard normal"),
             ("restored", f"output, {pictures}"),
             ("size", f"{self.size / 1e6:.1f} MB"),
         ]
@@ -104,6 +106,8 @@ def export_sampler(
             "the file of a whole sampler restores pictures at their size, and these are to be enlarged",
             hint="pass --upscale 1 and enlarge them first, by torch's bicubic interpolation, or build a plan",
         )
+    if source.codec is not None and solver.clamp != "none":
+        raise InputError(f"a latent has no range for clamp {solver.clamp}", hint="use a solver without a clamp")
     solver = source.started(solver)
     table = tableau(source.schedule, solver, source.output)
     report(f"read {source.path}")
@@ -111,7 +115,7 @@ def export_sampler(
     engine = backends.get("openvino")
     variant = first_variant(engine)
     network = source.graph(variant)
-    (pair, *_) = calibration_pairs(None, None, source.arch.multiple, source.noise_sigma, 64)
+    (pair, *_) = calibration_pairs(None, None, source.multiple, source.noise_sigma, 64)
     target = Target(engine.name, settings=CompileSettings(machine.threads(), report=report))
     check_graphs(source, {variant: network.SerializeToString()}, pair, target)
     metadata = {
@@ -125,6 +129,14 @@ def export_sampler(
     }
     if source.encoder is not None:
         metadata |= {"encoder": source.encoder.path.name, "encoder_sha256": source.encoder.sha256}
+    noise = f"({1 + table.draws}, N, {source.arch.channels}, H, W)"
+    if source.codec is not None and source.autoencoder is not None:
+        scale, multiple = source.codec.scale, source.codec.multiple
+        noise = noise.replace("H, W", f"H' / {scale}, W' / {scale}") + f", H' and W' the next multiples of {multiple},"
+        metadata |= {
+            "autoencoder": source.autoencoder.path.name, "autoencoder_sha256": source.autoencoder.sha256,
+            "latent_scale": str(scale), "latent_multiple": str(multiple),
+        }  # fmt: skip
     model = build_sampler(
         network, loop_of(source, table), source.arch.multiple, metadata, conditioner=source.conditioner
     )
@@ -132,4 +144,4 @@ def export_sampler(
     with replacing(path, overwrite) as file:
         file.write(content)
     report(f"wrote {path}")
-    return SamplerFile(path, len(content), len(table.rows), 1 + table.draws, source.arch.channels, metadata)
+    return SamplerFile(path, len(content), len(table.rows), 1 + table.draws, source.channels, noise, metadata)

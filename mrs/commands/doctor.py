@@ -104,7 +104,8 @@ def _cache() -> str:
     if found.trouble:
         return f"not used: {found.folder or ''} {found.trouble}".replace("  ", " ")
     networks = f"{found.count} compiled network{'s' * (found.count != 1)}"
-    return f"{found.folder}: {networks}, {found.size / 2**20:.1f} MiB of at most {cache.most >> 20}"
+    beside = ", the largest aside" if found.size > cache.most else ""
+    return f"{found.folder}: {networks}, {found.size / 2**20:.1f} MiB of at most {cache.most >> 20}{beside}"
 
 
 def _torch() -> str:

@@ -42,8 +42,6 @@ def run(options: argparse.Namespace) -> int:
     if options.output.suffix.lower() != SUFFIX:
         raise InputError(f"{options.output} is no name for an ONNX file", hint=f"name it {options.output.stem}{SUFFIX}")
     arguments.check_output(options.output, options.overwrite, inputs=read_by_solver(options.checkpoint, options))
-    if options.autoencoder is not None:
-        raise InputError("one ONNX file holds no encoder and decoder of latents", hint="use mrs-trt build")
     solver, schedule = solver_and_schedule(options.checkpoint, options)
     from mrs.building.made_for import MadeFor
     from mrs.building.onnx_sampler import export_sampler

@@ -54,7 +54,8 @@ class Buffers:
         count, channels, height, width = shape
         picture = NOTHING if bound else (count, height, width, channels)
         given, made = (DTYPES[dtype] for dtype in dtypes)
-        state = (count, channels, *network.packed.shape[2:])
+        # Of pictures, or of their latents.
+        state = tuple(network.output.shape)
         told = network.context is not None
         context = tuple(network.context.shape[:2]) if told else NOTHING
         self.arena = Arena(

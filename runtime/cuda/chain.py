@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,24 +14,23 @@ from torch import Tensor
 from mrs.kernels.gpu import key, records
 from mrs.kernels.table import Table
 from mrs.kernels.update import Pixels
-from mrs.runtime.backends.protocol import F32, Network
+from mrs.runtime.backends.protocol import F32
 from mrs.runtime.cpu_chain import Condition
 from mrs.runtime.cuda.alone import alone
 from mrs.runtime.cuda.buffers import Buffers
 from mrs.runtime.cuda.conditioner import CudaConditioner
-from mrs.runtime.cuda.failures import failure_of, out_of_memory, translate_errors
-from mrs.runtime.cuda.graphs import graph_of
-from mrs.runtime.cuda.nodes import Node, audits_of, nodes_of, told_of
-from mrs.runtime.device import Device, Graph, Stream
-from mrs.runtime.errors import BackendError, MrsError
+from mrs.runtime.cuda.diagnosis import Diagnosis
+from mrs.runtime.cuda.failures import translate_errors
+from mrs.runtime.cuda.lists import Lists
+from mrs.runtime.cuda.nodes import copy_of, nodes_of, told_of
+from mrs.runtime.device import Device, Stream
+from mrs.runtime.errors import MrsError
 from mrs.runtime.system.handlers import let_through
-from mrs.runtime.system.libraries import first_line
 from mrs.runtime.tracing import timed
 
-# The first run of a network compiles, chooses algorithms and fills caches; the second shows that it has done so.
-WARM_UPS = 2
-# Lists for pictures of the host.
-WHOLE_OR_PART = frozenset({"host", "part"})
+if TYPE_CHECKING:
+    from mrs.runtime.chain import Shared
+
 Origin = tuple[int, int]
 
 
@@ -37,7 +39,9 @@ class CudaChain:
 
     Args:
         device: a `Cuda`.
-        network: compiled for the padded size; its buffers are written here.
+        shared: the network, compiled for the padded size, whose buffers are written here, and what makes latents of
+            pictures where it restores latents. Other chains may use the same, on the same stream: what they do there
+            comes one after another. Without a stream it is a new one; an engine with a stream of its own brings it.
         table: the solver.
         shape: (N, C, H, W) of the pictures.
         dtypes: types of pictures and results, `uint8` or `float32`.
@@ -45,13 +49,12 @@ class CudaChain:
             one by one, with the same result.
         bound: tensors of the caller's, (N, H, W, C), that `restore_tensor` reads and writes without a copy; they live
             as long as this.
-        stream: on which other chains use the same network: what they do on its buffers then comes one after another.
-            None for a new one. An engine with a stream of its own brings it.
         condition: gives the context of pictures to a network that is told of the whole picture; a `CudaConditioner`
             does so on the device, as a part of the list.
         mirrors: whether the network's padding is the picture's reflection, not zeros.
 
     Attributes:
+        shared: for further chains.
         stream: on which everything happens.
         unfinished: whether something was begun and neither ended nor failed with an error of ours: an interrupt came
             in between. Who finds it makes a new chain.
@@ -65,32 +68,31 @@ class CudaChain:
     def __init__(
         self,
         device: Device,
-        network: Network,
+        shared: Shared,
         table: Table,
         shape: tuple[int, int, int, int],
         *,
         dtypes: tuple[str, str] = ("uint8", "uint8"),
         graphs: bool = True,
         bound: tuple[Tensor, Tensor] | None = None,
-        stream: Stream | None = None,
         condition: Condition | None = None,
         mirrors: bool = False,
     ) -> None:
         self.unfinished, self.condition = False, condition
         # What makes contexts on the device: then these are entries of the list.
         self._looker = condition if isinstance(condition, CudaConditioner) else None
-        self.device, self.network, self.shape, self.dtypes = device, network, shape, dtypes
+        self.device, self.network, self.shape, self.dtypes = device, shared.network, shape, dtypes
+        network, coder = shared.network, shared.coder
         self.steps, self.slots, self.threshold = len(table.rows), table.history, table.clamp == "threshold"
         # An engine with a stream of its own replays graphs of its own, which cannot be launched into a capture.
         own = getattr(network, "stream", None)
-        self._graphs_wanted, self._bound = graphs and own is None, bound is not None
-        self._graphs: dict[str, Graph] = {}
-        self._prepared: set[str] = set()
+        self._bound = bound is not None
         # Restores of tensors since the last look at their status, and what an earlier look found.
         self._unchecked, self._late = False, None  # type: tuple[bool, MrsError | None]
         # Whatever mode of torch the caller is in, the buffers serve in all.
         with translate_errors(device, shape, "while its buffers are made"), torch.inference_mode(False):
-            self.stream = own if own is not None else stream if stream is not None else device.stream()
+            self.stream = own if own is not None else shared.stream if shared.stream is not None else device.stream()
+            self.shared = replace(shared, stream=self.stream)
             # Tensors of the caller's may still be in the making.
             device.follow(self.stream, device.current())
             with device.on(self.stream):
@@ -102,16 +104,24 @@ class CudaChain:
                 device.copy(self.arrays.records, torch.from_numpy(records(table)))
                 # What fails here is told here.
                 device.wait(self.stream)
-                told, rest = list(told_of(device, network, self.arrays)), nodes_of(device, network, self.arrays)
+                told = list(told_of(device, network, self.arrays))
+                make = partial(nodes_of, device) if coder is None else coder.nodes
+                rest = make(network, self.arrays)
                 looks = list(self._looker.nodes(self.arrays.source, network.context)) if self._looker else told
                 self.nodes = [*looks, *rest]
                 # Tables of what is made to fit.
                 device.wait(self.stream)
+        up, down, status = (
+            copy_of(device, name, *self.buffers.copied(name)) for name in ("upload", "download", "status")
+        )
         # Parts of a picture are told of the whole of it.
-        self._lists = {"host": [self._copy("upload"), *self.nodes, self._copy("download")],
-                       "part": [self._copy("upload"), *told, *rest, self._copy("download")],
-                       "device": [*self.nodes, self._copy("status")]}  # fmt: skip
-        self._prepare("host" if bound is None else "device")
+        lists = {"host": [up, *self.nodes, down], "part": [up, *told, *rest, down], "device": [*self.nodes, status]}
+        self._lists = Lists(
+            device, self.stream, shape, lists, self.arrays,
+            graphs=graphs and own is None, bound=self._bound, looker=self._looker,
+        )  # fmt: skip
+        self._diagnosis = Diagnosis(device, self.stream, shape, self._lists, self.buffers, self.steps)
+        self._lists.prepare("host" if bound is None else "device")
 
     def restore_into(
         self,
@@ -141,8 +151,8 @@ class CudaChain:
         how = "host" if context is None or self._looker is None else "part"
         with self._begun(how):
             self._settle()
-            if how not in self._prepared:
-                self._prepare(how)
+            if how not in self._lists:
+                self._lists.prepare(how)
             if before is not None:
                 before()
             # Nothing else writes these: the stream has done all that it was given.
@@ -152,8 +162,8 @@ class CudaChain:
                 self.buffers.context[...] = context
             elif self.condition is not None and self._looker is None:
                 self.buffers.context[...] = timed("conditioner", self.condition)(picture)
-            timed("graph" if self.captured else "launches", self._run_and_wait)(how)
-            self._check_status(how)
+            timed("graph" if self.captured else "launches", self._lists.run_and_wait)(how)
+            self._diagnosis.check_status(how)
             if out is not None:
                 out[...] = self.buffers.result
         return self.buffers.result if out is None else out
@@ -183,21 +193,21 @@ class CudaChain:
         words = torch.from_numpy(key(seed, origin=origin))
         target = self.arrays.result if out is None else out
         with self._begun("device"):
-            if "device" not in self._prepared:
-                self._prepare("device")
+            if "device" not in self._lists:
+                self._lists.prepare("device")
             context = None
             if self.condition is not None and self._looker is None:
                 with self.device.on(caller):
                     context = torch.from_numpy(self.condition(self.device.to_host(picture)))
             self._unchecked = True
             self.device.follow(self.stream, caller)
-            with self._working():
+            with self._lists.working():
                 self.device.copy(self.arrays.key, words)
                 if context is not None and self.arrays.context is not None:
                     self.device.copy(self.arrays.context, context)
                 if not self._bound:
                     self.device.copy(self.arrays.source, picture)
-                self._run("device")
+                self._lists.run("device")
                 if out is not None and not self._bound:
                     self.device.copy(target, self.arrays.result)
             self.device.follow(caller, self.stream)
@@ -223,23 +233,23 @@ class CudaChain:
 
     def warm_up(self, tensors: bool) -> None:
         """Prepare for pictures of the device too."""
-        if tensors and "device" not in self._prepared:
+        if tensors and "device" not in self._lists:
             with self._begun("device"):
-                self._prepare("device")
+                self._lists.prepare("device")
 
     def evaluate_all(self) -> None:
         """The network's part of a restore alone, on whatever its input holds, as one graph too; to be timed."""
         with self._begun("network"):
-            if "network" not in self._prepared:
-                self._lists["network"] = [node for node in self.nodes if node.name == "network"]
-                self._prepare("network")
+            if "network" not in self._lists:
+                self._lists.add("network", [node for node in self.nodes if node.name == "network"])
+                self._lists.prepare("network")
             with translate_errors(self.device, self.shape, "in the network"):
-                self._run_and_wait("network")
+                self._lists.run_and_wait("network")
 
     @property
     def captured(self) -> bool:
         """Whether restores are launches of a graph."""
-        return bool(self._graphs)
+        return self._lists.captured
 
     def close(self) -> None:
         """Wait until all is done, and let go of graphs and memory."""
@@ -250,7 +260,7 @@ class CudaChain:
                 self.device.wait(self.stream)
             except self.device.Failure as error:
                 let_through(error)
-            self._graphs.clear()
+            self._lists.clear()
 
     @contextmanager
     def _begun(self, how: str) -> Iterator[None]:
@@ -268,85 +278,8 @@ class CudaChain:
                 self.unfinished = before
                 raise
             except self.device.Failure as error:
-                raise self._failure(how, error) from error
+                raise self._diagnosis.failure(how, error) from error
         self.unfinished = before
-
-    def _copy(self, name: str) -> Node:
-        # Not through self: what refers to itself is not freed before the next garbage collection.
-        device, (target, source) = self.device, self.buffers.copied(name)
-        return Node(name, -1, lambda: device.copy(target, source))
-
-    def _prepare(self, how: str) -> None:
-        """Run a list until nothing happens for the first time any more, capture it, and replay that once."""
-        work = self._lists[how]
-        with alone():
-            if how in WHOLE_OR_PART:
-                # Pictures of a size are whole or parts, seldom both: one graph holds memory for activations.
-                for other in WHOLE_OR_PART - {how}:
-                    self._prepared.discard(other)
-                    self._graphs.pop(other, None)
-            with self._trying():
-                self._take()
-                for _ in range(WARM_UPS):
-                    self._carry_out(work)
-            if self._graphs_wanted:
-                with self._working():
-                    graph = graph_of(self.device, self.stream, lambda: self._carry_out(work), self.shape)
-                with self._trying():
-                    # The first replay uploads the graph.
-                    graph.replay()
-                self._graphs[how] = graph
-        self._prepared.add(how)
-
-    @contextmanager
-    def _trying(self) -> Iterator[None]:
-        """On the chain's stream; what is restored inside leaves no trace but in the result."""
-        with translate_errors(self.device, self.shape, "during its first run"), self._working():
-            # A tensor that is restored in place must not be restored yet.
-            kept = self.arrays.source.clone() if self._bound else None
-            yield
-            if kept is not None:
-                self.arrays.source.copy_(kept)
-            self.device.wait(self.stream)
-            # What was found was found in an empty picture.
-            self.arrays.status.zero_()
-
-    @contextmanager
-    def _working(self) -> Iterator[None]:
-        """On the chain's stream; tensors made in any mode of torch may be written."""
-        with torch.inference_mode(), self.device.on(self.stream):
-            yield
-
-    def _run_and_wait(self, how: str) -> None:
-        with self._working():
-            self._run(how)
-            self.device.wait(self.stream)
-
-    def _run(self, how: str) -> None:
-        self._take()
-        if how in self._graphs:
-            self._graphs[how].replay()
-        else:
-            self._carry_out(self._lists[how])
-
-    def _take(self) -> None:
-        """Other chains use what looks at the whole picture, too."""
-        if self._looker is not None:
-            self._looker.take(self.stream)
-
-    @staticmethod
-    def _carry_out(nodes: Sequence[Node]) -> None:
-        for node in nodes:
-            node.work()
-
-    def _check_status(self, how: str) -> None:
-        if not self.buffers.status[0]:
-            return
-        where = self._first_bad_step(how)
-        raise BackendError(
-            f"the network gave infinities or NaN{where}",
-            hint='load the plan with precision="fp32", or check its weights',
-        )
 
     def _settle(self) -> None:
         """Wait for restores of tensors, and put aside what went wrong in them: they are no fault of the next one's."""
@@ -356,48 +289,8 @@ class CudaChain:
             try:
                 self.device.wait(self.stream)
             except self.device.Failure as error:
-                raise self._failure("device", error) from error
-            self._check_status("device")
+                raise self._diagnosis.failure("device", error) from error
+            self._diagnosis.check_status("device")
         except MrsError as error:
             self._late = self._late or error
         self._unchecked = False
-
-    def _first_bad_step(self, how: str) -> str:
-        """Restore once more, and look at the network's output after each evaluation."""
-        if self.arrays.source.data_ptr() == self.arrays.result.data_ptr():
-            # The picture is no longer there.
-            self._clear_status()
-            return ""
-        try:
-            with self._working():
-                self._clear_status()
-                self._take()
-                step = next((node.step for node in self._lists[how] if self._gives_bad_numbers(node)), None)
-        except self.device.Failure as error:
-            let_through(error)
-            return f" and then failed: {first_line(error)}"
-        self._clear_status()
-        if step is not None:
-            return f" at step {step} of {self.steps}"
-        return ", but not again in the same restore" if how != "device" else " in a restore since the last check"
-
-    def _gives_bad_numbers(self, node: Node) -> bool:
-        """Carry it out; whether it is an evaluation whose output is not finite."""
-        node.work()
-        if node.name != "network":
-            return False
-        self._carry_out([audits_of(self.device, self.network, self.arrays), self._copy("status")])
-        self.device.wait(self.stream)
-        return bool(self.buffers.status[0])
-
-    def _clear_status(self) -> None:
-        self.arrays.status.zero_()
-        self.device.wait(self.stream)
-        self.buffers.status[0] = 0
-
-    def _failure(self, how: str, error: Exception) -> MrsError:
-        """What to raise for an error of the device: where it happened, as far as that can be found out."""
-        let_through(error)
-        if isinstance(error, self.device.OutOfMemory):
-            return out_of_memory(self.shape, error)
-        return failure_of(self.device, self.stream, self._lists[how], self._working, error)

@@ -133,5 +133,5 @@ def out_of_memory(shape: Sequence[int], error: Exception) -> DeviceMemoryError:
     count, _, height, width = shape
     return DeviceMemoryError(
         f"the GPU's memory does not suffice for {count} x {height}x{width}: {first_line(error)}",
-        hint="restore in tiles, or in smaller batches",
+        hint="restore in tiles, or in smaller batches; by way of latents, smaller pictures",
     )

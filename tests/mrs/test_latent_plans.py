@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,22 +15,15 @@ import torch
 from numpy.typing import NDArray
 
 import mrs
-from mrs.building.build import _for_latents
 from mrs.building.inference_server import copied
 from mrs.export.architectures.latent_unet.config import Autoencoder
 from mrs.export.architectures.latent_unet.graph import decoder_graph
-from mrs.export.autotune.workload import Target
 from mrs.kernels import cpu
 from mrs.kernels.noise import Draw
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
-from mrs.runtime import backends
-from mrs.runtime.backends.settings import CompileSettings
-from mrs.runtime.chain import Loop, make_chain
 from mrs.runtime.codec import Codec, codec_of
-from mrs.runtime.device import Device
 from mrs.runtime.errors import BackendError, CancelledError, CheckpointError, InputError, MrsError
-from mrs.runtime.placement import choose
 from mrs.runtime.plan import Plan, read_plan
 from mrs.runtime.session import Restorer
 from mrs.tuning.trial import of_plan
@@ -238,8 +231,6 @@ def test_what_the_manifest_says(build: Made, tmp_path: Path) -> None:
         ("latent_chain_nafnet", {"preset": "refusion-bokeh"}, CheckpointError, "refusion-bokeh is for other weights"),
         ("latent_chain_nafnet", {"solver": Solver(clamp="unit")}, InputError, "a latent has no range for clamp unit"),
         ("latent_chain_nafnet", {"backend": "auto", "device": "cuda"}, MrsError, "cuda"),
-        ("latent_chain_nafnet", {"backend": "auto", "builder_options": ["optimization-level=1"]}, InputError,
-         "latents are restored on CPUs alone, not on tensorrt"),
     ],
 )  # fmt: skip
 def test_what_is_no_pair(
@@ -264,33 +255,6 @@ def test_no_tiles_and_no_more_than_the_memory(plan: Plan, plan_file: Path) -> No
         # Who says that nothing is to be cut, or has as much as is needed, is believed.
         assert restorer.restore(pictures(1, 32, 25), tile=0).shape == (1, 32, 25, 3)
         assert restorer.restore(pictures(1, 23, 32)).shape == (1, 23, 32, 3)
-
-
-def test_no_gpu(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    # As if there were one.
-    monkeypatch.setattr(type(backends.get("torch")), "missing", lambda self: None)
-    with pytest.raises(InputError, match="torch restores no latents"):
-        choose(plan, "torch")
-    assert choose(plan, None).backend.name == "onnxruntime"
-    # It does not stand in for engines that are not there.
-    for name in ENGINES:
-        monkeypatch.setattr(type(backends.get(name)), "missing", lambda self: "it is not there")
-    with pytest.raises(BackendError):
-        choose(plan, None)
-    loop = Loop(plan.table, plan.modulation, codec=codec_of(plan))
-    with pytest.raises(BackendError, match="no GPU restores latents"):
-        make_chain(cast(Device, object()), lambda: pytest.fail("compiled"), loop, (1, 3, 16, 16), 1)
-
-
-def test_no_gpu_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(backends.get("torch")), "missing", lambda self: None)
-    lines: list[str] = []
-    target = _for_latents(Target(settings=CompileSettings(1, report=lines.append)), options=False)
-    assert target.device == "cpu"
-    assert lines == ["latents are restored on CPUs alone: engines for GPUs, int8 and fp8 are left out"]
-    for asked, what in ((Target("torch"), "torch"), (Target(device="cuda"), "cuda")):
-        with pytest.raises(InputError, match=f"latents are restored on CPUs alone, not on {what}"):
-            _for_latents(asked, options=False)
 
 
 def test_infinities_are_told_and_leave_nothing(restorer: Restorer) -> None:

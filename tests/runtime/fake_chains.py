@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
+from mrs.runtime.chain import Shared
+from mrs.runtime.device import Stream
 from mrs.runtime.networks import Networks
 from mrs.runtime.plan import Plan
 from mrs.runtime.worker import Worker
@@ -30,9 +32,10 @@ class FakeDevice:
 
 
 class FakeChain:
-    def __init__(self, network: Any, size: tuple[int, ...], dtypes: tuple[str, str], bound: Any, stream: Any) -> None:
+    def __init__(self, network: Any, size: tuple[int, ...], dtypes: tuple[str, str], bound: Any, shared: Any) -> None:
         self.network, self.size, self.dtypes, self.bound = network, size, dtypes, bound
-        self.stream = stream or object()
+        self.shared = shared or Shared(network, cast(Stream, object()))
+        self.stream = self.shared.stream
         self.closed, self.checked, self.unfinished = False, 0, False
         self.error: Exception | None = None
 
@@ -60,12 +63,13 @@ class Made(list[FakeChain]):
 
     def make(self, device: Any, network: Any, loop: Any, shape: Any, threads: int, **options: Any) -> FakeChain:
         self.kept.append(len(self.open()))
-        compiled = network()
+        shared = options["shared"]
+        compiled = network() if shared is None else shared.network
         if self.errors:
             raise self.errors.pop(0)
         count, _, height, width = shape
         size = count, height, width
-        self.append(FakeChain(compiled, size, options["dtypes"], options["bound"], options["stream"]))
+        self.append(FakeChain(compiled, size, options["dtypes"], options["bound"], shared))
         return self[-1]
 
     def open(self) -> list[FakeChain]:

@@ -202,6 +202,27 @@ def test_what_is_larger_than_the_whole_is_not_kept(folder: Path) -> None:
     assert cache.read(key(2)) is None
 
 
+def test_a_large_network_stays_beside_the_others(folder: Path) -> None:
+    """As an encoder of pictures does, whose plan says how large it may be; whoever keeps others leaves it alone."""
+    most = 3 * (HEADER + 10)
+    large = NetworkCache(most, largest=1000)
+    large.write(key(0), bytes(900 - HEADER))
+    os.utime(folder / f"{key(0)}.network", (1, 1))
+    cache = NetworkCache(most)
+    for number in range(1, 5):
+        cache.write(key(number), b"0123456789")
+        os.utime(folder / f"{key(number)}.network", (number + 1, number + 1))
+    assert [large.read(key(number)) is not None for number in range(5)] == [True, False, True, True, True]
+    # For a plan without such a network it is none of its own.
+    assert cache.read(key(0)) is None
+    large.write(key(0), bytes(900 - HEADER))
+    # Two of them are too many: the larger one stays.
+    large.write(key(5), bytes(1000 - HEADER))
+    assert [large.read(key(number)) is not None for number in (0, 5)] == [False, True]
+    large.write(key(6), bytes(1001 - HEADER))
+    assert large.read(key(6)) is None
+
+
 def test_what_a_killed_process_left_goes_too(folder: Path) -> None:
     cache = NetworkCache(2 * (HEADER + 10))
     cache.write(key(1), b"0123456789")

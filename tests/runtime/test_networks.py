@@ -9,8 +9,8 @@ import pytest
 
 from mrs.runtime.backends.settings import CompileSettings, EngineOptions
 from mrs.runtime.errors import BackendError, DeviceMemoryError
-from mrs.runtime.network_cache import NetworkCache
-from mrs.runtime.networks import Networks
+from mrs.runtime.network_cache import MOST, NetworkCache
+from mrs.runtime.networks import Networks, cache_of
 from mrs.runtime.plan import Plan
 from mrs.runtime.session import Restorer, load
 from mrs.runtime.system import machine
@@ -97,6 +97,18 @@ def test_a_restorer_keeps_what_it_compiles(exporting, fake_plan: Plan, picture, 
         with Restorer(fake_plan, cache=cache) as restorer:
             restorer.restore(picture[:8])
     assert len(exporting.compiled) == (1 if cache else 2)
+
+
+def test_a_plan_tells_how_large_its_engines_may_be(fake_plan: Plan) -> None:
+    """DA-CLIP's larger encoder alone takes more than all others may together."""
+
+    class Large(bytes):
+        def __len__(self) -> int:
+            return 600 << 20
+
+    assert cache_of(fake_plan).largest == MOST
+    for name in ("graph", "conditioner", "encoder", "decoder"):
+        assert cache_of(replace(fake_plan, **{name: Large()})).largest == 2400 << 20
 
 
 def test_an_engine_without_a_form_is_not_kept(fake, fake_plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,8 +34,6 @@ def restores_on(name: str, plan: Plan, size: Size, threads: int) -> Rival:
     missing = engine.missing()
     if missing is not None:
         raise BackendError(missing)
-    if plan.facts.latent is not None and engine.device != "cpu":
-        raise BackendError(f"{name} restores no latents", hint="latents are restored on CPUs alone")
     wanted = plan.facts.precision
     precision = wanted if mixed.runs(engine, wanted) else "fp32"
     begin = time.perf_counter()

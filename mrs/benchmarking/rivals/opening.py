@@ -137,9 +137,4 @@ def _expanded(name: str, plan: Plan) -> list[str]:
     """`backends` as those that can run here, without the plan's own, which is no rival."""
     if name != BACKENDS:
         return [name]
-    latent = plan.facts.latent is not None
-    return [
-        f"{BACKEND}{engine.name}"
-        for engine in backends.available()
-        if engine.name != plan.facts.backend and not (latent and engine.device != "cpu")
-    ]
+    return [f"{BACKEND}{engine.name}" for engine in backends.available() if engine.name != plan.facts.backend]

@@ -46,6 +46,9 @@ def test_the_cache_of_compiled_networks(run, monkeypatch) -> None:
 
     NetworkCache().write(key_of(number=1), bytes(3 << 19))
     assert line_of(run("doctor").out, "cache").endswith("networks: 1 compiled network, 1.5 MiB of at most 1024")
+    with monkeypatch.context() as patched:
+        patched.setattr("mrs.runtime.network_cache.NetworkCache.most", 1 << 20)
+        assert line_of(run("doctor").out, "cache").endswith(" 1.5 MiB of at most 1, the largest aside")
     (user_cache() / "networks").chmod(0o777)
     line = line_of(run("doctor").out, "cache")
     assert "not used: " in line

@@ -62,7 +62,7 @@ def test_where_a_pair_has_no_place(refuse: Any, pair: tuple[Path, Path], tmp_pat
     refuse(
         "build", autoencoder, "-o", tmp_path / "a.mrsplan", says=("is the autoencoder of a latent pair", "give the net")
     )
-    refuse("export", network, *told, "-o", tmp_path / "a.onnx", says="one ONNX file holds no encoder and decoder")
+    refuse("export", network, "-o", tmp_path / "a.onnx", says=("restores latents of 4 channels", "--autoencoder FILE"))
     refuse("deploy", network, *told, "-o", tmp_path / "models", says="plans for latents are given to no server yet")
     refuse("tune", network, "--evaluations", 2, "-o", tmp_path / "a.json", says="restores latents of 4 channels")
     refuse("build", network, *told, "--lens", "1,2", "-o", tmp_path / "a.mrsplan", says="is not SOURCE,WANTED,DISPARI")

@@ -35,6 +35,7 @@ from tests import tone_network  # noqa: E402
 from tests.export.architectures.clip.test_encoder import HEADS  # noqa: E402
 from tests.golden.networks import golden, weights  # noqa: E402
 from tests.runtime.backends.onnxruntime_double import Gpu, module_for  # noqa: E402
+from tests.runtime.latent_plans import latent_plan  # noqa: E402
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow(30)]
 
@@ -195,7 +196,7 @@ def test_sides_are_fixed_by_name(graph: bytes) -> None:
     assert sides == [3, 3]
 
 
-# The autoencoder of latents, which GPUs do not run yet: many outputs, and inputs that others have made.
+# The autoencoder of latents: many outputs, and inputs that others have made.
 
 
 def check_autoencoder(tmp_path: Path, engine: Any, upload: Any, wait: Any = lambda: None) -> None:
@@ -249,4 +250,24 @@ def test_a_restore_on_onnxruntime_looks_at_the_picture(gpu: Gpu, monkeypatch: py
             restorer.synchronize()
             gpu.wait(gpu.default)
             np.testing.assert_allclose(found.numpy(), wanted, rtol=0, atol=2e-5)
+    assert gpu.captures == 0
+
+
+def test_a_restore_on_onnxruntime_by_way_of_latents(gpu: Gpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three sessions on three streams, tied by events."""
+    monkeypatch.setattr(Torch, "precisions", lambda _: ("fp32",))
+    engine = OnnxRuntimeGpu("onnxruntime-cuda", installation.CUDA, lambda: gpu)
+    monkeypatch.setattr(engine, "missing", lambda: None)
+    monkeypatch.setitem(backends.BACKENDS, "onnxruntime-cuda", engine)
+    given = np.random.default_rng(5).random((2, 1, 13, 22, 3), np.float32)
+    plan = latent_plan(tmp_path, "onnxruntime-cuda")
+    with Restorer(plan, backend="openvino", threads=1) as restorer:
+        wanted = [restorer.restore(each, 3) for each in given]
+    with Restorer(plan, device=gpu, threads=1) as restorer:
+        for each, expected in zip(given, wanted, strict=True):
+            np.testing.assert_allclose(restorer.restore(each, 3), expected, rtol=0, atol=2e-5)
+            found = restorer.restore(gpu.upload(each), 3)
+            restorer.synchronize()
+            gpu.wait(gpu.default)
+            np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=2e-5)
     assert gpu.captures == 0

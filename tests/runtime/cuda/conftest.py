@@ -214,6 +214,7 @@ def make_chain(device: Double, fake_network: Any) -> Callable[..., Any]:
         trouble: Any = None,
         **more: Any,
     ) -> Any:
+        from mrs.runtime.chain import Shared
         from mrs.runtime.cuda.chain import CudaChain
 
         table = table or table_of()
@@ -221,7 +222,7 @@ def make_chain(device: Double, fake_network: Any) -> Callable[..., Any]:
         padded = [-(-side // MULTIPLE) * MULTIPLE for side in (height, width)]
         network = PixelNetwork(on, (count, 6, *padded), fake_network.predict, channels_last)
         network.trouble = trouble or network.trouble
-        return CudaChain(on, network, replace(table, clamp=clamp), (count, 3, height, width), **more)
+        return CudaChain(on, Shared(network), replace(table, clamp=clamp), (count, 3, height, width), **more)
 
     return make
 

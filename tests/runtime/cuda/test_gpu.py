@@ -106,6 +106,21 @@ def test_one_seed_gives_one_picture_on_both_devices(load, net, picture, method: 
         assert np.abs(ours - 255.0 * reference(net, table, picture, seed)).max() <= 1.0
 
 
+def test_latents_give_one_picture_on_both_devices(tmp_path: Path) -> None:
+    from mrs.runtime.session import Restorer
+    from tests.runtime.latent_plans import latent_plan
+
+    plan, given = latent_plan(tmp_path, "torch-eager"), np.random.default_rng(5).random((2, 50, 37, 3), np.float32)
+    with Restorer(plan, backend="onnxruntime", threads=1) as cpu:
+        expected = cpu.restore(given, 3)
+    for graphs in (True, False):
+        with Restorer(plan, graphs=graphs) as restorer:
+            restored = restorer.restore(given, 3)
+            np.testing.assert_allclose(restored, expected, rtol=0, atol=1e-4)
+            on_device = restorer.restore(torch.from_numpy(given).cuda(), 3)
+            np.testing.assert_array_equal(on_device.cpu().numpy(), restored)
+
+
 def check_graph_and_loop(load: Callable[..., Any], pictures: list[Any], **options: Any) -> None:
     graph, loop = (load(graphs=graphs, **options) for graphs in (True, False))
     first = graph.restore(pictures[0], seed=1)

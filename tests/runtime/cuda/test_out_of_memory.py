@@ -71,7 +71,7 @@ def test_tiles_that_were_asked_for_are_not_changed(cramped, pictures, tile: int)
     given = pictures((40, 40) if tile else (32, 32))
     with pytest.raises(DeviceMemoryError, match="memory does not suffice for 1 x 32x32: ") as e:
         cramped.restore(given, 3, tile=tile)
-    assert "restore in tiles, or in smaller batches" in e.value.hint
+    assert "restore in tiles, or in smaller batches; by way of latents, smaller pictures" in e.value.hint
     assert isinstance(e.value, MemoryError)
     assert "Tried" not in e.value.message
     cramped.restore(pictures((16, 16)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrs.benchmarking.rivals import engines, float32_reference, judge
+from mrs.benchmarking.rivals import float32_reference, judge
 from mrs.runtime import backends
 from mrs.runtime.chain import CpuChain
 from mrs.runtime.errors import BackendError
@@ -68,13 +68,3 @@ def test_what_fails_later_is_one_line(opened, pictures, monkeypatch) -> None:
         monkeypatch.setattr(CpuChain, "restore_into", fail)
         with pytest.raises(BackendError, match=r"^openvino failed: MemoryError: 12 GiB$"):
             rival.run(pictures)
-
-
-def test_latents_have_no_gpu(plan, monkeypatch) -> None:
-    from dataclasses import replace
-
-    read = read_plan(plan)
-    latent = {"channels": 3, "multiple": 8, "bytes_per_pixel": 8, "scale": 4}
-    monkeypatch.setattr(type(backends.get("torch")), "missing", lambda self: None)
-    with pytest.raises(BackendError, match="torch restores no latents"):
-        engines.restores_on("torch", replace(read, manifest={**read.manifest, "latent": latent}), (1, 8, 8), 1)

@@ -19,11 +19,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture
 def chain_of(engine, gpu: Gpu, tiny) -> Any:
     """(pictures' shape, ...) -> chain of the tiny network."""
+    from mrs.runtime.chain import Shared
     from mrs.runtime.cuda.chain import CudaChain
 
     def make(shape: tuple[int, int, int, int] = (2, 3, 16, 24), **more: Any) -> CudaChain:
         network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
-        return CudaChain(gpu, network, tiny.table, shape, **more)
+        return CudaChain(gpu, Shared(network), tiny.table, shape, **more)
 
     return make
 

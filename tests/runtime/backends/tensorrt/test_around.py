@@ -103,7 +103,7 @@ def test_an_engine_that_is_refused_is_made_anew(load, backend, world, caplog) ->
     world.gpu = "NVIDIA Other 9.0"
     with caplog.at_level("INFO", "mrs"), load():
         pass
-    assert "a conditioner that was kept does not load, compiling it anew" in caplog.text
+    assert "a graph around the network that was kept does not load, compiling it anew" in caplog.text
     assert len(world.builds) == 4
 
 
