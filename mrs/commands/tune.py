@@ -1,4 +1,4 @@
-"""`mrs-trt tune`: the solver and time grid that come nearest to the 100-step solution with few evaluations."""
+"""`mrs-trt tune`: with few evaluations nearest to the 100-step solution, or to clean pictures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mrs.commands import arguments
+from mrs.commands import arguments, truth
 from mrs.commands.terminal import progress
 from mrs.kernels.terminal import emit
 from mrs.runtime.errors import InputError
@@ -22,12 +22,20 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Search the solver and the times that, with few network evaluations, come nearest
 to the solution of the probability-flow ODE at 100 evaluations, on a few
-pictures. `mrs-trt build --solver OUT.json` uses what was found."""
+pictures (--target ode); or times, noise and weights that restore best where
+clean pictures are known (--target truth): a third of the pictures is kept back,
+and what is told was measured on these. `mrs-trt build --solver OUT.json` uses
+what was found."""
 EPILOG = """\
 examples:
+  mrs-trt tune rain --target truth --data clean_pictures/ --degradation rain --evaluations 3 -o rain-3.json
+  mrs-trt tune net.mrsplan --target truth --data pairs/ --metric psnr+haarpsi --evaluations 5 -o net-5.json
   mrs-trt tune rain --data clean_pictures/ --degradation rain --evaluations 5 -o tuned.json
   mrs-trt tune net.mrsplan --data degraded_pictures/ --evaluations 10 -o tuned.json
   mrs-trt build rain -o rain.mrsplan --solver tuned.json"""
+
+
+PICTURES, CROP = 10, 128
 
 
 def add_parser(commands: arguments.SubParsers) -> None:
@@ -41,11 +49,18 @@ def add_parser(commands: arguments.SubParsers) -> None:
     parser.add_argument(
         "--evaluations", type=arguments.positive, required=True, metavar="N", help="network evaluations of the solver"
     )
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="degraded pictures; by default bundled ones")
-    parser.add_argument("--degradation", metavar="NAME", help="the pictures in FOLDER are clean: degrade them so first")
-    parser.add_argument("--pictures", type=arguments.positive, default=10, metavar="N", help="at most, default 10")
     parser.add_argument(
-        "--crop", type=arguments.positive, default=128, metavar="N", help="side of what is used of each, default 128"
+        "--target", choices=("ode", "truth"), default="ode",
+        help="what to come near to: the many-step solution, or clean pictures; default ode",
+    )  # fmt: skip
+    parser.add_argument(
+        "--data", type=Path, metavar="FOLDER",
+        help="degraded pictures; for truth clean ones, or pairs as bench knows them; by default bundled ones",
+    )  # fmt: skip
+    parser.add_argument("--degradation", metavar="NAME", help="the pictures in FOLDER are clean: degrade them so first")
+    parser.add_argument("--pictures", type=arguments.positive, metavar="N", help="at most, default 10, for truth 60")
+    parser.add_argument(
+        "--crop", type=arguments.positive, metavar="N", help="side of what is used of each, default 128, for truth 96"
     )
     parser.add_argument(
         "--seconds", type=arguments.positive, default=300, metavar="S",
@@ -53,6 +68,17 @@ def add_parser(commands: arguments.SubParsers) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--no-fit", dest="fit", action="store_false", help="search times only; methods keep their own weights"
+    )
+    group = parser.add_argument_group("for the truth")
+    group.add_argument("--clean", type=Path, metavar="FOLDER", help="the clean pictures, where --data is degraded")
+    group.add_argument(
+        "--metric", metavar="NAME", help="psnr (default), haarpsi, fsim, gmsd, or a mix such as psnr+haarpsi"
+    )
+    group.add_argument(
+        "--seeds", type=arguments.positive, metavar="N", help="noises to judge a solver by that draws any, default 2"
+    )
+    group.add_argument(
+        "--resume", action="store_true", help="go on from OUT, found on the same pictures before, and replace it"
     )
     arguments.add_threads(parser)
     arguments.add_quiet(parser)
@@ -65,18 +91,32 @@ def run(options: argparse.Namespace) -> int:
     if not options.output.name.endswith(".json"):
         # By its ending `mrs-trt build --solver` tells a file from a name.
         raise InputError(f"{options.output} does not end with .json", hint=f"use {options.output.name}.json")
-    arguments.check_output(options.output, options.overwrite, inputs=(options.plan_or_checkpoint, options.data))
+    arguments.check_output(
+        options.output, options.overwrite or options.resume, inputs=(options.plan_or_checkpoint, options.data)
+    )
     _check_early(options)
     arguments.require("build", "torch", "onnx", "safetensors")
+    from mrs.tuning.search import check_evaluations
+
+    network, schedule, output, about, degradation = _network(options)
+    check_evaluations(options.evaluations, schedule)
+    if options.target == "truth":
+        return truth.run(options, network, schedule, output, about, degradation)
+    return _run_ode(options, network, schedule, output, about)
+
+
+def _run_ode(
+    options: argparse.Namespace, network: TimedNetwork, schedule: Schedule, output: str, about: dict[str, object]
+) -> int:
     from mrs.building.calibration import tuning_pictures
     from mrs.numerics.solver_file import write_solver
     from mrs.runtime.system import machine
-    from mrs.tuning.search import check_evaluations, tune
+    from mrs.tuning.search import tune
     from mrs.tuning.trial import Trial
 
-    network, schedule, output, about = _network(options)
-    check_evaluations(options.evaluations, schedule)
-    pictures = tuning_pictures(options.data, options.degradation, options.crop, options.pictures, network.multiple)
+    pictures = tuning_pictures(
+        options.data, options.degradation, options.crop or CROP, options.pictures or PICTURES, network.multiple
+    )
     # Distances reach 60 dB, far below the rounding of bfloat16.
     trial = Trial(network, pictures, "fp32", options.threads or machine.threads(), batch=4)
     found = tune(
@@ -105,8 +145,14 @@ def _check_early(options: argparse.Namespace) -> None:
     path_of("plan or checkpoint", options.plan_or_checkpoint)
     if options.data is not None and not options.data.is_dir():
         raise InputError(f"folder {options.data} does not exist", hint="give a folder of pictures")
-    if options.data is None and options.degradation is not None:
-        raise InputError("the bundled pictures are degraded already", hint="give a folder with the degradation")
+    if options.target == "truth":
+        truth.check(options)
+    else:
+        given = [f"--{name}" for name in ("clean", "metric", "seeds", "resume") if getattr(options, name)]
+        if given:
+            raise InputError(f"{given[0]} is for the truth", hint="give --target truth, or leave it out")
+        if options.data is None and options.degradation is not None:
+            raise InputError("the bundled pictures are degraded already", hint="give a folder with the degradation")
     # How many forward steps there are, a checkpoint may say; that no solver takes more holds for all.
     most = MOST_STEPS if options.T is None else options.T // 2
     if not 2 <= options.evaluations <= most:
@@ -141,8 +187,8 @@ def _gain(found: Tuned) -> float:
     return found.best.distance_db - found.published.distance_db
 
 
-def _network(options: argparse.Namespace) -> tuple[TimedNetwork, Schedule, str, dict[str, object]]:
-    """The network, its schedule, what it predicts, and where it comes from."""
+def _network(options: argparse.Namespace) -> tuple[TimedNetwork, Schedule, str, dict[str, object], str | None]:
+    """The network, its schedule, what it predicts, where it comes from, and what it was trained against."""
     from mrs.numerics.schedule import Schedule
     from mrs.runtime.plan import is_plan, read_plan
     from mrs.tuning.trial import of_network, of_plan
@@ -160,7 +206,8 @@ def _network(options: argparse.Namespace) -> tuple[TimedNetwork, Schedule, str, 
             raise InputError(
                 f"plan {options.plan_or_checkpoint} does not say its schedule: {error}", hint="build it again"
             ) from None
-        return of_plan(plan), schedule, output, about
+        said = manifest.get("degradation")
+        return of_plan(plan), schedule, output, about, said if isinstance(said, str) else None
     from mrs.building.source import read_source
 
     override = options.override_checkpoint
@@ -169,4 +216,5 @@ def _network(options: argparse.Namespace) -> tuple[TimedNetwork, Schedule, str, 
     if not override:
         source.check_process()
     about = {"checkpoint": {"name": source.path.name, "sha256": source.checkpoint.sha256}}
-    return of_network(source.arch, source.network, source.condition), source.schedule, source.output, about
+    network = of_network(source.arch, source.network, source.condition)
+    return network, source.schedule, source.output, about, source.degradation

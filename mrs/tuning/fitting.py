@@ -20,18 +20,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mrs.kernels.table import Row, Table
+from mrs.kernels.table import Table
 from mrs.kernels.update import silent
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import MOST_PREDICTIONS, Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import BackendError, InputError
+from mrs.tuning.runs import F32, Runs, State, Weights
 from mrs.tuning.trial import Trial
 
-F32 = NDArray[np.float32]
-Weights = tuple[tuple[float, ...], ...]
-# A state and the newest predictions, newest first.
-State = tuple[F32, list[F32]]
 Report = Callable[[str], None]
 
 ITERATIONS = 8
@@ -135,36 +132,12 @@ def _damped_step(
     return None
 
 
-class _Runs:
-    """A solver's run over the pictures of a trial, from any step on, for any weights."""
+class _Runs(Runs):
+    """Runs whose last states have a reference."""
 
     def __init__(self, trial: Trial, schedule: Schedule, solver: Solver, reference: F32, output: str) -> None:
-        self.trial = trial
-        self.data = solver.prediction == "data"
-        table = tableau(schedule, solver, output)
-        self.times = table.times
-        self.rows = [Row._make(map(np.float32, row)) for row in table.rows]
-        self.mu, self.first = trial.start(table.start)
+        super().__init__(trial, schedule, solver, output)
         self.reference = reference.transpose(0, 3, 1, 2)
-
-    @silent
-    def states(self, weights: Weights, index: int = 0, state: State | None = None) -> list[State]:
-        """The states before each step from `index` on, and the last one."""
-        x, predictions = state or (self.first, [])
-        states = [(x, predictions)]
-        for row, own, t in zip(self.rows[index:], weights[index:], self.times[index:], strict=False):
-            q0 = row.cx * x + row.cm * self.mu + row.cf * self.trial.predict(x, self.mu, t)
-            predictions = [q0, *predictions[: MOST_PREDICTIONS - 1]]
-            x = self._combined(own, x, predictions)
-            states.append((x, predictions))
-        return states
-
-    def _combined(self, own: tuple[float, ...], x: F32, predictions: list[F32]) -> F32:
-        mean = 1 - own[0] - (sum(own[1:]) if self.data else 0.0)
-        combined = np.float32(own[0]) * x + np.float32(mean) * self.mu
-        for weight, q in zip(own[1:], predictions, strict=False):
-            combined += np.float32(weight) * q
-        return combined
 
     def error(self, x: F32) -> float:
         """Mean squared distance of a final state to the reference; infinite where it is not finite."""
@@ -188,7 +161,7 @@ class _Runs:
                 changed = (*row[:place], row[place] + DIFFERENCE, *row[place + 1 :])
                 # The step's own prediction stays what it was, so that the network is asked from the next step on.
                 predictions = states[index + 1][1]
-                x = self._combined(changed, states[index][0], predictions)
+                x = self.combined(changed, states[index][0], predictions)
                 moved = self.states(weights, index + 1, (x, predictions))[-1][0]
                 columns.append(((moved - final).ravel()[::STRIDE] / DIFFERENCE * inside).astype(np.float32))
         jacobian = np.stack(columns).astype(np.float64)

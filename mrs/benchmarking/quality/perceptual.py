@@ -26,19 +26,26 @@ U8 = NDArray[np.uint8]
 Score = Callable[[U8, U8], dict[str, float]]
 
 
-def perceptual() -> Score | str:
-    """What measures two pictures (H, W, 3) uint8, the second one clean, by `NAMES`; or why nothing does, in words."""
+def functions() -> dict[str, Callable[..., Any]] | str:
+    """piq's own functions by `NAMES`, of tensors (N, 3, H, W) in [0, data_range]; or why there are none, in words."""
     for library in ("torch", "piq"):
         if find_spec(library) is None:
             return f"{', '.join(NAMES)} not measured: {library} is not installed ({HINT})"
     try:
-        functions = {name: getattr(module, name) for name, module in zip(NAMES, _modules(), strict=True)}
+        return {name: getattr(module, name) for name, module in zip(NAMES, _modules(), strict=True)}
     except (ImportError, AttributeError) as error:
         return f"{', '.join(NAMES)} not measured: piq does not load here: {' '.join(str(error).split())}"
 
+
+def perceptual() -> Score | str:
+    """What measures two pictures (H, W, 3) uint8, the second one clean, by `NAMES`; or why nothing does, in words."""
+    found = functions()
+    if isinstance(found, str):
+        return found
+
     def score(picture: U8, clean: U8) -> dict[str, float]:
         pair = tensor(picture), tensor(clean)
-        return {name: float(function(*pair, data_range=1.0)) for name, function in functions.items()}
+        return {name: float(function(*pair, data_range=1.0)) for name, function in found.items()}
 
     return score
 
