@@ -19,9 +19,7 @@ IN_WORDS = {
     "default": "the same, what `mrs-trt build` takes by default",
 }
 METRICS = {"psnr": ("PSNR, dB", ".2f"), "haarpsi": ("HaarPSI", ".4f"), "gmsd": ("GMSD", ".4f")}
-MORE_METRICS = {
-    **METRICS, "ssim": ("SSIM", ".4f"), "fsim": ("FSIMc", ".4f"), "sharpness": ("sharpness", ".3f")
-}  # fmt: skip
+MORE_METRICS = {**METRICS, "sharpness": ("sharpness", ".3f")}
 
 
 def short() -> str:
