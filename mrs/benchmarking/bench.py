@@ -142,13 +142,20 @@ def _notes(restorer: Restorer, size: Size, cases: list[Case], disturbed: float |
     if parity is None:
         notes.append(f"no build measured how near {restorer.backend} {restorer.precision} is to float32")
     elif not parity.passes:
-        notes.append(f"{restorer.backend} {restorer.precision} fails the build's own parity: these times are of no use")
+        notes.append(
+            f"in {restorer.backend} {restorer.precision} the build's own parity fails: these times are of no use"
+        )
     count, height, width = size
     tile = restorer.tile_of(height, width, count)
     if tile is not None:
         notes.append(f"{height}x{width} is restored in tiles of {tile}: the network alone is not timed")
     if not wanted.processes:
         notes.append("cold start, peak memory and what a comparison needs are left out: --processes 0")
+    elif restorer.device != "cpu":
+        notes.append(
+            "peak memory is the host's, for the GPU's is not measured; there is no yardstick for a GPU, so that "
+            "--compare has the times alone"
+        )
     return notes
 
 

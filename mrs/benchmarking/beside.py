@@ -79,7 +79,7 @@ def beside(
             try:
                 entrants += list(_entrants(rival, size, by))
             except MrsError as error:
-                note(f"{rival.name} left out: {error}")
+                note(f"rival {rival.name} left out: {error}")
         yield entrants
 
 
@@ -91,9 +91,10 @@ def shipped(restorer: Restorer) -> Path | None:
 
 
 def _entrants(rival: Rival, size: Size, judged: Judge) -> Iterator[Entrant]:
-    """A rival's restore, its bare evaluations, or both; each was run once."""
+    """A rival's restore, its bare evaluations, or both; each is warm."""
     if rival.run is not None:
-        parity = judged(rival, rival.run(judged.pictures))
+        # Another solver was judged when it was opened; it takes too long to run once more for nothing.
+        parity = rival.own_parity or judged(rival, rival.run(judged.pictures))
         yield Entrant(_case(rival, "restore", size, parity), partial(rival.run, judged.pictures), rival.rounds)
     if rival.evaluate is not None:
         rival.evaluate()

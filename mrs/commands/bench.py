@@ -105,9 +105,11 @@ def run(options: argparse.Namespace) -> int:
     """Measure, print, write what was asked for, and compare."""
     # The comparison is false for NaN.
     if not 0 < options.seconds < float("inf"):
-        raise InputError(f"--seconds {options.seconds:g} is not a positive number")
+        raise InputError(
+            f"--seconds {options.seconds:g} is not a positive number", hint="give seconds, such as --seconds 30"
+        )
     if 0 in (*options.batches, *options.workers):
-        raise InputError("--batches and --workers are numbers from 1 on")
+        raise InputError("--batches and --workers are numbers from 1 on", hint="leave out what is not to be measured")
     _check_files(options)
     quality = quality_options.wanted(options)
     from mrs.benchmarking import comparing

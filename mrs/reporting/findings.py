@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from mrs.benchmarking.results import OURS, Case, Quality
 from mrs.reporting.comparing import in_brackets, times_as_long, verified
-from mrs.reporting.intervals import of_mean, of_median
+from mrs.reporting.intervals import of_median
+from mrs.reporting.sections.metrics import mean
 from mrs.reporting.sections.scaling import by_pixels
 from mrs.reporting.subjects import Subject, hardware
 from mrs.reporting.text import listed, milliseconds, plural
@@ -17,6 +18,8 @@ from mrs.reporting.text import listed, milliseconds, plural
 MOST = 3
 # Rivals named in one sentence, the nearest first; all stand in the table.
 NAMED = 4
+# Pictures from which on something is claimed of quality: intervals of fewer are shown, but miss the truth too often.
+FEWEST_PICTURES = 5
 
 
 class Finding(NamedTuple):
@@ -86,29 +89,29 @@ def _who(case: Case) -> str:
 def _quality(subject: Subject) -> Finding | None:
     """PSNR against the pictures as they were given and against the published sampler, picture by picture."""
     ours = subject.restored
-    if ours is None or "psnr" not in ours.metrics or (mean := of_mean(ours.metrics["psnr"])) is None:
+    if ours is None or "psnr" not in ours.intervals or (count := len(ours.metrics.get("psnr", ()))) < FEWEST_PICTURES:
         return None
-    over = plural(len(ours.metrics["psnr"]), "picture")
-    lead = f"Restored pictures reach {mean.middle:.2f} dB PSNR ({mean.low:.2f} to {mean.high:.2f}) over {over}."
-    others = [row for row in subject.results.quality if row.by in ("degraded", "published") and "psnr" in row.metrics]
-    said = list(_differences(ours, others))
+    low, high = ours.intervals["psnr"]
+    over = plural(count, "picture")
+    lead = f"Restored pictures reach {mean(ours, 'psnr'):.2f} dB PSNR ({low:.2f} to {high:.2f}) over {over}."
+    said = list(_differences(row for row in subject.results.quality if row.by in ("degraded", "published")))
     return Finding(lead, f"Picture by picture that is {'; '.join(said)}." if said else "")
 
 
-def _differences(ours: Quality, others: Sequence[Quality]) -> Iterator[str]:
+def _differences(others: Iterable[Quality]) -> Iterator[str]:
     for other in others:
-        if len(other.metrics["psnr"]) != len(ours.metrics["psnr"]):
+        if "psnr" not in other.against_ours:
             continue
-        gain = of_mean(tuple(np.subtract(ours.metrics["psnr"], other.metrics["psnr"]).tolist()))
-        if gain is None:
-            continue
+        # What is measured is how much better the other is.
+        loss, *ends = other.against_ours["psnr"]
+        low, high = sorted(-end for end in ends)
         who = other.label if other.by == "degraded" else _solved(other)
-        if gain.low <= 0 <= gain.high:
-            yield f"not found to differ from {who} ({gain.low:.2f} to {gain.high:.2f} dB)"
+        if low <= 0 <= high:
+            yield f"not found to differ from {who} ({low:.2f} to {high:.2f} dB)"
         else:
-            more = "more" if gain.middle > 0 else "less"
-            low, high = sorted((abs(gain.low), abs(gain.high)))
-            yield f"{abs(gain.middle):.2f} ({low:.2f} to {high:.2f}) dB {more} than {who}"
+            more = "more" if loss < 0 else "less"
+            least, most = sorted((abs(low), abs(high)))
+            yield f"{abs(loss):.2f} ({least:.2f} to {most:.2f}) dB {more} than {who}"
 
 
 def _solved(row: Quality) -> str:

@@ -1,22 +1,15 @@
-"""How sure a figure is: intervals that assume nothing of how times and qualities are distributed."""
+"""How sure a figure of times is: intervals that assume nothing of how they are distributed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from math import comb
 from typing import NamedTuple
 
 import numpy as np
 
-from mrs.benchmarking.quality.intervals import resampled
-
 # Of intervals of medians. Five rounds are the fewest of which the extremes hold the median so surely.
 COVERAGE = 0.9
-# Of intervals of means, which are drawn again and again from the pictures.
-MEAN_COVERAGE = 0.95
-DRAWS = 2000
-FEWEST_PICTURES = 5
 
 
 class Interval(NamedTuple):
@@ -43,18 +36,3 @@ def of_median(samples: Sequence[float]) -> Interval | None:
     if not skipped:
         return None
     return Interval(float(np.median(ordered)), ordered[skipped - 1], ordered[-skipped])
-
-
-@lru_cache(maxsize=1024)
-def of_mean(values: tuple[float, ...]) -> Interval | None:
-    """The mean with its bootstrap interval: percentiles of the means of pictures drawn again, always the same draws.
-
-    Returns:
-        None for fewer than FEWEST_PICTURES values, of which a bootstrap says too little.
-    """
-    if len(values) < FEWEST_PICTURES:
-        return None
-    sample = np.asarray(values, np.float64)
-    tail = 50 * (1 - MEAN_COVERAGE)
-    low, high = np.percentile(resampled(sample, DRAWS, seed=0), (tail, 100 - tail)).tolist()
-    return Interval(float(sample.mean()), low, high)

@@ -11,7 +11,7 @@ from typing import TypeVar
 from mrs.benchmarking.results import OURS, Case, Quality, Results, Span, Start, Throughput
 from mrs.reporting.parts import Cell
 from mrs.reporting.pictures import fitting
-from mrs.reporting.text import plural
+from mrs.reporting.text import plural, sentence
 
 Kept = TypeVar("Kept")
 # Beyond which no time, no count and no rate of a benchmark lies.
@@ -102,8 +102,11 @@ def subjects(all_results: Sequence[Results]) -> list[Subject]:
         shown, not_shown = fitting(results.pictures, PICTURE_BYTES // len(all_results))
         letter = _letter(index) if len(all_results) > 1 else ""
         made.append(
-            Subject(letter, replace(kept, pictures=shown), (*results.notes, *_caveats(kept), *left_out, *not_shown))
-        )
+            Subject(
+                letter, replace(kept, pictures=shown),
+                tuple(map(sentence, (*results.notes, *_caveats(kept), *left_out, *not_shown))),
+            )
+        )  # fmt: skip
     return made
 
 
@@ -188,6 +191,6 @@ def _sound_quality(quality: Quality) -> bool:
         and _positive(quality.milliseconds)
         and all(
             values and all(math.isfinite(value) and abs(value) <= LARGEST for value in values)
-            for values in quality.metrics.values()
+            for values in (*quality.metrics.values(), *quality.intervals.values(), *quality.against_ours.values())
         )
     )

@@ -50,6 +50,18 @@ def listed(parts: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
 
 
+def sentence(text: str) -> str:
+    """A line as a terminal shows it, such as `openvino left out: no memory`, as a sentence.
+
+    A first word that is not all small letters, such as p99 or 512x512, stays as it is.
+    """
+    text = text.strip()
+    first = text.partition(" ")[0]
+    if first.isalpha() and first.islower():
+        text = text[0].upper() + text[1:]
+    return text + "." * bool(text and text[-1] not in ".!?")
+
+
 def script_json(value: JsonValue) -> str:
     """JSON that ends no script element and opens no comment in one, whatever texts it has."""
     # Without these, no text can be markup; the two separators end a line for readers that take JSON for JavaScript.

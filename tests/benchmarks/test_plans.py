@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import re
 from pathlib import Path
@@ -57,6 +58,22 @@ def test_a_result_s_name_says_the_processor(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(plans.machine, "instructions", lambda: ("avx2", "amx_bf16"))
     assert plans.processor() == "intel-xeon-amx-bf16"
     assert re.fullmatch(r"[a-z0-9-]+", plans.processor())
+
+
+def test_refusion_is_built_for_the_engine_that_it_is_compared_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A build that measures every engine would take longer than the comparison."""
+    built: list[dict[str, object]] = []
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(plans, "write_checkpoint", lambda config, path: path)
+    monkeypatch.setattr(plans.mrs, "build", lambda *given, **more: built.append(more))
+    monkeypatch.setattr(plans, "_bench", lambda plan, seconds, target, *parts: asked.append(parts) or 0)
+    options = argparse.Namespace(size=64, compile=True, seconds=1.0)
+    assert plans.refusion(options, tmp_path / "found.json") == 0
+    assert built[0]["backend"] == "openvino"
+    assert "precision" not in built[0]
+    assert "eager,compile,published,openvino" in asked[0]
 
 
 def test_an_unknown_plan_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

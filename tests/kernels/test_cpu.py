@@ -20,6 +20,7 @@ from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import OUTPUTS, PREDICTIONS, Solver
 from mrs.numerics.tableau import tableau
 from tests.kernels import by_name
+from tests.together import together
 
 compiled_only = pytest.mark.skipif(not cpu.compiled(), reason="there was no compiler")
 SOLVERS = [(method, order) for method, facts in METHODS.items() for order in facts.orders]
@@ -66,8 +67,8 @@ def test_the_library_is_built_where_there_is_a_compiler() -> None:
 
 
 @compiled_only
-@pytest.mark.parametrize("clamp", CLAMPS)
-@pytest.mark.parametrize(("method", "order"), SOLVERS)
+@together("clamp", CLAMPS)
+@together(("method", "order"), SOLVERS)
 def test_rows_of_every_method_give_the_same_bits(method: str, order: int, clamp: str) -> None:
     arrays = states((2, 3, 3, 67), (4, 72))
     option = {"momentum": {"momentum": 0.3}, "stochasticity": {"stochasticity": 0.7}}.get(METHODS[method].option, {})
@@ -87,9 +88,9 @@ def test_rows_of_every_method_give_the_same_bits(method: str, order: int, clamp:
 
 
 @compiled_only
-@pytest.mark.parametrize("clamp", CLAMPS)
-@pytest.mark.parametrize("weights", list(itertools.product((0.0, 0.3), repeat=4)), ids=str)
-@pytest.mark.parametrize(("shape", "padded"), SIZES, ids=str)
+@together("clamp", CLAMPS)
+@together("weights", list(itertools.product((0.0, 0.3), repeat=4)), ids=str)
+@together(("shape", "padded"), SIZES, ids=str)
 def test_any_weights_of_history_give_the_same_bits(shape: Any, padded: Any, weights: Any, clamp: str) -> None:
     """Sums are taken in one order, whichever weights are 0."""
     b1, b2, b3, m = weights
@@ -99,8 +100,8 @@ def test_any_weights_of_history_give_the_same_bits(shape: Any, padded: Any, weig
 
 
 @compiled_only
-@pytest.mark.parametrize(("shape", "padded"), SIZES, ids=str)
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@together(("shape", "padded"), SIZES, ids=str)
+@together("dtype", [np.uint8, np.float32])
 def test_start_and_finish_give_the_same_bits(shape: Any, padded: Any, dtype: Any) -> None:
     random = np.random.default_rng(3)
     picture = random.random((shape[0], *shape[2:], shape[1]), dtype=np.float32)
@@ -153,7 +154,7 @@ EXTREMES = {
 
 
 @compiled_only
-@pytest.mark.parametrize("name", EXTREMES)
+@together("name", EXTREMES)
 def test_normals_at_extremes(name: str) -> None:
     origin = EXTREMES[name]
     ours, theirs = compiled_normals((1, 1, 1, 2), 0, origin), noise.normal(0, 0, (1, 1, 1, 2), origin=origin)
@@ -172,8 +173,8 @@ def split_early(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @compiled_only
-@pytest.mark.parametrize("clamp", ["unit", "threshold"])
-@pytest.mark.parametrize(("shape", "padded"), SIZES, ids=str)
+@together("clamp", ["unit", "threshold"])
+@together(("shape", "padded"), SIZES, ids=str)
 def test_any_number_of_threads_gives_the_same_bytes(split_early: None, shape: Any, padded: Any, clamp: str) -> None:
     picture = np.random.default_rng(4).integers(0, 256, (shape[0], *shape[2:], shape[1]), dtype=np.uint8)
 

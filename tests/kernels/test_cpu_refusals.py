@@ -11,6 +11,7 @@ import pytest
 from mrs.kernels import cpu
 from mrs.kernels.table import Row
 from tests.kernels import by_name
+from tests.together import together
 
 ROW = Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b1=-0.25, b2=0.125, b3=-0.0625, n=0.4, m=0.375)
 PREDICTIONS = ("q1", "q2", "q3", "kept")
@@ -93,8 +94,8 @@ def finish_arguments(dtype: Any = np.float32) -> dict[str, Any]:
     return {"x": np.ones((2, 3, 4, 6), np.float32), "picture": np.zeros((2, 4, 6, 3), dtype)}
 
 
-@pytest.mark.parametrize("how", [*WRONG, "misaligned"])
-@pytest.mark.parametrize("name", ["x", "mu", "output", *PREDICTIONS, "packed"])
+@together("how", [*WRONG, "misaligned"])
+@together("name", ["x", "mu", "output", *PREDICTIONS, "packed"])
 def test_step_refuses_wrong_arrays(either: None, name: str, how: str) -> None:
     arguments = step_arguments()
     # A larger output is one with more padding; then it is `packed` that does not fit.
@@ -102,9 +103,9 @@ def test_step_refuses_wrong_arrays(either: None, name: str, how: str) -> None:
     assert_refused(step, arguments)
 
 
-@pytest.mark.parametrize("how", WRONG)
-@pytest.mark.parametrize("name", ["picture", "mu", "x", "packed"])
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@together("how", WRONG)
+@together("name", ["picture", "mu", "x", "packed"])
+@together("dtype", [np.uint8, np.float32])
 def test_start_refuses_wrong_arrays(either: None, name: str, how: str, dtype: Any) -> None:
     arguments = start_arguments(dtype)
     if (name, how) == ("packed", "larger") or (name, how, dtype) == ("picture", "other byte order", np.uint8):
@@ -117,16 +118,16 @@ def test_start_refuses_wrong_arrays(either: None, name: str, how: str, dtype: An
     assert_refused(start, arguments)
 
 
-@pytest.mark.parametrize("how", WRONG)
-@pytest.mark.parametrize("name", ["x", "picture"])
-@pytest.mark.parametrize("dtype", [np.float32])
+@together("how", WRONG)
+@together("name", ["x", "picture"])
+@together("dtype", [np.float32])
 def test_finish_refuses_wrong_arrays(either: None, name: str, how: str, dtype: Any) -> None:
     arguments = finish_arguments(dtype)
     arguments[name] = replaced(arguments[name], how)
     assert_refused(cpu.finish, arguments)
 
 
-@pytest.mark.parametrize(
+@together(
     ("function", "name"),
     [
         *((start, name) for name in ("mu", "x", "packed")),
@@ -154,9 +155,7 @@ def test_what_is_read_may_be_read_only(either: None) -> None:
     cpu.finish(**arguments)
 
 
-@pytest.mark.parametrize(
-    ("height", "width"), [(3, 8), (8, 5), (3, 5), (0, 8)], ids=["low", "narrow", "low and narrow", "empty"]
-)
+@together(("height", "width"), [(3, 8), (8, 5), (3, 5), (0, 8)], ids=["low", "narrow", "low and narrow", "empty"])
 def test_a_network_smaller_than_the_picture_is_refused(either: None, height: int, width: int) -> None:
     of_step, of_start = step_arguments(), start_arguments()
     of_step["output"] = np.zeros((2, 3, height, width), np.float32)
@@ -167,7 +166,7 @@ def test_a_network_smaller_than_the_picture_is_refused(either: None, height: int
     assert_refused(start, of_start, message)
 
 
-@pytest.mark.parametrize(
+@together(
     ("name", "other"),
     [
         *((name, other) for name in ("x", "mu") for other in ("mu", *PREDICTIONS) if name != other),
@@ -177,7 +176,7 @@ def test_a_network_smaller_than_the_picture_is_refused(either: None, height: int
         ("kept", "output"),
     ],
 )
-@pytest.mark.parametrize("offset", [0, 5])
+@together("offset", [0, 5])
 def test_arrays_that_overlap_are_refused(either: None, name: str, other: str, offset: int) -> None:
     arguments = step_arguments()
     one, two = arguments[name], arguments[other]
@@ -187,8 +186,8 @@ def test_arrays_that_overlap_are_refused(either: None, name: str, other: str, of
     assert_refused(step, arguments, "overlap")
 
 
-@pytest.mark.parametrize(("name", "other"), list(itertools.combinations(PREDICTIONS, 2)))
-@pytest.mark.parametrize("offset", [1, 5, 143])
+@together(("name", "other"), list(itertools.combinations(PREDICTIONS, 2)))
+@together("offset", [1, 5, 143])
 def test_predictions_are_one_array_or_apart(either: None, name: str, other: str, offset: int) -> None:
     """The same array is what a ring of few predictions gives; one that is shifted is a mistake."""
     arguments = step_arguments()
@@ -211,7 +210,7 @@ def test_a_third_prediction_that_is_shifted_is_found_among_equal_ones(either: No
     assert_refused(step, {**arguments, "q3": memory[1:].reshape(shape)}, "overlap")
 
 
-@pytest.mark.parametrize("clamp", [True, False, None, 1, "", "Unit", "thresh"], ids=repr)
+@together("clamp", [True, False, None, 1, "", "Unit", "thresh"], ids=repr)
 def test_an_unknown_clamp_is_refused(either: None, clamp: Any) -> None:
     assert_refused(step, {**step_arguments(), "clamp": clamp}, "is not one of none, unit, threshold")
 
@@ -234,7 +233,7 @@ def test_start_and_finish_refuse_to_work_in_place(either: None) -> None:
     assert_refused(start, {**start_arguments(), "mu": planes, "x": planes}, "overlap")
 
 
-@pytest.mark.parametrize(
+@together(
     "wrong",
     [{"seed": -1}, {"seed": 2**32}, {"image": -1}, {"origin": (-1, 0)}, {"origin": (0, 2**32)}, {"draw": -1}],
     ids=str,
@@ -256,7 +255,7 @@ def test_numpy_numbers_are_numbers(either: None) -> None:
     np.testing.assert_array_equal(strange["x"], plain["x"])
 
 
-@pytest.mark.parametrize("clamp", cpu.CLAMPS)
+@together("clamp", cpu.CLAMPS)
 def test_a_picture_without_pixels_is_a_no_op(either: None, clamp: str) -> None:
     empty = np.zeros((1, 3, 0, 5), np.float32)
     arrays = {name: empty.copy() for name in ("x", "mu", "output", *PREDICTIONS)}

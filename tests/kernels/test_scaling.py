@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from mrs.kernels.scaling import CLIP, LONGEST, STRETCH, axes, fit_of, scale
+from tests.together import together
 
 # Smaller than what is made of them and larger, high and wide ones, single lines, odd margins.
 SIZES = [
@@ -37,7 +37,7 @@ def by_pillow(picture: Any, side: int) -> Any:
     return np.stack(made)
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
+@together("size", SIZES, ids=str)
 def test_levels_are_pillows(size: tuple[int, int]) -> None:
     picture = picture_of(size, "uint8")
     for side in SIDES:
@@ -46,8 +46,8 @@ def test_levels_are_pillows(size: tuple[int, int]) -> None:
         np.testing.assert_array_equal(made, by_pillow(picture, side) / np.float32(255))
 
 
-@pytest.mark.parametrize("kind", ["uint8", "float32"])
-@pytest.mark.parametrize("size", SIZES, ids=str)
+@together("kind", ["uint8", "float32"])
+@together("size", SIZES, ids=str)
 def test_what_is_stretched_is_pillows_but_for_rounding(size: tuple[int, int], kind: str) -> None:
     picture = picture_of(size, kind)
     floats = picture / np.float32(255) if kind == "uint8" else picture
@@ -64,7 +64,7 @@ def test_floats_become_levels_by_rounding_down() -> None:
     np.testing.assert_array_equal(scale(picture, fit_of(7, 7, 7, CLIP))[0, :, 3] * 255, [0, 0, 1, 254, 255, 255, 0])
 
 
-@pytest.mark.parametrize("size", [(3, 100_000), (70_000, 2)], ids=str)
+@together("size", [(3, 100_000), (70_000, 2)], ids=str)
 def test_of_a_line_the_middle_alone_is_read(size: tuple[int, int]) -> None:
     fit = fit_of(*size, 8, CLIP)
     shortest = min(size)
@@ -75,7 +75,7 @@ def test_of_a_line_the_middle_alone_is_read(size: tuple[int, int]) -> None:
         assert read[1].max() <= max(shortest, (length + LONGEST * shortest) // 2)
 
 
-@pytest.mark.parametrize("resize", [STRETCH, CLIP])
+@together("resize", [STRETCH, CLIP])
 def test_sums_read_nothing_outside_and_weigh_one(resize: str) -> None:
     for height, width in SIZES:
         fit = fit_of(height, width, 8, resize)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mrs.kernels import cpu, update
 from mrs.kernels.noise import Draw
 from mrs.kernels.table import Row
+from tests.together import together
 
 F32 = NDArray[np.float32]
 # x' = q0, and q0 is what the network gives.
@@ -41,9 +42,9 @@ def kept_of(kernel: ModuleType, output: F32, row: Row = PREDICTION, **more: Any)
     return kept
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("scale", [0.5, 1.25, 3.0], ids=["below 1", "between", "above 1.5"])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@together("dtype", [np.float32, np.float64])
+@together("scale", [0.5, 1.25, 3.0], ids=["below 1", "between", "above 1.5"])
+@together("shape", SHAPES, ids=str)
 def test_it_is_the_quantile_of_absolute_values_within_1_and_1_5(shape: Any, scale: float, dtype: Any) -> None:
     q = predictions(shape, scale).astype(dtype)
     bound = update.threshold(q)
@@ -57,7 +58,7 @@ def test_it_is_the_quantile_of_absolute_values_within_1_and_1_5(shape: Any, scal
         assert ((quantile > 1.5) == (scale == 3.0)).all()
 
 
-@pytest.mark.parametrize(
+@together(
     ("values", "bound"),
     [
         # Of 3 values the rank is 1.99, of 201 exactly 199: the last but one.
@@ -77,18 +78,18 @@ def test_examples_by_hand(values: list[float], bound: float) -> None:
     assert update.threshold(q[..., ::-1]).item() == update.threshold(q).item()
 
 
-@pytest.mark.parametrize(
+@together(
     ("value", "kept"),
     [(0.3, 0.3), (-0.3, -0.3), (0.0, 0.0), (1.0, 1.0), (1.25, 1.0), (-1.25, -1.0), (1.5, 1.0), (40.0, 1.0), (-2.0, -1)],
 )
-@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 3, 5, 70)], ids=["one pixel", "all equal"])
+@together("shape", [(1, 1, 1, 1), (1, 3, 5, 70)], ids=["one pixel", "all equal"])
 def test_pictures_of_one_value(kernel: ModuleType, shape: Any, value: float, kept: float) -> None:
     result = kept_of(kernel, np.full(shape, value, np.float32))
     np.testing.assert_array_equal(result, np.full(shape, kept, np.float32))
 
 
-@pytest.mark.parametrize("scale", [0.5, 1.25, 3.0], ids=["below 1", "between", "above 1.5"])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@together("scale", [0.5, 1.25, 3.0], ids=["below 1", "between", "above 1.5"])
+@together("shape", SHAPES, ids=str)
 def test_a_step_clamps_to_the_threshold_and_divides_by_it(kernel: ModuleType, shape: Any, scale: float) -> None:
     """As published, written down pixel by pixel."""
     q = predictions(shape, scale)
@@ -145,7 +146,7 @@ def test_the_compiled_form_gives_the_same_bits(q: F32, threads: int) -> None:
 # What is not finite
 
 
-@pytest.mark.parametrize("share", [0.001, 0.5, 1.0], ids=["few", "half", "all"])
+@together("share", [0.001, 0.5, 1.0], ids=["few", "half", "all"])
 def test_nan_stays_and_raises_nothing(kernel: ModuleType, share: float) -> None:
     """The chain looks for NaN once, at the end."""
     q = predictions((2, 1, 40, 50), 1.25)
@@ -158,7 +159,7 @@ def test_nan_stays_and_raises_nothing(kernel: ModuleType, share: float) -> None:
     np.testing.assert_array_equal(kept[1], kept_of(kernel, q[1:])[0])
 
 
-@pytest.mark.parametrize("count", [1, 12, 2000])
+@together("count", [1, 12, 2000])
 def test_infinity_is_a_large_number(kernel: ModuleType, count: int) -> None:
     q = predictions((1, 1, 40, 50), 0.1)
     q.ravel()[:count] = np.inf
@@ -169,7 +170,7 @@ def test_infinity_is_a_large_number(kernel: ModuleType, count: int) -> None:
     np.testing.assert_array_equal(kept_of(kernel, q), np.clip(q, -bound, bound) / np.float32(bound))
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 0, 5), (0, 3, 4, 5), (2, 0, 4, 5)], ids=str)
+@together("shape", [(1, 3, 0, 5), (0, 3, 4, 5), (2, 0, 4, 5)], ids=str)
 def test_pictures_without_pixels(kernel: ModuleType, shape: Any) -> None:
     assert kept_of(kernel, np.zeros(shape, np.float32)).shape == shape
     np.testing.assert_array_equal(update.threshold(np.zeros(shape)), np.ones(shape[0]))

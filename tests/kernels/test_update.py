@@ -15,6 +15,7 @@ from mrs.kernels import cpu, update
 from mrs.kernels.noise import Draw, normal
 from mrs.kernels.table import Row
 from tests.kernels.rows import ROWS
+from tests.together import together
 
 F32 = NDArray[np.float32]
 # (N, C, H, W) of a state and (H', W') of the network: single pixels, primes, around the compiled block of 64 columns.
@@ -92,9 +93,9 @@ def expected_step(b: Buffers, row: Row, clamp: str, z: Any) -> tuple[Any, Any]:
     return q0, row.ax * x + row.am * mu + row.b0 * q0 + row.b1 * q1 + row.b2 * q2 + row.b3 * q3 + row.n * z
 
 
-@pytest.mark.parametrize("clamp", CLAMPS)
-@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-@pytest.mark.parametrize(("shape", "padded"), SIZES, ids=str)
+@together("clamp", CLAMPS)
+@together("row", ROWS.values(), ids=ROWS)
+@together(("shape", "padded"), SIZES, ids=str)
 def test_step_is_its_formula(kernel: ModuleType, shape: Any, padded: Any, row: Row, clamp: str) -> None:
     b = Buffers.make(shape, padded)
     z = normal(5, 3, shape, origin=(2, 9), image=4)
@@ -122,8 +123,8 @@ def test_step_after_the_last_packs_nothing(kernel: ModuleType) -> None:
     np.testing.assert_array_equal(other.kept, b.kept)
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 5, 7), (1, 3, 3, 131)], ids=str)
-@pytest.mark.parametrize("name", [name for name in ROWS if name not in ("order 4", "all")])
+@together("shape", [(2, 3, 5, 7), (1, 3, 3, 131)], ids=str)
+@together("name", [name for name in ROWS if name not in ("order 4", "all")])
 def test_history_without_weight_is_not_read(kernel: ModuleType, name: str, shape: Any) -> None:
     """The first steps of a restore find the last restore's predictions, or nothing yet, in q1 to q3."""
     row = ROWS[name]
@@ -154,9 +155,9 @@ def test_a_weight_that_float32_cannot_tell_from_0_reads_nothing(kernel: ModuleTy
 SHARED = [names for count in (1, 2, 3) for names in itertools.combinations(("q1", "q2", "q3"), count)]
 
 
-@pytest.mark.parametrize("clamp", CLAMPS)
-@pytest.mark.parametrize("with_kept", [True, False], ids=["and kept", "apart from kept"])
-@pytest.mark.parametrize("names", SHARED, ids="-".join)
+@together("clamp", CLAMPS)
+@together("with_kept", [True, False], ids=["and kept", "apart from kept"])
+@together("names", SHARED, ids="-".join)
 def test_predictions_may_share_an_array(
     kernel: ModuleType, names: tuple[str, ...], with_kept: bool, clamp: str
 ) -> None:
@@ -186,7 +187,7 @@ def one_pixel(kernel: ModuleType, prediction: float, older: float, clamp: str) -
     return arrays.kept.item()
 
 
-@pytest.mark.parametrize("clamp", ["unit", "threshold"])
+@together("clamp", ["unit", "threshold"])
 def test_a_prediction_is_clamped_before_momentum_and_never_after(kernel: ModuleType, clamp: str) -> None:
     # Clamped to 1 first: (1 - 1) / 2. The other way round, (3 - 1) / 2 would stay 1.
     assert one_pixel(kernel, 3.0, -1.0, clamp) == 0.0
@@ -195,8 +196,8 @@ def test_a_prediction_is_clamped_before_momentum_and_never_after(kernel: ModuleT
     assert one_pixel(kernel, 3.0, 5.0, "none") == 4.0
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf], ids=str)
-@pytest.mark.parametrize("clamp", ["unit", "threshold"])
+@together("bad", [np.nan, np.inf, -np.inf], ids=str)
+@together("clamp", ["unit", "threshold"])
 def test_clamp_keeps_nan_and_ends_infinity(kernel: ModuleType, clamp: str, bad: float) -> None:
     """NaN must reach the check at the end of a restore; a clamp that made a number of it would hide it."""
     b = Buffers.make((1, 3, 4, 70), (4, 70))
@@ -211,8 +212,8 @@ def test_clamp_keeps_nan_and_ends_infinity(kernel: ModuleType, clamp: str, bad: 
         assert np.isfinite(array[~where]).all()
 
 
-@pytest.mark.parametrize("clamp", CLAMPS)
-@pytest.mark.parametrize("bad", [np.nan, np.inf, 3e38], ids=str)
+@together("clamp", CLAMPS)
+@together("bad", [np.nan, np.inf, 3e38], ids=str)
 def test_a_network_gone_astray_raises_and_warns_nothing(kernel: ModuleType, bad: float, clamp: str) -> None:
     """What is not finite is found once, at the end of a restore; until then it runs through."""
     b = Buffers.make((2, 3, 5, 7), (8, 8))
@@ -237,8 +238,8 @@ def test_noise_of_a_window_is_that_of_the_whole(kernel: ModuleType) -> None:
     np.testing.assert_array_equal(part.x, whole.x[1:, :, top : top + height, left : left + width])
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-@pytest.mark.parametrize(("shape", "padded"), SIZES, ids=str)
+@together("dtype", [np.uint8, np.float32])
+@together(("shape", "padded"), SIZES, ids=str)
 def test_start_is_its_formula(kernel: ModuleType, shape: Any, padded: Any, dtype: Any) -> None:
     count, channels, height, width = shape
     random = np.random.default_rng(1)
@@ -290,7 +291,7 @@ def test_finish_rounds_halves_to_even(kernel: ModuleType) -> None:
     assert {0.0, 1.0} == set((np.floor(tied) % 2).tolist())
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@together("dtype", [np.uint8, np.float32])
 def test_finish_clamps(kernel: ModuleType, dtype: Any) -> None:
     x = np.array([-np.inf, -3e38, -1, -1e-9, 0, 0.25, 1, 1.0000001, 2, 300, np.inf], np.float32)
     picture = np.full((1, 1, 11, 1), 99, dtype)
@@ -299,8 +300,8 @@ def test_finish_clamps(kernel: ModuleType, dtype: Any) -> None:
     np.testing.assert_array_equal(picture.ravel(), np.rint(expected * 255) if dtype == np.uint8 else expected)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-@pytest.mark.parametrize("shape", [shape for shape, _ in SIZES], ids=str)
+@together("dtype", [np.uint8, np.float32])
+@together("shape", [shape for shape, _ in SIZES], ids=str)
 def test_finish_turns_planes_into_pixels(kernel: ModuleType, shape: Any, dtype: Any) -> None:
     x = np.random.default_rng(2).uniform(-0.1, 1.1, shape).astype(np.float32)
     given = x.copy()

@@ -83,7 +83,7 @@ def rivals(
             except InputError:
                 raise
             except MrsError as error:
-                note(f"{name} left out: {error}")
+                note(f"rival {name} left out: {error}")
             else:
                 stack.callback(rival.close)
                 opened.append(rival)
@@ -111,7 +111,7 @@ def _network(
     """The checkpoint's network, with torch on so many threads until the stack ends; None without torch."""
     missing = [name for name in ("torch", "onnx", "safetensors") if find_spec(name) is None]
     if missing:
-        note(f"{', '.join(IN_TORCH)} left out: {', '.join(missing)} not installed")
+        note(f"rivals {', '.join(IN_TORCH)} left out: {', '.join(missing)} not installed")
         return None
     import torch
 
@@ -122,7 +122,7 @@ def _network(
     try:
         return read_network(plan, checkpoint, companions, threads)
     except BackendError as error:
-        note(f"{', '.join(IN_TORCH)} left out: {error}")
+        note(f"rivals {', '.join(IN_TORCH)} left out: {error}")
         return None
 
 

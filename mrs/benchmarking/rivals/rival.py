@@ -35,15 +35,14 @@ class Rival:
         evaluations: of the network in each restore.
         setup_seconds: to prepare and compile, up to the end of the first evaluations, in which lazy libraries compile;
             without what is read from files.
-        reference_is_same: whether its result must be the plan's own in float32; False for one that computes another
-            solver, which was judged when it was opened.
         bar_db: PSNR that its result must reach.
         run: pictures (N, H, W, C) uint8 to their results of the same shape, with everything between; it returns when
             the result is on the host. None for bare evaluations.
         evaluate: as many bare evaluations as a restore has, one after the other. None for whole restores.
         close: to let go of what it holds.
         rounds: the most samples to take of it, where one takes very long; None for one in every round.
-        own_parity: of one whose solver is another.
+        own_parity: of one that computes another solver, which was judged when it was opened; None where its result must
+            be the plan's own in float32.
 
     `run` and `evaluate` raise BackendError where memory, device or library fail.
     """
@@ -55,7 +54,6 @@ class Rival:
     evaluations: int
     setup_seconds: float
     bar_db: float
-    reference_is_same: bool = True
     run: Callable[[Pictures], Pictures] | None = None
     evaluate: Callable[[], None] | None = None
     close: Callable[[], None] = nothing

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from mrs.benchmarking.results import OURS, Quality
-from mrs.reporting.intervals import Interval, of_mean
 from mrs.reporting.parts import Cell
 from mrs.reporting.text import between
 
@@ -38,15 +37,16 @@ def mean(row: Quality, metric: str) -> float:
 
 
 def bounds(row: Quality, metric: str) -> tuple[float, float]:
-    """Of the mean; the mean itself where there are too few pictures for an interval."""
-    found = of_mean(row.metrics[metric]) or Interval(*3 * (mean(row, metric),))
-    return found.low, found.high
+    """Of the mean, as they were measured; the mean itself where there were too few pictures for an interval."""
+    return row.intervals.get(metric, 2 * (mean(row, metric),))
 
 
 def bounds_cell(row: Quality, metric: str) -> Cell:
     """The bounds as text."""
-    found = of_mean(row.metrics[metric])
-    return Cell.of(None) if found is None else Cell(between(found.low, found.high), found.low)
+    if metric not in row.intervals:
+        return Cell.of(None)
+    low, high = row.intervals[metric]
+    return Cell(between(low, high), low)
 
 
 def who(row: Quality) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mrs.benchmarking.results import Quality
-from mrs.reporting.intervals import of_mean
 from mrs.reporting.parts import DASH, Cell, Figure, Section, Table
 from mrs.reporting.sections.metrics import mean, names, title, who
 from mrs.reporting.sections.pareto import pareto
@@ -43,7 +42,7 @@ def _metrics(shown: Sequence[Subject], subjects: Sequence[Subject]) -> Figure:
         for row in subject.results.quality
     ]
     columns = (*letter_column(subjects), "what", "evaluations", *map(title, metrics), title("fid"), "pictures")
-    words = ("Means over the pictures, with their 95 % intervals from five pictures on.",)
+    words = ("Means over the pictures, with their 95 % intervals from three pictures on.",)
     table = Table.made("All metrics", columns, rows)
     return Figure("All metrics", tuple(subject.command for subject in shown), words, table=table, open=True)
 
@@ -52,6 +51,5 @@ def _metric(row: Quality, name: str) -> Cell:
     if name not in row.metrics:
         return Cell.of(None)
     digits = 2 if name.startswith("psnr") else 4
-    interval = of_mean(row.metrics[name])
-    around = "" if interval is None else f" ({interval.low:.{digits}f} to {interval.high:.{digits}f})"
+    around = "" if name not in row.intervals else " ({0:.{2}f} to {1:.{2}f})".format(*row.intervals[name], digits)
     return Cell(f"{mean(row, name):.{digits}f}{around}", mean(row, name))

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.together import together
+
 
 def parse(*lines: str, local: int = 0) -> Any:
     from mrs.kernels.aot import machine_code
@@ -17,7 +19,7 @@ def parse(*lines: str, local: int = 0) -> Any:
     return machine_code.parse(code, 40, local)
 
 
-@pytest.mark.parametrize(
+@together(
     ("line", "width"),
     [
         ("LDG.E.128.SYS R8, [R2]", 16),
@@ -48,7 +50,7 @@ def test_loads(line: str, width: int) -> None:
     assert (found.stores, found.shared_numbers, found.atomics, found.spilled) == (Counter(), 0, 0, 0)
 
 
-@pytest.mark.parametrize(
+@together(
     ("line", "width"),
     [
         ("STG.E.128.SYS [R2], R8", 16),
@@ -69,7 +71,7 @@ def test_stores(line: str, width: int) -> None:
     assert (found.loads, found.shared_numbers, found.atomics, found.spilled) == (Counter(), 0, 0, 0)
 
 
-@pytest.mark.parametrize(
+@together(
     ("line", "bytes_"),
     [
         ("STL [R1], R10", 4),
@@ -87,7 +89,7 @@ def test_local_memory_is_spilling(line: str, bytes_: int) -> None:
     assert found.loads == found.stores == Counter()
 
 
-@pytest.mark.parametrize(
+@together(
     "line",
     [
         "LDG.E.EL R29, desc[UR6][R42.64+0x8]",
@@ -104,7 +106,7 @@ def test_numbers_that_all_programs_read_are_no_pixels(line: str) -> None:
     assert found.issued() == 0
 
 
-@pytest.mark.parametrize(
+@together(
     "line",
     [
         "RED.E.ADD.STRONG.GPU [R2.64], R5",
@@ -120,7 +122,7 @@ def test_atomic_operations(line: str) -> None:
     assert found.loads == found.stores == Counter()
 
 
-@pytest.mark.parametrize(
+@together(
     "line",
     [
         "LDS.128 R8, [R3]",
@@ -193,7 +195,7 @@ def test_registers_and_local_memory_come_from_the_usage(printing: Callable[[str,
     assert read(BINARY) == MachineCode(30, 28, Counter({16: 1}), Counter(), 0, 0)
 
 
-@pytest.mark.parametrize(
+@together(
     ("usage", "code", "said"),
     [
         ("", CODE, "no resource usage of copy"),

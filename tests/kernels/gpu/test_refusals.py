@@ -10,6 +10,7 @@ import torch
 
 from mrs.kernels import gpu
 from mrs.kernels.table import Row
+from tests.together import together
 
 ROW = Row(0.9, 0.2, -0.1, 0.8, -0.3, 0.5, b1=-0.25, b2=0.125, b3=-0.0625, n=0.4, m=0.375)
 ARRAYS = {
@@ -75,8 +76,8 @@ def assert_refused(made: Any, kernel: str, message: str, **wrong: Any) -> None:
         assert torch.equal(*(one.contiguous().flatten().view(torch.uint8) for one in (array, old)))
 
 
-@pytest.mark.parametrize("how", WRONG)
-@pytest.mark.parametrize(("kernel", "name"), EACH)
+@together("how", WRONG)
+@together(("kernel", "name"), EACH)
 def test_wrong_arrays(made: Any, kernel: str, name: str, how: str) -> None:
     given = named(made, kernel)[name]
     array, message = changed(given, how), f"^{name} {WRONG[how]}"
@@ -93,7 +94,7 @@ def test_wrong_arrays(made: Any, kernel: str, name: str, how: str) -> None:
     assert_refused(made, kernel, message, **{name: array})
 
 
-@pytest.mark.parametrize(("kernel", "name"), [(kernel, name) for kernel, name in EACH if kernel != "start"])
+@together(("kernel", "name"), [(kernel, name) for kernel, name in EACH if kernel != "start"])
 def test_arrays_of_another_type_of_network(made: Any, kernel: str, name: str) -> None:
     if name not in ("output", "packed"):
         assert_refused(made, kernel, f"^{name} is float16", **{name: named(made, kernel)[name].half()})
@@ -102,30 +103,30 @@ def test_arrays_of_another_type_of_network(made: Any, kernel: str, name: str) ->
         assert_refused(made, kernel, message, **{name: named(made, kernel)[name].half()})
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 8, 1), (0, 3, 4, 8), (2, 0, 4, 8), (2, 3, 4, 0)], ids=str)
-@pytest.mark.parametrize("kernel", ARRAYS)
+@together("shape", [(2, 3, 4), (2, 3, 4, 8, 1), (0, 3, 4, 8), (2, 0, 4, 8), (2, 3, 4, 0)], ids=str)
+@together("kernel", ARRAYS)
 def test_a_state_has_four_dimensions_with_something_in_each(made: Any, kernel: str, shape: Any) -> None:
     message = r"^x is \(.*\); expected \(N, C, H', W'\), none of them 0$"
     assert_refused(made, kernel, message, x=torch.zeros(shape, device=made.device))
 
 
-@pytest.mark.parametrize("size", [(5, 5), (3, 9), (0, 5), (3, 0), (-1, 5)], ids=str)
-@pytest.mark.parametrize("kernel", ["step", "threshold"])
+@together("size", [(5, 5), (3, 9), (0, 5), (3, 0), (-1, 5)], ids=str)
+@together("kernel", ["step", "threshold"])
 def test_a_picture_fits_into_the_state(made: Any, kernel: str, size: tuple[int, int]) -> None:
     message = rf"^a picture of {size[0]}x{size[1]} does not fit into the state's 4x8$"
     assert_refused(made, kernel, message, size=size)
 
 
-@pytest.mark.parametrize("size", [(5, 5), (3, 9), (0, 5)], ids=str)
-@pytest.mark.parametrize("kernel", ["start", "finish"])
+@together("size", [(5, 5), (3, 9), (0, 5)], ids=str)
+@together("kernel", ["start", "finish"])
 def test_pictures_fit_into_the_state(made: Any, kernel: str, size: tuple[int, int]) -> None:
     picture = torch.zeros((2, *size, 3), dtype=torch.uint8, device=made.device)
     message = rf"^a picture of {size[0]}x{size[1]} does not fit into the state's 4x8$"
     assert_refused(made, kernel, message, picture=picture)
 
 
-@pytest.mark.parametrize("kernel", ARRAYS)
-@pytest.mark.parametrize(
+@together("kernel", ARRAYS)
+@together(
     ("shape", "fits"),
     [((1, 3, 32768, 16384), False), ((1, 1, 32768, 32768), False), ((1, 1, 32768, 32767), True)],
     ids=str,
@@ -139,20 +140,20 @@ def test_offsets_in_a_picture_are_32_bits(made: Any, kernel: str, shape: Any, fi
     assert_refused(made, kernel, message, x=torch.empty(shape, device="meta"))
 
 
-@pytest.mark.parametrize("kernel", ARRAYS)
+@together("kernel", ARRAYS)
 def test_a_grid_has_an_end(made: Any, kernel: str) -> None:
     message = "^65536 planes are more than 65535; use smaller batches$"
     assert_refused(made, kernel, message, x=torch.empty((16384, 4, 8, 8), device="meta"))
 
 
-@pytest.mark.parametrize("index", [-1, 4, 2**31])
-@pytest.mark.parametrize("kernel", ["step", "finish", "threshold"])
+@together("index", [-1, 4, 2**31])
+@together("kernel", ["step", "finish", "threshold"])
 def test_a_row_is_there(made: Any, kernel: str, index: int) -> None:
     assert_refused(made, kernel, f"^row {index} is not one of 4$", index=index)
 
 
-@pytest.mark.parametrize("kernel", ["start", "finish"])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.int32], ids=str)
+@together("kernel", ["start", "finish"])
+@together("dtype", [torch.float16, torch.float64, torch.int32], ids=str)
 def test_pictures_are_bytes_or_floats(made: Any, kernel: str, dtype: Any) -> None:
     message = r"^picture is [a-z]+\d+\(2, 3, 5, 3\); expected uint8 or float32\(2, 3, 5, 3\)$"
     assert_refused(made, kernel, message, picture=named(made, kernel)["picture"].to(dtype))
@@ -188,8 +189,8 @@ PAIRS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("offset", [0, 4])
-@pytest.mark.parametrize(("kernel", "one", "other"), PAIRS)
+@together("offset", [0, 4])
+@together(("kernel", "one", "other"), PAIRS)
 def test_arrays_that_overlap(made: Any, kernel: str, one: str, other: str, offset: int) -> None:
     given = named(made, kernel)
     sizes = {name: given[name].numel() * given[name].element_size() for name in (one, other)}

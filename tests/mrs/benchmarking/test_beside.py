@@ -13,6 +13,7 @@ import pytest
 import mrs
 from mrs.benchmarking import beside as module
 from mrs.benchmarking.beside import beside, shipped
+from mrs.benchmarking.results import Parity
 from mrs.benchmarking.rivals import Rival
 from mrs.benchmarking.settings import Wanted
 from mrs.benchmarking.works import Entrant
@@ -73,13 +74,22 @@ def test_a_restore_is_judged_and_a_bare_loop_is_not(entrants: Any, plan: Path) -
     assert len(evaluated) == 2
 
 
+def test_another_solver_is_not_run_once_more_to_be_judged(entrants: Any) -> None:
+    calls: list[None] = []
+    own = Parity(psnr_db=None, reference="its own", bar_db=45.0, passes=True)
+    (found,), notes = entrants(rival("published", run=lambda pictures: calls.append(None), own_parity=own))
+    assert (found.case.parity, calls, notes) == (own, [], [])
+    found.work()
+    assert len(calls) == 1
+
+
 def test_one_that_fails_is_left_out_by_name(entrants: Any) -> None:
     def fail() -> None:
         raise BackendError("the library is broken")
 
     found, notes = entrants(rival("broken", evaluate=fail), rival("sound", evaluate=lambda: None))
     assert [each.case.by for each in found] == ["sound"]
-    assert notes == ["broken left out: the library is broken"]
+    assert notes == ["rival broken left out: the library is broken"]
 
 
 def test_rivals_of_a_plan_that_enlarges_are_given_large_pictures(entrants: Any, plan: Path, tmp_path: Path) -> None:

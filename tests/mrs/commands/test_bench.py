@@ -13,6 +13,7 @@ from PIL import Image
 
 from mrs.benchmarking import fresh, results
 from mrs.benchmarking.results import Repeat, Results, Start
+from mrs.runtime.session import Restorer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 # No processes of its own, which take seconds, and as few rounds as there may be.
@@ -159,6 +160,17 @@ def test_an_engine_that_no_build_measured_has_no_parity(run, plan) -> None:
     assert "note: no build measured how near openvino fp32 is to float32" in ended.out
 
 
+def test_what_is_not_measured_of_a_gpu_is_said(run, plan, processes, monkeypatch) -> None:
+    missing = "note: peak memory is the host's, for the GPU's is not measured; there is no yardstick for a GPU"
+    assert missing not in run("bench", plan, *LITTLE, "--processes", 2).out
+    # Its device is all that is another: of a GPU itself the tests of runtime/cuda have a double.
+    monkeypatch.setattr(Restorer, "device", property(lambda self: "cuda"))
+    ended = run("bench", plan, *LITTLE, "--processes", 2)
+    assert ended.code == 0, ended.err
+    assert missing in ended.out
+    assert missing not in run("bench", plan, *LITTLE).out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -182,6 +194,7 @@ def test_a_wrong_argument_is_one_line(run, plan, arguments: list[str], said: str
     ended = run("bench", plan, *arguments)
     assert ended.code == 2
     assert said in ended.err
+    assert "; hint: " in ended.err
     assert len(ended.err.splitlines()) == 1
 
 

@@ -14,6 +14,7 @@ from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import InputError
+from tests.together import together
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "networks" / "trajectory_denoising.npz"
 # Between whole times of the published schedule a, s and lam do not quite belong together.
@@ -35,8 +36,8 @@ def test_the_tables_are_the_published_ones(golden: dict[str, Any]) -> None:
     np.testing.assert_array_equal(PUBLISHED.alphas, np.ones(101))
 
 
-@pytest.mark.parametrize("schedule", [PUBLISHED, EXACT], ids=["published", "exact"])
-@pytest.mark.parametrize("sigma", [15, 25, 50])
+@together("schedule", [PUBLISHED, EXACT], ids=["published", "exact"])
+@together("sigma", [15, 25, 50])
 def test_the_time_that_fits_a_noise(golden: dict[str, Any], sigma: int, schedule: Schedule) -> None:
     """The published code takes the nearest whole time; ours is where the noise is that very one."""
     time = schedule.time_of_noise(sigma)
@@ -44,15 +45,15 @@ def test_the_time_that_fits_a_noise(golden: dict[str, Any], sigma: int, schedule
     assert 255 * schedule.sigma(time) == pytest.approx(sigma, rel=1e-12)
 
 
-@pytest.mark.parametrize("sigma", [0, -1, 75, 300, float("nan")])
+@together("sigma", [0, -1, 75, 300, float("nan")])
 def test_a_noise_that_the_process_does_not_reach_is_refused(sigma: float) -> None:
     with pytest.raises(InputError, match=r"noise of .* is outside \(0, 74.94\]"):
         PUBLISHED.time_of_noise(sigma)
 
 
-@pytest.mark.parametrize("prediction", ["data", "noise"])
-@pytest.mark.parametrize("steps", [1, 4, 21])
-@pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name].times == "grid"])
+@together("prediction", ["data", "noise"])
+@together("steps", [1, 4, 21])
+@together("method", [name for name in METHODS if METHODS[name].times == "grid"])
 def test_every_method_finds_the_picture_of_a_perfect_network(method: str, steps: int, prediction: str) -> None:
     """eps = (x - x0) / s holds along the way of an ODE, and x' = q0 is the end of every method."""
     facts = METHODS[method]
@@ -68,7 +69,7 @@ def test_every_method_finds_the_picture_of_a_perfect_network(method: str, steps:
     np.testing.assert_allclose(found, clean, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("method", ["euler-ode", "euler-sde"])
+@together("method", ["euler-ode", "euler-sde"])
 def test_single_steps_are_the_published_formula(golden: dict[str, Any], method: str) -> None:
     """`reverse_ode` and `reverse_sde` of DenoisingSDE, from the published tables in float32."""
     table = tableau(PUBLISHED, Solver(method, 1, "noise", 21, start_time=21.0))

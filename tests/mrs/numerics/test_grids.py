@@ -14,6 +14,7 @@ from mrs.numerics.grids import GRIDS, time_grid
 from mrs.numerics.schedule import CONVENTIONS, INTERPOLATIONS, KINDS, Schedule
 from mrs.numerics.solver import SPACINGS
 from mrs.runtime.errors import InputError
+from tests.together import together
 
 # `custom` is no formula.
 PLAIN = tuple(GRIDS)
@@ -33,7 +34,7 @@ def lam(a: float) -> float:
 PART = ((lam(1 / 2) + lam(1 / 8)) / 2 - lam(1 / 4)) / (lam(1 / 2) - lam(1 / 4))
 
 
-@pytest.mark.parametrize(
+@together(
     ("schedule", "spacing", "expected"),
     [
         (PUBLISHED, "linspace", [100, 80, 60, 40, 20, 0]),
@@ -123,7 +124,7 @@ def test_any_grid(spacing: str, schedule: Schedule, steps: int, limit: float) ->
         assert end == 0
 
 
-@pytest.mark.parametrize("spacing", PLAIN)
+@together("spacing", PLAIN)
 def test_lambda_min_drops_start_times(spacing: str) -> None:
     lam = PUBLISHED.half_log_snrs
     times = time_grid(PUBLISHED, spacing, 2, -3.0)
@@ -144,7 +145,7 @@ def test_the_published_limit_drops_nothing_from_the_published_schedule() -> None
         )
 
 
-@pytest.mark.parametrize(
+@together(
     ("schedule", "spacing", "steps", "limit", "named"),
     [
         (PUBLISHED, "leading", 100, NO_LIMIT, ("'leading'", "101 different times", "between 100 and 0")),
@@ -171,7 +172,7 @@ def test_grids_that_do_not_exist_are_refused(
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("convention", CONVENTIONS)
+@together("convention", CONVENTIONS)
 def test_the_most_leading_steps(convention: str) -> None:
     schedule: Any = Schedule(convention=convention)
     np.testing.assert_array_equal(time_grid(schedule, "leading", 99, NO_LIMIT), np.arange(99, -1, -1))
@@ -213,7 +214,7 @@ def test_any_grid_from_a_later_start(spacing: str, schedule: Schedule, steps: in
         assert times[0] == pytest.approx(lowest, rel=1e-12)
 
 
-@pytest.mark.parametrize("spacing", PLAIN)
+@together("spacing", PLAIN)
 def test_a_start_at_T_changes_nothing(spacing: str) -> None:
     for schedule in (PUBLISHED, Schedule(convention="ir-sde"), Schedule(interpolation="exact")):
         np.testing.assert_array_equal(
@@ -221,7 +222,7 @@ def test_a_start_at_T_changes_nothing(spacing: str) -> None:
         )
 
 
-@pytest.mark.parametrize(
+@together(
     ("spacing", "start", "expected"),
     [
         ("linspace", 60, [60, 45, 30, 15, 0]),
@@ -238,8 +239,8 @@ def test_a_later_start_by_hand(spacing: str, start: float, expected: list[float]
     np.testing.assert_allclose(times, expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-@pytest.mark.parametrize("convention", CONVENTIONS)
+@together("interpolation", INTERPOLATIONS)
+@together("convention", CONVENTIONS)
 def test_lam_and_the_ratio_are_equally_spaced_from_a_later_start_too(convention: str, interpolation: str) -> None:
     """Up to the lines by which lam and s/a are mapped back to t."""
     schedule = Schedule(convention=convention, interpolation=interpolation)
@@ -255,7 +256,7 @@ def test_lam_and_the_ratio_are_equally_spaced_from_a_later_start_too(convention:
     np.testing.assert_allclose(roots, roots.mean(), rtol=0.05)
 
 
-@pytest.mark.parametrize(
+@together(
     ("spacing", "start", "named"),
     [
         ("linspace", 101, ("start_time 101 is beyond T = 100", "times count forward steps")),

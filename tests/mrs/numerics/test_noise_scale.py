@@ -19,6 +19,7 @@ from mrs.numerics.schedule import CONVENTIONS, Schedule
 from mrs.numerics.solver import PREDICTIONS, Solver
 from mrs.numerics.tableau import tableau
 from tests.gaussian import GaussianProblem, moments
+from tests.together import together
 
 SCALES = (0.0, 0.3, 1.0, 1.5)
 NOISY = [
@@ -27,10 +28,10 @@ NOISY = [
     for order in facts.orders
     if facts.stochastic or facts.option == "stochasticity"
 ]
-each_convention = pytest.mark.parametrize("convention", CONVENTIONS)
-each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
-each_scale = pytest.mark.parametrize("scale", SCALES)
-each_noisy_method = pytest.mark.parametrize(("method", "order"), NOISY)
+each_convention = together("convention", CONVENTIONS)
+each_prediction = together("prediction", PREDICTIONS)
+each_scale = together("scale", SCALES)
+each_noisy_method = together(("method", "order"), NOISY)
 EXACT = Schedule(interpolation="exact")
 
 
@@ -61,8 +62,8 @@ def test_a_noise_scale_changes_the_weights_of_noise_alone(
 
 
 @each_scale
-@pytest.mark.parametrize("start", [None, 60.0])
-@pytest.mark.parametrize("method", METHODS)
+@together("start", [None, 60.0])
+@together("method", METHODS)
 def test_a_start_noise_changes_the_start_alone(method: str, start: float | None, scale: float) -> None:
     if start and METHODS[method].times == "single":
         start = None
@@ -96,10 +97,10 @@ def test_a_start_noise_changes_nothing_of_the_denoising_process() -> None:
 
 
 @each_scale
-@pytest.mark.parametrize("start_noise", [0.0, 0.8, 1.0])
-@pytest.mark.parametrize("spread", [0.05, 0.3])
-@pytest.mark.parametrize("tau", [None, 0.5, 1.0], ids=["posterior", "tau 0.5", "tau 1"])
-@pytest.mark.parametrize("steps", [3, 10])
+@together("start_noise", [0.0, 0.8, 1.0])
+@together("spread", [0.05, 0.3])
+@together("tau", [None, 0.5, 1.0], ids=["posterior", "tau 0.5", "tau 1"])
+@together("steps", [3, 10])
 def test_mean_and_variance_follow_the_recursion(
     steps: int, tau: float | None, spread: float, start_noise: float, scale: float
 ) -> None:
@@ -155,8 +156,8 @@ def test_the_mean_stays_and_the_parts_of_the_variance_add(
 
 
 @each_scale
-@pytest.mark.parametrize("steps", [2, 7, 30])
-@pytest.mark.parametrize("tau", [None, 0.5, 1.5], ids=["posterior", "tau 0.5", "tau 1.5"])
+@together("steps", [2, 7, 30])
+@together("tau", [None, 0.5, 1.5], ids=["posterior", "tau 0.5", "tau 1.5"])
 def test_around_a_known_picture_the_noise_is_as_much_less(tau: float | None, steps: int, scale: float) -> None:
     """V_t / s_t^2 = C^2 + (V_T / s_T^2 - C^2) e^(-2 tau^2 (lam_t - lam_T)), whatever the steps are."""
     chosen = {"method": "posterior", "order": 1} if tau is None else {"method": "sa", "order": 1, "stochasticity": tau}
@@ -170,7 +171,7 @@ def test_around_a_known_picture_the_noise_is_as_much_less(tau: float | None, ste
         assert variance / s_t**2 == pytest.approx(scale**2 + (first - scale**2) * forgotten, rel=1e-9)
 
 
-@pytest.mark.parametrize("tau", [0.3, 1.0])
+@together("tau", [0.3, 1.0])
 def test_what_others_call_eta_is_stochasticity_not_the_noise_scale(tau: float) -> None:
     """DDIM's step (arXiv 2010.02502, eq. 12 and 16) with noise of eta keeps s_t^2 around a known picture."""
     table = tableau(EXACT, Solver("sa", 1, steps=6, stochasticity=tau), "data")
@@ -186,7 +187,7 @@ def test_what_others_call_eta_is_stochasticity_not_the_noise_scale(tau: float) -
         assert row.ax**2 * s[i] ** 2 + row.n**2 == pytest.approx(s[i + 1] ** 2, rel=1e-9)
 
 
-@pytest.mark.parametrize("method", ["posterior", "sa"])
+@together("method", ["posterior", "sa"])
 def test_pictures_from_a_seed_have_the_moments_of_the_recursion(method: str) -> None:
     """24,576 pixels, five standard errors of mean and of variance; the seed is fixed."""
     problem = GaussianProblem(EXACT, 0.1, 0.2)

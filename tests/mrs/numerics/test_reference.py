@@ -15,6 +15,7 @@ from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import InputError
+from tests.together import together
 
 SHAPE = (2, 3, 5, 7)
 METHODS = (
@@ -37,8 +38,8 @@ def table(method: str = "ode", order: int = 2, steps: int = 5, convention: str =
     return tableau(Schedule(convention=convention), Solver(method, order, steps=steps, **option, **more))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("method", "order"), METHODS)
+@together("dtype", [np.float32, np.float64])
+@together(("method", "order"), METHODS)
 def test_precision_is_kept_throughout(method: str, order: int, dtype: Any) -> None:
     seen = set()
 
@@ -65,7 +66,7 @@ def test_float32_is_float64_to_its_precision() -> None:
     np.testing.assert_allclose(low, high, rtol=0, atol=200 * 1e-6)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 9])
+@together("steps", [1, 2, 9])
 def test_one_call_per_row_at_its_time(steps: int) -> None:
     times = []
 
@@ -153,9 +154,7 @@ def test_clamps_come_before_the_average() -> None:
     assert run(rows, (8, 0.5), "threshold").item() == 0.5 + 0.25 * (1 - 0.5)
 
 
-@pytest.mark.parametrize(
-    "far", [0.7, 1.25, -1.25, 4.0], ids=["within the range", "above it", "below it", "beyond the largest bound"]
-)
+@together("far", [0.7, 1.25, -1.25, 4.0], ids=["within the range", "above it", "below it", "beyond the largest bound"])
 def test_the_published_threshold(far: float) -> None:
     """Clamped to +-b and divided by b; b is the 0.995 quantile of |q| in each picture alone, within 1 and 1.5."""
     mu = np.zeros((2, 1, 20, 20))
@@ -199,7 +198,7 @@ def test_nan_is_not_hidden_by_clamps() -> None:
     assert np.isnan(result).sum() == 1
 
 
-@pytest.mark.parametrize(("method", "order"), METHODS)
+@together(("method", "order"), METHODS)
 def test_a_seed_is_its_draws(method: str, order: int) -> None:
     given = table(method, order)
     by_seed = sample(network, pictures(), given, seed=12)
@@ -218,8 +217,8 @@ def test_the_first_picture_of_a_batch_is_the_picture_alone() -> None:
     np.testing.assert_array_equal(sample(network, pictures()[:1], given, seed=4), together[:1])
 
 
-@pytest.mark.parametrize("clamp", CLAMPS)
-@pytest.mark.parametrize(("method", "order"), METHODS)
+@together("clamp", CLAMPS)
+@together(("method", "order"), METHODS)
 def test_kernels_give_the_same_bits(method: str, order: int, clamp: str) -> None:
     """A chain of start, steps and finish on float32 is the loop on float32, to the last bit."""
     given = table(method, order, clamp=clamp, convention="ir-sde")
@@ -241,7 +240,7 @@ def test_kernels_give_the_same_bits(method: str, order: int, clamp: str) -> None
     np.testing.assert_array_equal(x, sample(network, planes, given, seed=6, clamp=False))
 
 
-@pytest.mark.parametrize(
+@together(
     ("mu", "named"),
     [
         (np.zeros((3, 5, 7)), "float64(3, 5, 7)"),
@@ -259,7 +258,7 @@ def test_wrong_pictures_are_refused(mu: Any, named: str) -> None:
     assert named in str(caught.value)
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 5, 7), (2, 3, 7, 5), (3, 5, 7), (), (2, 3, 5, 1)], ids=str)
+@together("shape", [(1, 3, 5, 7), (2, 3, 7, 5), (3, 5, 7), (), (2, 3, 5, 1)], ids=str)
 def test_what_does_not_fit_the_pictures_is_refused(shape: tuple[int, ...]) -> None:
     """Broadcasting would accept some of these, and give one noise to all pictures."""
     wrong = np.zeros(shape)
@@ -277,7 +276,7 @@ def never(x: Any, mu: Any, t: float) -> Any:
     raise AssertionError("the denoiser was called")
 
 
-@pytest.mark.parametrize("convention", ["mr-sampler", "ir-sde"])
+@together("convention", ["mr-sampler", "ir-sde"])
 def test_too_little_noise_is_refused_before_any_work(convention: str) -> None:
     given = table("sde", convention=convention)
     # With s_0 = 0 the last of 5 rows has no noise.
@@ -291,7 +290,7 @@ def test_too_little_noise_is_refused_before_any_work(convention: str) -> None:
     sample(network, pictures(), table("ode", convention=convention), noise=[])
 
 
-@pytest.mark.parametrize("seed", [-1, 2**32, 2**40])
+@together("seed", [-1, 2**32, 2**40])
 def test_seeds_out_of_range_are_refused(seed: int) -> None:
     with pytest.raises(InputError, match=f"seed {seed} is outside"):
         sample(never, pictures(), table(), seed=seed)

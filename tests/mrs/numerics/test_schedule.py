@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mrs.numerics.schedule import CONVENTIONS, INTERPOLATIONS, KINDS, Schedule
 from mrs.runtime.errors import InputError
+from tests.together import together
 
 SETTINGS: dict[str, st.SearchStrategy[Any]] = {
     "kind": st.sampled_from(KINDS),
@@ -26,7 +27,7 @@ schedules = st.builds(Schedule, **SETTINGS)
 exact_schedules = st.builds(Schedule, **SETTINGS, interpolation=st.just("exact"))
 
 
-@pytest.mark.parametrize("convention", CONVENTIONS)
+@together("convention", CONVENTIONS)
 def test_published_tables(golden, convention: str) -> None:
     name = f"{convention}_cosine_0.005_50"
     schedule = Schedule("cosine", max_sigma=50, eps=0.005, T=100, convention=convention)
@@ -57,7 +58,7 @@ def test_numbers_known_by_hand() -> None:
     np.testing.assert_allclose(np.diff(linear.theta, 2), 0, atol=1e-15)
 
 
-@pytest.mark.parametrize("T", [2, 100])
+@together("T", [2, 100])
 def test_cosine_is_its_formula(T: int) -> None:
     def c(k: int) -> float:
         return math.cos((k / (T + 2) + 0.008) / 1.008 * math.pi / 2) ** 2
@@ -172,8 +173,8 @@ def test_exact_interpolation_keeps_the_identities_of_the_process(schedule: Sched
         np.testing.assert_allclose(lam, np.log(a / s), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("convention", CONVENTIONS)
-@pytest.mark.parametrize("kind", KINDS)
+@together("convention", CONVENTIONS)
+@together("kind", KINDS)
 def test_exact_interpolation_takes_theta_as_constant_between_whole_times(kind: str, convention: str) -> None:
     """-log a, which is Theta dt, goes up by the same amount in each part of a step; a falls, s rises, lam falls."""
     schedule = Schedule(kind, convention=convention, interpolation="exact")
@@ -195,7 +196,7 @@ def test_published_interpolation_is_another_between_whole_times() -> None:
 # Arguments
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 3), (0,)], ids=str)
+@together("shape", [(), (1,), (3,), (2, 3), (0,)], ids=str)
 def test_times_of_any_shape(shape: tuple[int, ...]) -> None:
     for convention, interpolation in itertools.product(CONVENTIONS, INTERPOLATIONS):
         schedule = Schedule(convention=convention, interpolation=interpolation)
@@ -205,9 +206,9 @@ def test_times_of_any_shape(shape: tuple[int, ...]) -> None:
             np.testing.assert_array_equal(value, np.broadcast_to(function(12.5), shape))
 
 
-@pytest.mark.parametrize("t", [-1e-9, 100.0001, math.nan, math.inf, -math.inf, [0, 101], [[5], [-1]]], ids=str)
-@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-@pytest.mark.parametrize("convention", CONVENTIONS)
+@together("t", [-1e-9, 100.0001, math.nan, math.inf, -math.inf, [0, 101], [[5], [-1]]], ids=str)
+@together("interpolation", INTERPOLATIONS)
+@together("convention", CONVENTIONS)
 def test_times_outside_are_refused(convention: str, interpolation: str, t: Any) -> None:
     schedule = Schedule(convention=convention, interpolation=interpolation)
     for function in (schedule.alpha, schedule.sigma, schedule.half_log_snr):
@@ -215,7 +216,7 @@ def test_times_outside_are_refused(convention: str, interpolation: str, t: Any) 
             function(t)
 
 
-@pytest.mark.parametrize(
+@together(
     ("arguments", "named", "hint"),
     [
         ({"kind": "sine"}, "'sine'", "cosine, linear, constant"),
@@ -256,8 +257,8 @@ def test_to_json_and_back(schedule: Schedule) -> None:
     np.testing.assert_array_equal(again.alphas, schedule.alphas)
 
 
-@pytest.mark.parametrize("wrong", ["abc", None, True, math.nan, math.inf])
-@pytest.mark.parametrize("name", ["max_sigma", "eps", "T"])
+@together("wrong", ["abc", None, True, math.nan, math.inf])
+@together("name", ["max_sigma", "eps", "T"])
 def test_values_that_are_no_numbers_are_refused_by_name(name: str, wrong: object) -> None:
     with pytest.raises(InputError, match=name):
         Schedule(**{name: wrong})  # type: ignore[arg-type]

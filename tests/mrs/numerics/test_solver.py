@@ -25,6 +25,7 @@ from mrs.numerics.solver import (
 )
 from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import InputError
+from tests.together import together
 
 FIVE = (100.0, 60.0, 30.0, 10.0, 2.0, 0.0)
 
@@ -39,7 +40,7 @@ def test_the_default_is_the_published_setting() -> None:
     assert (Solver().noise_scale, Solver().start_noise) == (1, 1)
 
 
-@pytest.mark.parametrize(
+@together(
     ("arguments", "named", "hint"),
     [
         ({"method": "euler"}, "method 'euler'", "ode, sde, posterior"),
@@ -111,17 +112,17 @@ def test_order_3_of_the_sde_is_refused_with_its_reason() -> None:
 # Stochasticity and momentum
 
 
-@pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, "1", None, True], ids=str)
+@together("value", [-0.1, math.nan, math.inf, "1", None, True], ids=str)
 def test_a_stochasticity_that_is_none_is_refused(value: Any) -> None:
     refuse({"method": "sa", "stochasticity": value}, f"stochasticity {value!r} is not a number from 0 (the ODE)", "")
 
 
-@pytest.mark.parametrize("value", [-0.1, 1.0, 1, 2.5, math.nan, math.inf, "0.2", None], ids=str)
+@together("value", [-0.1, 1.0, 1, 2.5, math.nan, math.inf, "0.2", None], ids=str)
 def test_a_momentum_that_is_none_is_refused(value: Any) -> None:
     refuse({"method": "ghvb", "momentum": value}, f"momentum {value!r} is not a number from 0 and below 1", "")
 
 
-@pytest.mark.parametrize("method", [name for name, facts in METHODS.items() if facts.option != "stochasticity"])
+@together("method", [name for name, facts in METHODS.items() if facts.option != "stochasticity"])
 def test_stochasticity_is_for_sa_and_its_midpoint_alone(method: str) -> None:
     arguments = {"method": method, "order": METHODS[method].orders[0], "stochasticity": 0.5, **options(method)}
     refuse(
@@ -129,7 +130,7 @@ def test_stochasticity_is_for_sa_and_its_midpoint_alone(method: str) -> None:
     )
 
 
-@pytest.mark.parametrize("method", [name for name, facts in METHODS.items() if facts.option != "momentum"])
+@together("method", [name for name, facts in METHODS.items() if facts.option != "momentum"])
 def test_momentum_is_for_ghvb_alone_and_the_reason_is_given(method: str) -> None:
     noisy = "draws noise, which an average of predictions would not match"
     why = noisy if METHODS[method].stochastic else "has coefficients that hold for plain predictions"
@@ -144,15 +145,15 @@ def test_ghvb_without_momentum_is_refused() -> None:
 # Scales of noise
 
 
-@pytest.mark.parametrize("name", ["noise_scale", "start_noise"])
-@pytest.mark.parametrize("value", [-0.1, 2.01, math.nan, math.inf, "1", None, True, 10**400], ids=lambda v: str(v)[:9])
+@together("name", ["noise_scale", "start_noise"])
+@together("value", [-0.1, 2.01, math.nan, math.inf, "1", None, True, 10**400], ids=lambda v: str(v)[:9])
 def test_a_factor_of_noise_that_is_none_is_refused(name: str, value: Any) -> None:
     named = f"{name} {value!r} is not a number from 0 to 2"
     refuse({"method": "posterior", "order": 1, name: value}, named, "0 is no noise, 1 the noise as derived")
 
 
-@pytest.mark.parametrize("value", [0, 0.5, 1.01])
-@pytest.mark.parametrize(
+@together("value", [0, 0.5, 1.01])
+@together(
     "method", [name for name, facts in METHODS.items() if not facts.stochastic and facts.option != "stochasticity"]
 )
 def test_a_noise_scale_is_for_methods_that_draw_noise(method: str, value: float) -> None:
@@ -184,12 +185,12 @@ def test_a_method_that_is_named_begins_as_derived() -> None:
 # Times
 
 
-@pytest.mark.parametrize("value", [0, -1.0, math.nan, math.inf, "50", [50], True], ids=str)
+@together("value", [0, -1.0, math.nan, math.inf, "50", [50], True], ids=str)
 def test_a_start_that_is_no_time_is_refused(value: Any) -> None:
     refuse({"start_time": value}, f"start_time {value!r} is not a time above 0", "")
 
 
-@pytest.mark.parametrize("method", [name for name, facts in METHODS.items() if facts.times == "single"])
+@together("method", [name for name, facts in METHODS.items() if facts.times == "single"])
 def test_a_published_baseline_keeps_its_own_times(method: str) -> None:
     for more in (
         {"spacing": "karras-n"}, {"spacing": "trailing"}, {"spacing": "custom", "times": FIVE}
@@ -198,7 +199,7 @@ def test_a_published_baseline_keeps_its_own_times(method: str) -> None:
         refuse({"method": method, "order": 1, "steps": 5, **more}, named, "leave spacing as it is")
 
 
-@pytest.mark.parametrize(
+@together(
     ("arguments", "named", "hint"),
     [
         ({"times": "100"}, "times '100' are not a list of numbers", ""),
@@ -237,7 +238,7 @@ def test_custom_times_that_can_be_are_taken() -> None:
     assert Solver(steps=1, spacing="custom", times=(3, 0.25)).times == (3, 0.25)
 
 
-@pytest.mark.parametrize(
+@together(
     ("method", "expected"),
     [("ode", [1, 2, 3, 4, 5, 6]), ("euler-ode", [1, 2, 3, 4, 5, 6]), ("heun", [1, 2, 2, 3, 3, 4])],
 )
@@ -282,7 +283,7 @@ def test_numpy_numbers_become_pythons() -> None:
     assert json.loads(json.dumps(Solver("ghvb", momentum=np.float32(0.5)).to_dict()))["momentum"] == 0.5
 
 
-@pytest.mark.parametrize(
+@together(
     "solver",
     [
         Solver(),
@@ -309,7 +310,7 @@ def test_to_json_and_back(solver: Solver) -> None:
 # Names
 
 
-@pytest.mark.parametrize(
+@together(
     ("solver", "name", "stochastic"),
     [
         (Solver("ode", 1), "ode-1", False),
@@ -339,7 +340,7 @@ def test_names(solver: Solver, name: str, stochastic: bool) -> None:
     assert parse_name(name) == (solver.method, solver.order)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@together("method", METHODS)
 def test_every_name_is_read_as_it_is_written(method: str) -> None:
     for order in METHODS[method].orders:
         assert parse_name(Solver(method, order, **options(method)).name) == (method, order)
@@ -349,7 +350,7 @@ def test_every_name_is_read_as_it_is_written(method: str) -> None:
     assert parse_name(method) == (method, order)
 
 
-@pytest.mark.parametrize(
+@together(
     ("name", "expected"),
     [
         ("ode", ("ode", 2)),
@@ -376,7 +377,7 @@ def test_an_order_that_is_read_but_does_not_exist_is_refused_by_the_solver() -> 
         Solver(*parse_name("ode-9"))
 
 
-@pytest.mark.parametrize(
+@together(
     "name",
     [
         "", "-", "-2", "ode-", "ode2", "ode-22", "ode--2", "ODE-2", " ode", "ode-2\n", "ode-x", "unipc-2", "unipc-b3",
@@ -394,7 +395,7 @@ def test_unknown_names_are_refused(name: str) -> None:
     assert all(order in METHODS[method].orders for method, order in map(parse_name, known))
 
 
-@pytest.mark.parametrize("limit", [-math.inf, math.inf])
+@together("limit", [-math.inf, math.inf])
 def test_an_infinite_limit_is_json_and_means_the_same(limit: float) -> None:
     solver = Solver(lambda_min=limit)
     again = Solver(**json.loads(json.dumps(solver.to_dict(), allow_nan=False)))

@@ -16,12 +16,13 @@ from mrs.numerics.schedule import CONVENTIONS, INTERPOLATIONS, Schedule
 from mrs.numerics.solver import OUTPUTS, PREDICTIONS, Solver
 from mrs.numerics.tableau import step_order, tableau
 from mrs.runtime.errors import InputError
+from tests.together import together
 
 ORDERS = [(method, order) for method, facts in METHODS.items() for order in facts.orders]
-each_order = pytest.mark.parametrize(("method", "order"), ORDERS)
-each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
-each_convention = pytest.mark.parametrize("convention", CONVENTIONS)
-each_output = pytest.mark.parametrize("output", OUTPUTS)
+each_order = together(("method", "order"), ORDERS)
+each_prediction = together("prediction", PREDICTIONS)
+each_convention = together("convention", CONVENTIONS)
+each_output = together("output", OUTPUTS)
 SHAPE = (1, 3, 4, 5)
 
 
@@ -53,14 +54,14 @@ def test_what_a_table_holds(method: str, order: int) -> None:
     assert hash(table) == hash(made(schedule, method, order, steps=4, clamp="unit"))
 
 
-@pytest.mark.parametrize("clamp", CLAMPS)
+@together("clamp", CLAMPS)
 def test_the_clamp_is_the_solvers_and_changes_no_row(clamp: str) -> None:
     table = tableau(Schedule(), Solver(clamp=clamp))
     assert table.clamp == clamp
     assert table.rows == tableau(Schedule(), Solver()).rows
 
 
-@pytest.mark.parametrize("output", ["", "x0", "eps", "Noise", "v", None], ids=str)
+@together("output", ["", "x0", "eps", "Noise", "v", None], ids=str)
 def test_an_unknown_output_is_refused(output: Any) -> None:
     with pytest.raises(InputError) as caught:
         tableau(Schedule(), Solver(), output)
@@ -78,7 +79,7 @@ def test_a_grid_that_does_not_exist_is_refused() -> None:
 # Orders of the steps
 
 
-@pytest.mark.parametrize(
+@together(
     ("order", "steps", "last_step", "expected"),
     [
         # Published: up with the history; below 10 steps, down again before the last; the last in full.
@@ -129,7 +130,7 @@ def test_order_of_each_step(order: int, steps: int, last_step: str, expected: li
 # The network's output
 
 
-@pytest.mark.parametrize("t", [100.0, 37.0, 12.5, 1.0])
+@together("t", [100.0, 37.0, 12.5, 1.0])
 @each_convention
 def test_every_output_becomes_what_is_extrapolated(convention: str, t: float) -> None:
     """cx x + cm mu + cf f, where x is made of x0 and eps and f says one of them, or both at once."""
@@ -148,8 +149,8 @@ def test_every_output_becomes_what_is_extrapolated(convention: str, t: float) ->
 # The start
 
 
-@pytest.mark.parametrize("spacing", ["linspace", "trailing", "karras-n", "karras-t", "linear-lambda"])
-@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@together("spacing", ["linspace", "trailing", "karras-n", "karras-t", "linear-lambda"])
+@together("interpolation", INTERPOLATIONS)
 @each_convention
 def test_a_later_start_is_the_marginal_there(convention: str, interpolation: str, spacing: str) -> None:
     """x = mu + s_t z at the time itself, whole or not."""
@@ -198,7 +199,7 @@ def test_a_later_start_takes_the_place_of_T() -> None:
     assert by_start == by_hand
 
 
-@pytest.mark.parametrize("time", [100.5, 101, 1e9])
+@together("time", [100.5, 101, 1e9])
 def test_a_start_beyond_T_is_refused(time: float) -> None:
     with pytest.raises(InputError) as caught:
         tableau(Schedule(), Solver(start_time=time))
@@ -249,7 +250,7 @@ def test_denoise_last_ends_in_the_data_prediction(
     np.testing.assert_allclose(result, believed[-1], rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("last_step", ["published", "lower-order", "full"])
+@together("last_step", ["published", "lower-order", "full"])
 @each_prediction
 @each_convention
 @each_order

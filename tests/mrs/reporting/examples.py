@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image, ImageFilter
 
+from mrs.benchmarking.quality.intervals import interval
 from mrs.benchmarking.results import (
     OURS,
     Candidate,
@@ -96,7 +97,7 @@ def typical(seed: int = 0, *, speed: float = 1.0, name: str = "refusion-derain.m
         machine=XEON, plan=plan(name), cases=tuple(cases), throughput=throughput, start=start,
         timeline=timeline(median), quality=quality(random, median),
         data="24 pictures of Kodak, cropped to 256x256, degraded as the plan's network expects, seeds 0 and 1",
-        pictures=pictures(random), notes=("The network has random weights: only its times mean something.",),
+        pictures=pictures(random), notes=("the network has random weights: only its times mean something",),
     )  # fmt: skip
 
 
@@ -149,6 +150,7 @@ def quality(random: np.random.Generator, median: float) -> tuple[Quality, ...]:
         return Quality(
             by=by, label=label, solver=solver, evaluations=evaluations, milliseconds=time,
             metrics={name: tuple(each.tolist()) for name, each in metrics.items()},
+            intervals={name: ends for name, each in metrics.items() if (ends := interval(each.tolist()))},
         )  # fmt: skip
 
     rows = [row("degraded", "degraded pictures", "", 0, 24.1, None)]
@@ -159,7 +161,19 @@ def quality(random: np.random.Generator, median: float) -> tuple[Quality, ...]:
     rows += [row("solver", "this plan", "ode order 2", n, 31.3 - 7.0 / n, median * n / 10) for n in (3, 5, 10, 20)]
     rows += [row("published", "published", "posterior", n, 31.6 - 4.2 / n, median * 7.1 * n / 10) for n in (10, 100)]
     rows += [row("published", "published", "euler-maruyama", 100, 31.1, median * 72)]
-    return tuple(rows)
+    ours = next(each for each in rows if each.by == OURS)
+    return tuple(each if each is ours else against(each, ours) for each in rows)
+
+
+def against(other: Quality, ours: Quality) -> Quality:
+    """With its differences from ours."""
+    differences = {name: np.subtract(each, ours.metrics[name]).tolist() for name, each in other.metrics.items()}
+    found = {
+        name: (float(np.mean(each)), *ends)
+        for name, each in differences.items()
+        if (ends := interval(each)) is not None
+    }
+    return replace(other, against_ours=found)
 
 
 def pictures(random: np.random.Generator, side: int = 192) -> tuple[Picture, ...]:
@@ -221,7 +235,10 @@ def flat() -> Results:
     """Everything measured at one value or at nothing, so that scales have no length."""
     full = typical(rounds=5)
     same = Start(first_result_ms=(0.0,), load_ms=(0.0,), first_restore_ms=(0.0,), peak_memory_bytes=(0,))
-    equal = [replace(row, milliseconds=5.0, metrics={"psnr": (30.0,) * 5}) for row in full.quality]
+    equal = [
+        replace(row, milliseconds=5.0, metrics={"psnr": (30.0,) * 5}, intervals={"psnr": (30.0, 30.0)})
+        for row in full.quality
+    ]
     return replace(
         full, cases=tuple(replace(case, milliseconds=(7.0,) * 5) for case in full.cases), start=same,
         throughput=tuple(replace(each, pictures_per_second=(3.0,)) for each in full.throughput),
@@ -258,6 +275,9 @@ def hostile() -> Results:
             candidates=(replace(full.plan.candidates[0], backend=EVIL, verdict=EVIL),),
         ),
         cases=tuple(cases), timeline=tuple(replace(span, name=EVIL, lane=long) for span in full.timeline),
-        quality=tuple(replace(row, label=EVIL, metrics={EVIL: row.metrics["psnr"]}) for row in full.quality),
+        quality=tuple(
+            replace(row, label=EVIL, metrics={EVIL: row.metrics["psnr"]}, intervals={EVIL: row.intervals["psnr"]})
+            for row in full.quality
+        ),
         pictures=(svg, replace(svg, media_type="image/png"), *(replace(each, name=EVIL) for each in full.pictures)),
     )  # fmt: skip

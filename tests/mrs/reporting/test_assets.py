@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,20 @@ def test_a_file_of_others_is_unchanged_and_has_its_licence(
     assert hashlib.sha256(content).hexdigest() == recorded
     assert f"v{version} ".encode() in content[:100]
     assert "Permission to use, copy, modify" in (ASSETS / licence).read_text(encoding="utf-8")
+
+
+def test_the_package_names_every_licence_of_what_it_holds_and_has_its_text() -> None:
+    held = re.findall(r"\| (\w+), `([\w.-]+\.LICENSE)` \|", (ASSETS / "README.md").read_text(encoding="utf-8"))
+    assert sorted({name for _, name in held}) == sorted(path.name for path in ASSETS.glob("*.LICENSE"))
+    for licence, name in held:
+        granted = {"ISC": "Permission to use, copy, modify", "MIT": "Permission is hereby granted"}[licence]
+        assert granted in (ASSETS / name).read_text(encoding="utf-8")
+    project = tomllib.loads((ASSETS.parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["license"].split(" AND ") == ["Apache-2.0", *sorted({licence for licence, _ in held})]
+    assert {path.name for each in project["license-files"] for path in ASSETS.parents[2].glob(each)} == {
+        "LICENSE",
+        *(name for _, name in held),
+    }
 
 
 @pytest.mark.parametrize("path", sorted(ASSETS.glob("*.js")), ids=lambda path: path.name)

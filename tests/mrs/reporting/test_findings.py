@@ -56,7 +56,7 @@ def test_a_rival_is_slower_or_faster_or_neither(ratio: float, words: str) -> Non
 def test_who_fails_parity_is_not_compared_but_told() -> None:
     results = against(3.0, parity=FAILS)
     assert "torch eager" not in said(results)
-    assert "torch eager at 256x256 does not compute what it should" in " ".join(subjects([results])[0].caveats)
+    assert "Torch eager at 256x256 does not compute what it should" in " ".join(subjects([results])[0].caveats)
 
 
 def test_a_plan_that_fails_parity_has_no_speed() -> None:
@@ -88,6 +88,40 @@ def test_four_pictures_show_no_quality() -> None:
     )
     assert "PSNR" in said(results)
     assert "PSNR" not in said(replace(results, quality=few))
+
+
+def test_qualities_have_the_intervals_that_were_measured() -> None:
+    results = examples.typical()
+    made = tuple(
+        replace(
+            row,
+            intervals={"psnr": (1.25, 99.5)},
+            against_ours={} if row.by == "ours" else {"psnr": (-2.5, -7.25, -1.5)},
+        )
+        for row in results.quality
+    )
+    text = said(replace(results, quality=made))
+    assert "dB PSNR (1.25 to 99.50) over 24 pictures" in text
+    assert "2.50 (1.50 to 7.25) dB more than degraded pictures" in text
+    worse = tuple(replace(row, against_ours={"psnr": (2.5, 1.5, 7.25)} if row.against_ours else {}) for row in made)
+    assert "2.50 (1.50 to 7.25) dB less than degraded pictures" in said(replace(results, quality=worse))
+
+
+@pytest.mark.parametrize("name", ["intervals", "against_ours"])
+def test_intervals_that_no_measurement_gives_are_left_out_with_their_row(name: str) -> None:
+    results = examples.typical()
+    odd = replace(results.quality[0], label="odd", **{name: {"psnr": (1.0, 1e300)}})
+    subject = subjects([replace(results, quality=(odd, *results.quality[1:]))])[0]
+    assert subject.results.quality == results.quality[1:]
+
+
+def test_every_caveat_is_a_sentence() -> None:
+    busy = replace(examples.typical(), machine=replace(examples.XEON, load=1.7))
+    warned = replace(busy, plan=replace(busy.plan, warnings=("it rounds",)))
+    caveats = subjects([warned])[0].caveats
+    assert "The network has random weights: only its times mean something." in caveats
+    assert "The build warned: it rounds." in caveats
+    assert all(each[0].isupper() and each.endswith(".") for each in caveats)
 
 
 def test_what_else_there_is_takes_the_place_of_what_is_missing() -> None:

@@ -3,13 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrs.reporting.intervals import COVERAGE, MEAN_COVERAGE, of_mean, of_median
+from mrs.reporting.intervals import COVERAGE, of_median
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_too_few_samples_have_no_interval(count: int) -> None:
     assert of_median([1.0] * count) is None
-    assert of_mean((1.0,) * count) is None
 
 
 @pytest.mark.parametrize("count", [5, 6, 7, 20, 31])
@@ -27,27 +26,3 @@ def test_the_bounds_are_samples_about_the_median() -> None:
     assert of_median([5.0, 1.0, 4.0, 2.0, 3.0]) == (3.0, 1.0, 5.0)
     # P(fewer than 3 of 10 below) = 0.055 on each side is too much, fewer than 2 is 0.011.
     assert of_median([float(value) for value in range(10)]) == (4.5, 1.0, 8.0)
-
-
-def test_a_mean_has_the_interval_of_its_spread() -> None:
-    random = np.random.default_rng(1)
-    sample = tuple(random.normal(30.0, 2.0, 400).tolist())
-    found = of_mean(sample)
-    assert found is not None
-    assert found.middle == pytest.approx(np.mean(sample))
-    # Of a normal distribution: 1.96 standard errors to both sides, for 95 %.
-    assert MEAN_COVERAGE == 0.95
-    assert found.high - found.low == pytest.approx(2 * 1.96 * np.std(sample) / 20, rel=0.08)
-
-
-def test_draws_are_the_same_each_time_and_in_blocks() -> None:
-    from mrs.benchmarking.quality import intervals
-
-    sample = tuple(float(value) for value in range(50))
-    first = of_mean(sample)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(intervals, "BLOCK", 50 * 7)
-        of_mean.cache_clear()
-        assert of_mean(sample) == pytest.approx(first)
-    of_mean.cache_clear()
-    assert of_mean(sample) == first

@@ -35,6 +35,20 @@ def test_words() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("rival openvino left out: no memory", "Rival openvino left out: no memory."),
+        ("p99 of 7 samples is little", "p99 of 7 samples is little."),
+        ("512x512, batch 1 left out: no memory", "512x512, batch 1 left out: no memory."),
+        ("The build warned: it rounds.", "The build warned: it rounds."),
+        ("", ""),
+    ],
+)
+def test_a_line_as_a_sentence(line: str, sentence: str) -> None:
+    assert text.sentence(line) == sentence
+
+
 @pytest.mark.parametrize("evil", ["</script>", "<!--", "<script", "&lt;", "\u2028\u2029", "]]>", '"\\'])
 def test_json_in_a_page_is_no_markup_and_reads_back(evil: str) -> None:
     written = text.script_json({evil: [evil]})

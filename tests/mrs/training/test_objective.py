@@ -12,6 +12,7 @@ from mrs.numerics.schedule import CONVENTIONS, KINDS, Schedule
 from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import tableau
 from mrs.training.objective import Objective
+from tests.together import together
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -45,8 +46,8 @@ def constants(shape: tuple[int, ...], *values: float) -> list[torch.Tensor]:
     return [torch.full(shape, value) for value in values]
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: f"{s.kind} {s.convention}")
-@pytest.mark.parametrize("t", [1, 2, 7, 50, 99, 100])
+@together("schedule", SCHEDULES, ids=lambda s: f"{s.kind} {s.convention}")
+@together("t", [1, 2, 7, 50, 99, 100])
 def test_loss_is_the_published_one(schedule: Schedule, t: int) -> None:
     objective = Objective(schedule, "noise", torch.device("cpu"))
     for x0, mu, z, f in [(0.9, 0.2, 0.7, -0.4), (0.1, 0.6, -1.5, 2.0), (0.5, 0.5, 0.0, 1.0)]:
@@ -57,7 +58,7 @@ def test_loss_is_the_published_one(schedule: Schedule, t: int) -> None:
         assert float(loss) == pytest.approx(expected, rel=1e-4, abs=3e-7)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: f"{s.kind} {s.convention}")
+@together("schedule", SCHEDULES, ids=lambda s: f"{s.kind} {s.convention}")
 def test_loss_is_least_where_the_step_is_optimal(schedule: Schedule) -> None:
     torch.manual_seed(0)
     clean, mu, noise = torch.rand(5, 3, 4, 4), torch.rand(5, 3, 4, 4), torch.randn(5, 3, 4, 4)
@@ -84,7 +85,7 @@ def test_loss_is_least_where_the_step_is_optimal(schedule: Schedule) -> None:
     assert loss(-1.0) == pytest.approx(loss(1.0), rel=1e-3)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: f"{s.kind} {s.convention}")
+@together("schedule", SCHEDULES, ids=lambda s: f"{s.kind} {s.convention}")
 def test_velocity_is_what_a_restore_takes_it_for(schedule: Schedule) -> None:
     """Where the loss is 0, a table for velocity finds x0, at any time; and an error of x0 counts S / s times."""
     torch.manual_seed(0)
@@ -130,7 +131,7 @@ def test_the_network_is_given_state_condition_and_time() -> None:
 DENOISING = Schedule(max_sigma=75, eps=0.04, convention="ir-sde", process="denoising")
 
 
-@pytest.mark.parametrize("t", [1, 2, 50, 100])
+@together("t", [1, 2, 50, 100])
 def test_the_loss_of_the_denoising_process_is_the_published_one(t: int) -> None:
     """The distance of the reverse step's mean, by the score that the network says, to the best step's."""
     objective = Objective(DENOISING, "noise", torch.device("cpu"))

@@ -6,7 +6,6 @@ import io
 import struct
 from typing import Any
 
-import pytest
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from mrs.runtime.pictures.metadata import (
@@ -16,6 +15,7 @@ from mrs.runtime.pictures.metadata import (
     source_resolution,
     upright_exif,
 )
+from tests.together import together
 
 MAKE, ORIENTATION, WIDTH = 271, 274, 256
 CAMERA, GPS, INTEROP = 0x8769, 0x8825, 0xA005
@@ -44,9 +44,9 @@ def tags(exif: bytes) -> Image.Exif:
     return loaded
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("kind", [3, 4], ids=["short", "long"])
-@pytest.mark.parametrize("orientation", range(1, 9))
+@together("order", ["<", ">"])
+@together("kind", [3, 4], ids=["short", "long"])
+@together("orientation", range(1, 9))
 def test_orientation_is_reported_and_set_to_1(order: str, kind: int, orientation: int) -> None:
     upright, found = upright_exif(exif_bytes(order, orientation, kind), SIZE)
     assert found == orientation
@@ -76,7 +76,7 @@ def test_exif_without_orientation_is_upright() -> None:
     assert dict(tags(upright)) == {MAKE: "Us!"}
 
 
-@pytest.mark.parametrize("orientation", [0, 9, 65535])
+@together("orientation", [0, 9, 65535])
 def test_an_undefined_orientation_is_upright(orientation: int) -> None:
     upright, found = upright_exif(exif_bytes(orientation=orientation), SIZE)
     assert found == 1
@@ -90,9 +90,7 @@ def test_exif_without_the_offset_of_a_next_directory_is_kept() -> None:
     assert upright is not None
 
 
-@pytest.mark.parametrize(
-    "exif", [None, b"", b"Exif\0\0", b"Exif\0\0junk", exif_bytes()[:20], b"Exif\0\0II*\0\xff\xff\xff\xff"]
-)
+@together("exif", [None, b"", b"Exif\0\0", b"Exif\0\0junk", exif_bytes()[:20], b"Exif\0\0II*\0\xff\xff\xff\xff"])
 def test_unreadable_exif_is_dropped(exif: bytes | None) -> None:
     assert upright_exif(exif, SIZE) == (None, 1)
 
@@ -153,7 +151,7 @@ def test_what_is_no_icc_profile_is_dropped() -> None:
         assert sound_profile(other) is None
 
 
-@pytest.mark.parametrize(
+@together(
     ("dpi", "expected"),
     [
         ((300, 150), (300.0, 150.0)),
@@ -194,7 +192,7 @@ def sized_exif(orientation: int) -> bytes:
     return exif.tobytes()
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
+@together("orientation", range(1, 9))
 def test_sizes_and_resolutions_are_those_of_the_upright_picture(orientation: int) -> None:
     upright, found = upright_exif(sized_exif(orientation), (4000, 3000))
     assert upright is not None
@@ -218,7 +216,7 @@ def test_a_size_that_was_wrong_is_put_right_in_place() -> None:
     assert tags(upright).get_ifd(CAMERA)[PIXEL_X] == 70000
 
 
-@pytest.mark.parametrize("start", [0, 10**6, 2**32 - 1])
+@together("start", [0, 10**6, 2**32 - 1])
 def test_a_damaged_sub_directory_costs_only_itself(start: int) -> None:
     data = bytearray(sized_exif(6))
     place = data.index(b"\x69\x87") if data[6:8] == b"II" else data.index(b"\x87\x69")

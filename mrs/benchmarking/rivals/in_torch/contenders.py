@@ -147,7 +147,6 @@ def _posterior(plan: Plan, published: PublishedNetwork, size: Size, threads: int
         evaluations=len(table.rows),
         setup_seconds=seconds,
         bar_db=parity.bar_db,
-        reference_is_same=False,
         run=_guarded(partial(loop.restore, published, table, evaluate, noise)),
         rounds=PUBLISHED_ROUNDS,
         own_parity=parity,

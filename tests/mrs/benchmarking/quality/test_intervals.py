@@ -24,6 +24,13 @@ def test_an_interval_is_the_same_each_time() -> None:
     assert interval(values) != interval(values, seed=1)
 
 
+def test_resamples_are_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = [float(value) for value in range(50)]
+    whole = interval(values)
+    monkeypatch.setattr(intervals, "BLOCK", 50 * 7)
+    assert interval(values) == pytest.approx(whole)
+
+
 def test_few_or_equal_pictures() -> None:
     assert interval([1.0, 2.0]) is None
     assert interval([0.25] * 4) == (0.25, 0.25)

@@ -75,4 +75,4 @@ def test_a_library_that_fails_is_one_line(opened, monkeypatch) -> None:
     notes: list[str] = []
     with opened("openvino", "onnxruntime", note=notes.append) as found:
         assert [rival.name for rival in found] == ["onnxruntime"]
-    assert notes == ["openvino left out: OpenVINO failed: ValueError: no such"]
+    assert notes == ["rival openvino left out: OpenVINO failed: ValueError: no such"]

@@ -12,6 +12,8 @@ from mrs.runtime.errors import BackendError
 from mrs.runtime.plan import read_plan
 from mrs.runtime.session import Restorer
 
+pytestmark = pytest.mark.slow(5)
+
 
 def test_all_others_that_run_here(opened, pictures, plan) -> None:
     others = [each.name for each in backends.available() if each.name != "onnxruntime"]
@@ -39,7 +41,7 @@ def test_one_that_is_not_there_is_noted(opened, monkeypatch) -> None:
     notes: list[str] = []
     with opened("backend:tensorrt", "backend:openvino", note=notes.append) as found:
         assert [rival.name for rival in found] == ["backend:openvino"]
-    assert notes == ["backend:tensorrt left out: tensorrt is not installed"]
+    assert notes == ["rival backend:tensorrt left out: tensorrt is not installed"]
 
 
 def test_all_are_closed_whatever_happens(opened, monkeypatch) -> None:

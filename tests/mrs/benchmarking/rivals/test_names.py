@@ -51,4 +51,4 @@ def test_without_torch_the_others_go_on(opened, monkeypatch) -> None:
     notes: list[str] = []
     with opened("eager", "published", "onnxruntime", note=notes.append) as found:
         assert [rival.name for rival in found] == ["onnxruntime"]
-    assert notes == ["eager, compile, published left out: torch not installed"]
+    assert notes == ["rivals eager, compile, published left out: torch not installed"]

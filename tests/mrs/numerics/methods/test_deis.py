@@ -11,9 +11,10 @@ import pytest
 from mrs.numerics.schedule import CONVENTIONS, INTERPOLATIONS, KINDS, Schedule
 from mrs.numerics.solver import PREDICTIONS, Solver
 from mrs.numerics.tableau import tableau
+from tests.together import together
 
-each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
-each_convention = pytest.mark.parametrize("convention", CONVENTIONS)
+each_prediction = together("prediction", PREDICTIONS)
+each_convention = together("convention", CONVENTIONS)
 CELLS = 2000
 
 
@@ -46,11 +47,11 @@ def at_end(times: tuple[float, ...], order: int) -> list[float]:
     return [math.prod((times[-1] - k) / (node - k) for k in nodes if k != node) for node in nodes]
 
 
-@pytest.mark.parametrize("order", [1, 2, 3])
+@together("order", [1, 2, 3])
 @each_prediction
-@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@together("interpolation", INTERPOLATIONS)
 @each_convention
-@pytest.mark.parametrize("kind", KINDS)
+@together("kind", KINDS)
 def test_weights_are_the_integrals(kind: str, convention: str, interpolation: str, prediction: str, order: int) -> None:
     schedule = Schedule(kind, convention=convention, interpolation=interpolation)
     for times in (

@@ -14,10 +14,11 @@ from mrs.numerics.schedule import CONVENTIONS, KINDS, Schedule
 from mrs.numerics.solver import PREDICTIONS, Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import InputError
+from tests.together import together
 
-each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
-each_convention = pytest.mark.parametrize("convention", CONVENTIONS)
-each_number = pytest.mark.parametrize("steps", [1, 2, 5, 10, 33, 100])
+each_prediction = together("prediction", PREDICTIONS)
+each_convention = together("convention", CONVENTIONS)
+each_number = together("steps", [1, 2, 5, 10, 33, 100])
 
 
 class Published:
@@ -93,8 +94,8 @@ def test_the_ode_is_published_euler(
     np.testing.assert_allclose(result, x, rtol=0, atol=1e-9 * float(np.abs(x).max()))
 
 
-@pytest.mark.parametrize("method", ["euler-sde", "euler-ode"])
-@pytest.mark.parametrize("kind", KINDS)
+@together("method", ["euler-sde", "euler-ode"])
+@together("kind", KINDS)
 @each_convention
 def test_only_t_says_what_a_step_is(convention: str, kind: str, method: str) -> None:
     """A few-step row is the row of the same t in the run of all steps: most of the way is never gone."""
@@ -105,7 +106,7 @@ def test_only_t_says_what_a_step_is(convention: str, kind: str, method: str) -> 
     assert few.rows == tuple(of_time[time] for time in few.times[:-1])
 
 
-@pytest.mark.parametrize(
+@together(
     ("T", "steps", "expected"),
     [
         (100, 1, [1, 0]),
@@ -122,7 +123,7 @@ def test_times(T: int, steps: int, expected: list[int]) -> None:
     assert list(tableau(Schedule(T=T), Solver("euler-ode", 1, steps=steps)).times) == expected
 
 
-@pytest.mark.parametrize("method", ["euler-sde", "euler-ode", "posterior-published"])
+@together("method", ["euler-sde", "euler-ode", "posterior-published"])
 def test_more_steps_than_there_are_times_are_refused(method: str) -> None:
     with pytest.raises(InputError) as caught:
         tableau(Schedule(T=20), Solver(method, 1, steps=21))

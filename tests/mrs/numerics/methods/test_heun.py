@@ -14,9 +14,10 @@ from mrs.numerics.schedule import CONVENTIONS, Schedule
 from mrs.numerics.solver import PREDICTIONS, Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import InputError
+from tests.together import together
 
-each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
-each_convention = pytest.mark.parametrize("convention", CONVENTIONS)
+each_prediction = together("prediction", PREDICTIONS)
+each_convention = together("convention", CONVENTIONS)
 
 
 def karras(
@@ -41,8 +42,8 @@ def karras(
 
 @each_prediction
 @each_convention
-@pytest.mark.parametrize("spacing", ["linspace", "karras-n"])
-@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 8, 15, 20])
+@together("spacing", ["linspace", "karras-n"])
+@together("steps", [1, 2, 3, 4, 5, 8, 15, 20])
 def test_rows_are_the_published_loop(
     steps: int, spacing: str, convention: str, prediction: str,
     z: Any, solve: Callable[..., Any], belief: Callable[..., Any],
@@ -56,7 +57,7 @@ def test_rows_are_the_published_loop(
     np.testing.assert_allclose(solve(schedule, solver), expected, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize(
+@together(
     ("steps", "expected"),
     [
         (1, [30, 0]),

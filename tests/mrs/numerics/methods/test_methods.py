@@ -12,9 +12,10 @@ from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import LAST_STEPS, PREDICTIONS, Solver
 from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import InputError
+from tests.together import together
 
-each_method = pytest.mark.parametrize("method", METHODS)
-each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
+each_method = together("method", METHODS)
+each_prediction = together("prediction", PREDICTIONS)
 
 
 def table(method: str, order: int, prediction: str = "data", steps: int = 12, **more: Any) -> Table:
@@ -48,7 +49,7 @@ def test_a_method_draws_noise_where_it_says_so(method: str, prediction: str) -> 
 
 @each_prediction
 @each_method
-@pytest.mark.parametrize("last_step", LAST_STEPS)
+@together("last_step", LAST_STEPS)
 def test_a_method_looks_back_as_far_as_its_order_says(last_step: str, method: str, prediction: str) -> None:
     # UniPC's corrector repeats the last step with one prediction more; GHVB of order 1 draws its average.
     further = int(method.startswith("unipc"))

@@ -8,20 +8,20 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
 
 from mrs.numerics.reference import sample
 from mrs.numerics.schedule import CONVENTIONS, Schedule
 from mrs.numerics.solver import OUTPUTS, PREDICTIONS, Solver
 from mrs.numerics.tableau import tableau
+from tests.together import together
 
-each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
-each_convention = pytest.mark.parametrize("convention", CONVENTIONS)
+each_prediction = together("prediction", PREDICTIONS)
+each_convention = together("convention", CONVENTIONS)
 
 
-@pytest.mark.parametrize("output", OUTPUTS)
+@together("output", OUTPUTS)
 @each_prediction
-@pytest.mark.parametrize("order", [1, 2, 3])
+@together("order", [1, 2, 3])
 @each_convention
 def test_the_ode_follows_a_network_that_knows_the_truth(
     convention: str, order: int, prediction: str, output: str, mu: Any, z: Any
@@ -43,8 +43,8 @@ def test_the_ode_follows_a_network_that_knows_the_truth(
 
 
 @each_prediction
-@pytest.mark.parametrize("order", [1, 2, 3])
-@pytest.mark.parametrize("steps", [1, 2, 3, 10, 20])
+@together("order", [1, 2, 3])
+@together("steps", [1, 2, 3, 10, 20])
 @each_convention
 def test_the_ode_is_published_dpm_solver_in_y(
     convention: str, steps: int, order: int, prediction: str,
@@ -88,8 +88,8 @@ def test_the_ode_is_published_dpm_solver_in_y(
 
 
 @each_prediction
-@pytest.mark.parametrize("order", [1, 2])
-@pytest.mark.parametrize("steps", [1, 2, 10, 20])
+@together("order", [1, 2])
+@together("steps", [1, 2, 10, 20])
 @each_convention
 def test_the_sde_is_its_algorithm(
     convention: str, steps: int, order: int, prediction: str,
@@ -152,7 +152,7 @@ def test_with_twice_its_second_difference_order_3_is_dpm_solver(convention: str,
             np.testing.assert_allclose(twice, whole.rows[i][5:8], rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("order", [1, 2, 3])
+@together("order", [1, 2, 3])
 @each_convention
 def test_data_and_noise_prediction_agree_more_with_more_steps(
     convention: str, order: int, solve: Callable[..., Any]

@@ -8,19 +8,19 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
 
 from mrs.kernels.table import Row
 from mrs.numerics.schedule import CONVENTIONS, KINDS, Schedule
 from mrs.numerics.solver import PREDICTIONS, Solver
 from mrs.numerics.tableau import tableau
+from tests.together import together
 
-each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
-each_convention = pytest.mark.parametrize("convention", CONVENTIONS)
+each_prediction = together("prediction", PREDICTIONS)
+each_convention = together("convention", CONVENTIONS)
 
 
 @each_convention
-@pytest.mark.parametrize("steps", [1, 2, 5, 10, 50, 100])
+@together("steps", [1, 2, 5, 10, 50, 100])
 def test_posterior_is_bayes(convention: str, steps: int) -> None:
     """Of x_t given x_u and x0, with both pieces of evidence written out as normal distributions."""
     schedule = Schedule(convention=convention)
@@ -41,7 +41,7 @@ def test_posterior_is_bayes(convention: str, steps: int) -> None:
 
 @each_prediction
 @each_convention
-@pytest.mark.parametrize("steps", [1, 2, 5, 10, 33, 100])
+@together("steps", [1, 2, 5, 10, 33, 100])
 def test_the_published_posterior_is_its_loop(
     steps: int, convention: str, prediction: str, mu: Any, z: Any,
     predict: Callable[..., Any], solve: Callable[..., Any],
@@ -62,7 +62,7 @@ def test_the_published_posterior_is_its_loop(
     np.testing.assert_allclose(result, x, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@together("kind", KINDS)
 @each_prediction
 @each_convention
 def test_at_all_steps_the_published_posterior_is_the_re_strided_one(
@@ -96,7 +96,7 @@ def test_posterior_is_the_first_order_sde(convention: str) -> None:
 
 
 @each_prediction
-@pytest.mark.parametrize("spacing", ["karras-n", "linear-lambda", "linspace"])
+@together("spacing", ["karras-n", "linear-lambda", "linspace"])
 def test_posterior_stays_an_average_close_to_time_0(spacing: str, prediction: str) -> None:
     """Below t = 1 the tables' a and s do not satisfy s^2 = S^2 (1 - a^2): weights made of both once reached 10^9."""
     for kind, max_sigma in itertools.product(KINDS, (10, 255)):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mrs.numerics.methods.step import Run, Step, clean_prediction, from_noise, weighted
 from mrs.numerics.schedule import Schedule
+from tests.together import together
 
 TIMES = (100.0, 62.5, 30.0, 10.0, 0.0)
 
@@ -44,7 +45,7 @@ def test_only_the_step_to_the_noise_free_end_is_endless() -> None:
     assert steps[3].s_t == 0
 
 
-@pytest.mark.parametrize(("prediction", "expected"), [("data", True), ("noise", False)])
+@together(("prediction", "expected"), [("data", True), ("noise", False)])
 def test_what_is_extrapolated(prediction: str, expected: bool) -> None:
     assert Step(run(prediction), 0).data is expected
 

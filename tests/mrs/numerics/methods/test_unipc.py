@@ -7,15 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
 
 from mrs.numerics.schedule import CONVENTIONS, Schedule
 from mrs.numerics.solver import PREDICTIONS, Solver
 from mrs.numerics.tableau import tableau
+from tests.together import together
 
-each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
-each_convention = pytest.mark.parametrize("convention", CONVENTIONS)
-each_variant = pytest.mark.parametrize("variant", [1, 2])
+each_prediction = together("prediction", PREDICTIONS)
+each_convention = together("convention", CONVENTIONS)
+each_variant = together("variant", [1, 2])
 
 
 def rates(count: int, ratios: list[float], hh: float, B: float) -> Any:
@@ -65,8 +65,8 @@ def unipc(
 @each_prediction
 @each_variant
 @each_convention
-@pytest.mark.parametrize("spacing", ["linspace", "karras-n"])
-@pytest.mark.parametrize("order", [2, 3])
+@together("spacing", ["linspace", "karras-n"])
+@together("order", [2, 3])
 def test_rows_are_the_published_loop(
     order: int, spacing: str, convention: str, variant: int, prediction: str,
     z: Any, solve: Callable[..., Any], belief: Callable[..., Any],
@@ -86,7 +86,7 @@ def test_rows_are_the_published_loop(
 
 @each_prediction
 @each_variant
-@pytest.mark.parametrize("order", [2, 3])
+@together("order", [2, 3])
 def test_the_corrector_costs_no_evaluation(order: int, variant: int, prediction: str) -> None:
     """One row per step, and none of them at a time that another has."""
     table = tableau(Schedule(), Solver(f"unipc-b{variant}", order, prediction, 8, last_step="full"))

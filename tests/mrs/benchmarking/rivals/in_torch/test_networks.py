@@ -66,7 +66,7 @@ def test_noise_is_taken_away(built: Any) -> None:
     with rivals(["published"], plan, network, SIZE, 1, note=notes.append) as found:
         assert found == []
     assert notes == [
-        "published left out: no posterior sampler is published for the process that takes noise away"
+        "rival published left out: no posterior sampler is published for the process that takes noise away"
     ]  # fmt: skip
 
 
