@@ -14,6 +14,8 @@ from mrs.numerics.solver import PREDICTIONS, RECOMMENDED, Solver
 from mrs.numerics.tableau import tableau
 from tests.gaussian import GaussianProblem, moments
 
+pytestmark = pytest.mark.slow(5)
+
 SCHEDULES = [
     pytest.param(Schedule(max_sigma=sigma, convention=convention), id=f"{convention} {sigma}")
     for sigma in (10, 50)
