@@ -15,9 +15,10 @@ import json
 import math
 import sys
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,10 +54,12 @@ SOLVERS = {
     "euler-ode published": Solver("euler-ode", 1),
     "posterior": Solver("posterior", 1),
     "sde-2": replace(PLAIN, method="sde"),
+    "sde-2m": replace(PLAIN, method="sde-2m"),
     "sa-2 (0.5)": replace(PLAIN, method="sa", stochasticity=0.5),
     "heun": replace(PLAIN, method="heun"),
     "dpm++-1": replace(PLAIN, order=1),
     "dpm++-2": PLAIN,
+    "dpm++-2m": replace(PLAIN, method="dpm++-2m"),
     "dpm++-3": replace(PLAIN, order=3),
     "deis-2": replace(PLAIN, method="deis", prediction="noise"),
     "deis-3": replace(PLAIN, method="deis", order=3, prediction="noise"),
@@ -73,6 +76,11 @@ SOLVERS = {
 TUNED = sorted((Path(__file__).parent / "tuned").glob("*.json"))
 
 
+def key_of(settings: Mapping[str, Any]) -> str:
+    """Settings as text, so that equal ones are found; a row from before the solver had a setting has its default."""
+    return json.dumps({**settings, "solver": Solver(**settings["solver"]).to_dict()}, sort_keys=True)
+
+
 def main() -> None:
     parser = picture_parser(__doc__)
     parser.add_argument("--only", nargs="*", metavar="NAME", help=f"of {', '.join(SOLVERS)}, tuned")
@@ -83,7 +91,7 @@ def main() -> None:
     shared = {**about, "precision": "fp32"}
     schedule = source.schedule
     trial = Trial(of_network(source.arch, source.network), degraded, "fp32", machine.threads())
-    done = {json.dumps(row["settings"], sort_keys=True): row["figures"] for row in read(options.rows)}
+    done = {key_of(row["settings"]): row["figures"] for row in read(options.rows)}
     reference = None
     known: dict[Hashable, dict[str, float]] = {}
     print(f"degraded {np.mean([psnr(*pair) for pair in zip(degraded, clean, strict=True)]):.2f} dB", flush=True)
@@ -100,7 +108,7 @@ def main() -> None:
                 print(f"{name} at {steps}: {error}", flush=True)
                 continue
             key = same(table)
-            text = json.dumps(settings, sort_keys=True)
+            text = key_of(settings)
             if text in done:
                 known[key] = done[text]
                 continue

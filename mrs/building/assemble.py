@@ -16,6 +16,7 @@ from mrs.export.autotune.candidates import Candidate
 from mrs.export.autotune.workload import Target, Workload
 from mrs.export.graph_variant import GraphVariant
 from mrs.kernels.table import Table
+from mrs.numerics.growth import runs_away
 from mrs.numerics.solver import Solver
 from mrs.runtime import backends
 from mrs.runtime.backends import mixed
@@ -79,7 +80,7 @@ def assemble(
         "precision": chosen.precision,
         "threads": target.settings.threads,
         "fingerprint": machine.fingerprint(backend.name, backend.version(), backend.device),
-        **_measurements(source, measured, len(workload.pairs)),
+        **_measurements(source, solver, measured, len(workload.pairs)),
     }
     options = target.settings.options
     if backend.name == "tensorrt":
@@ -180,11 +181,13 @@ def _origin(source: Source, solver: Solver, table: Table) -> dict[str, object]:
     }
 
 
-def _measurements(source: Source, measured: Measured, pictures: int) -> dict[str, object]:
+def _measurements(source: Source, solver: Solver, measured: Measured, pictures: int) -> dict[str, object]:
     """What was measured, and what it says of the plan."""
     selection = measured.selection
     verdict = selection.verdict
     lines = verdict.warnings(selection.discretisation_db, measured.steps, source.says_its_process)
+    fault = runs_away(source.schedule, solver)
+    lines += [] if fault is None else [fault]
     found: dict[str, object] = {
         "selection": {"calibration_pictures": pictures, "measured_at": measured.measured_at, **selection.to_dict()},
         "verdict": {**verdict.to_dict(), "warnings": lines},

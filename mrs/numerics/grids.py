@@ -41,11 +41,17 @@ def time_grid(
             hint=f"half log-SNRs of this schedule start at {schedule.half_log_snrs[-1]:.2f}",
         )
     times = GRIDS[spacing](schedule, steps, last, lambda_min)
-    if times[-1] < 0 or not np.all(np.diff(times) < 0):
-        raise InputError(
-            f"spacing {spacing!r} has no {steps + 1} different times between {last:g} and 0", hint="use fewer steps"
-        )
-    return times
+    if _falls(times):
+        return times
+    hint = "use fewer steps"
+    # A grid that has not even two times has none at any number of steps.
+    if not _falls(GRIDS[spacing](schedule, 1, last, lambda_min)):
+        hint = f"use another spacing, or a {'lower lambda_min' if start_time is None else 'larger start_time'}"
+    raise InputError(f"spacing {spacing!r} has no {steps + 1} different times between {last:g} and 0", hint=hint)
+
+
+def _falls(times: Array) -> bool:
+    return bool(times[-1] >= 0 and np.all(np.diff(times) < 0))
 
 
 def linspace(schedule: Schedule, steps: int, last: float, lambda_min: float) -> Array:

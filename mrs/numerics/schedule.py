@@ -30,6 +30,8 @@ INTERPOLATIONS = ("published", "exact")
 PROCESSES = ("mean-reverting", "denoising")
 # Far above any use; tables of all steps are held in memory.
 MOST_STEPS = 100_000
+# 1 / eps is a weight of rows, which are float32 where they run.
+LEAST_EPS = 1e-30
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Schedule:
         max_sigma: S in 0..255 units, 1 to 255, the standard deviation of the stationary noise. Refusion uses 50, IR-SDE
             10 or 30. Published code takes a value below 1 as divided by 255 already; here it is refused, because
             nobody trains with less than one level of noise, and a value of the other convention would pass for one.
-        eps: a_T, what is left of x0 - mu at the end of the forward process, in (0, 1).
+        eps: a_T, what is left of x0 - mu at the end of the forward process, from 1e-30 to below 1.
         T: number of forward steps, 2 to 100,000; the network was trained on t = 1..T.
         convention: where Theta_t starts. `ir-sde` sums theta_1..theta_t, so a_0 = 1 and s_0 = 0 exactly;
             `mr-sampler` sums theta_0..theta_t, so a little noise is left at t = 0.
@@ -94,6 +96,11 @@ class Schedule:
             )
         if not (0 < self.eps < 1):
             raise InputError(f"eps {self.eps} is outside (0, 1)", hint="published checkpoints use 0.005")
+        if self.eps < LEAST_EPS:
+            raise InputError(
+                f"eps {self.eps:g} is below {LEAST_EPS:g}: 1 / eps, a solver's weight, would overflow float32",
+                hint="published checkpoints use 0.005",
+            )
         steps: object = self.T
         if not isinstance(steps, int) or not 2 <= steps <= MOST_STEPS:
             raise InputError(

@@ -23,6 +23,8 @@ LAST_STEPS = ("published", "lower-order", "full")
 MOST_STEPS = 2000
 # The kernels' rows hold as many.
 MOST_PREDICTIONS = 4
+# Far beyond any use; its square is an exponent.
+MOST_STOCHASTICITY = 1000.0
 # Of the noise as derived. Published samplers that add noise add less than a hundredth.
 MOST_NOISE = 2.0
 
@@ -124,7 +126,7 @@ class Solver:
 
     def _check_options(self, facts: Method) -> None:
         for name, below, rule in (
-            ("stochasticity", math.inf, "a number from 0 (the ODE) over 1 (the SDE) upwards"),
+            ("stochasticity", MOST_STOCHASTICITY, "a number from 0 (the ODE) over 1 (the SDE) to below 1000"),
             ("momentum", 1.0, "a number from 0 and below 1"),
         ):
             value = getattr(self, name)

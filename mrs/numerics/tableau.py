@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from mrs.kernels.table import Row, Table
 from mrs.numerics.grids import time_grid
 from mrs.numerics.methods import METHODS, Run, Step
@@ -17,6 +19,8 @@ from mrs.numerics.methods.step import clean_prediction, weighted
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import OUTPUTS, Solver, grid_intervals
 from mrs.runtime.errors import InputError
+
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def tableau(schedule: Schedule, solver: Solver, output: str = "noise") -> Table:
@@ -28,7 +32,7 @@ def tableau(schedule: Schedule, solver: Solver, output: str = "noise") -> Table:
         output: what the network predicts: `noise` (eps), `data` (x0) or `velocity`.
 
     Raises:
-        InputError: for an unknown output, or a time grid that the schedule does not have.
+        InputError: for an unknown output, a time grid that the schedule does not have, or weights beyond float32.
     """
     if output not in OUTPUTS:
         raise InputError(f"network output {output!r} is unknown", hint=f"use one of {', '.join(OUTPUTS)}")
@@ -40,21 +44,34 @@ def tableau(schedule: Schedule, solver: Solver, output: str = "noise") -> Table:
         solver.stochasticity,
         solver.momentum,
     )
-    weigh = METHODS[solver.method].weights
     rows = []
     for index in range(solver.steps):
         step = Step(run, index)
-        if solver.denoise_last and index == solver.steps - 1:
-            weights = clean_prediction(step)
-        elif solver.weights:
-            weights = weighted(step, solver.weights[index][0], list(solver.weights[index][1:]))
-        else:
-            weights = weigh(step)
-        if solver.noise_scale != 1:
-            # Without the sign that 0 keeps of a factor below it.
-            weights = weights._replace(noise=solver.noise_scale * weights.noise or 0.0)
-        rows.append(Row(*_to_prediction(solver.prediction, output, step.a_u, step.s_u, schedule.S), *weights))
+        try:
+            rows.append(_row(step, solver, output))
+        except OverflowError as error:
+            raise InputError(
+                f"weights of {solver.name} from t = {step.u:g} to {step.t:g} are beyond float32, in which they run",
+                hint="use more steps, or a data prediction",
+            ) from error
     return Table(run.times, tuple(rows), _start(schedule, solver, run), solver.clamp)
+
+
+def _row(step: Step, solver: Solver, output: str) -> Row:
+    """One step's weights; OverflowError where float32 does not hold them."""
+    if solver.denoise_last and step.index == solver.steps - 1:
+        weights = clean_prediction(step)
+    elif solver.weights:
+        weights = weighted(step, solver.weights[step.index][0], list(solver.weights[step.index][1:]))
+    else:
+        weights = METHODS[solver.method].weights(step)
+    if solver.noise_scale != 1:
+        # Without the sign that 0 keeps of a factor below it.
+        weights = weights._replace(noise=solver.noise_scale * weights.noise or 0.0)
+    row = Row(*_to_prediction(solver.prediction, output, step.a_u, step.s_u, step.S), *weights)
+    if not all(abs(weight) <= LARGEST for weight in row):
+        raise OverflowError
+    return row
 
 
 def _start(schedule: Schedule, solver: Solver, run: Run) -> float:

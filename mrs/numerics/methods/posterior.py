@@ -1,9 +1,11 @@
 """Posterior sampling: draw from q(x_t | x_u, x0) with x0 as predicted.
 
 Source: IR-SDE's optimal reverse step (arXiv 2301.11699, proposition 3.2) with the variance of its published
-`reverse_posterior_step`. `posterior` takes A = a_u / a_t over the whole stride, so that the marginals stay exact at any
-number of steps. `posterior-published` keeps the coefficients of single steps at any number of evaluations, as IR-SDE's
-and MR Sampler's published few-step runs do. At T steps both are the same.
+`reverse_posterior_step`. `posterior` takes A = a_u / a_t over the whole stride, so that with the true x0 the marginals
+are those of the process at any number of steps. A network predicts the mean of all x0 that are possible, and there the
+spread between these is missing: of Gaussian pixels the variance at the end is 44 % too small at 10 evaluations, 7 % at
+100 (docs/solvers.md). `posterior-published` keeps the coefficients of single steps at any number of evaluations, as
+IR-SDE's and MR Sampler's published few-step runs do. At T steps both are the same.
 """
 
 from __future__ import annotations

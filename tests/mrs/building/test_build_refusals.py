@@ -53,6 +53,21 @@ def test_a_plan_that_restores_says_nothing(weights: Path, path: Path, monkeypatc
     assert "warning" not in inspect.summary(plan.manifest)
 
 
+def test_a_solver_that_runs_away_is_named(
+    weights: Path, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At build, in the plan, and where it is loaded; a data prediction, which is advised, is not."""
+    monkeypatch.setattr("mrs.export.autotune.verdict.Verdict.warnings", lambda *arguments: [])
+    solver, lines = Solver("sde", 1, "noise", 3, last_step="lower-order"), []
+    plan = quickly(weights, path, solver=solver, report=lines.append)
+    (line,) = plan.facts.warnings
+    assert line.startswith("sde-1 with a noise prediction runs away at 3 evaluations: a state has ")
+    assert f"warning: {line}" in lines
+    with mrs.load(path):
+        assert [record.getMessage() for record in caplog.records] == [f"its build says: {line}"]
+    assert quickly(weights, path, solver=replace(solver, prediction="data")).facts.warnings == ()
+
+
 def test_a_plan_that_appears_meanwhile_is_not_replaced(weights: Path, path: Path) -> None:
     def appear(line: str) -> None:
         if line.startswith("compiling"):

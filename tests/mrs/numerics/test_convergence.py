@@ -177,6 +177,21 @@ def test_mean_and_variance_converge_to_those_of_the_reverse_sde(
     assert (many < (0.03 if order == 1 else 5e-4)).all(), many
 
 
+@pytest.mark.parametrize("tau", [0.5, 1.0, 1.5])
+def test_the_variance_of_three_data_predictions_begins_nearer_to_order_3_and_ends_at_2(tau: float) -> None:
+    """From T, where the first steps of low order cost nothing; a noise prediction has 2 all along (the test before)."""
+    problem = GaussianProblem(FINE, 0.3, 0.3)
+    errors = [
+        moment_errors(
+            tableau(FINE, solver("sa", 3, "data", equal_in_lam(100, 1, count), stochasticity=tau)), problem, tau
+        )
+        for count in (40, 80, 320, 640)
+    ]
+    (begins,), (ends,) = (slopes([error[1] for error in pair]) for pair in (errors[:2], errors[2:]))
+    assert 2.4 < begins < 3
+    assert ends == pytest.approx(2.1, abs=0.15)
+
+
 @pytest.mark.parametrize("spread", [0.1, 0.3])
 @each_convention
 @each_prediction

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from mrs.numerics.grids import GRIDS, time_grid
 from mrs.numerics.schedule import CONVENTIONS, INTERPOLATIONS, KINDS, Schedule
-from mrs.numerics.solver import SPACINGS
+from mrs.numerics.solver import SPACINGS, Solver
+from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import InputError
 from tests.together import together
 
@@ -262,8 +263,8 @@ def test_lam_and_the_ratio_are_equally_spaced_from_a_later_start_too(convention:
         ("linspace", 101, ("start_time 101 is beyond T = 100", "times count forward steps")),
         ("karras-n", 100.5, ("start_time 100.5 is beyond T = 100",)),
         ("trailing", 50, ("'trailing' has no 6 different times between 50 and 0", "use fewer steps")),
-        ("leading", 5.5, ("'leading' has no 6 different times between 5.5 and 0",)),
-        ("karras-t", 1, ("'karras-t' has no 6 different times between 1 and 0",)),
+        ("leading", 5.5, ("'leading' has no 6 different times between 5.5 and 0", "use fewer steps")),
+        ("karras-t", 1, ("'karras-t' has no 6 different times between 1 and 0", "a larger start_time")),
     ],
 )
 def test_later_starts_that_do_not_exist_are_refused(spacing: str, start: float, named: tuple[str, ...]) -> None:
@@ -271,3 +272,29 @@ def test_later_starts_that_do_not_exist_are_refused(spacing: str, start: float, 
         time_grid(PUBLISHED, spacing, 5, NO_LIMIT, start)
     for words in named:
         assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "solver"),
+    [
+        (Schedule(T=1000), {"spacing": "trailing", "start_time": 2}),
+        (Schedule(), {"spacing": "karras-t", "start_time": 1}),
+        (Schedule(), {"spacing": "karras-t", "start_time": 0.25}),
+        (Schedule(), {"spacing": "leading", "start_time": 0.5}),
+        (Schedule(), {"spacing": "trailing", "lambda_min": 1.0}),
+    ],
+    ids=["trailing", "karras-t at 1", "karras-t below 1", "leading", "lambda_min"],
+)
+@pytest.mark.parametrize("steps", [1, 5])
+def test_a_grid_that_no_number_of_steps_has_is_not_answered_with_fewer(
+    schedule: Schedule, solver: dict[str, Any], steps: int
+) -> None:
+    with pytest.raises(InputError) as caught:
+        tableau(schedule, Solver(steps=steps, **solver))
+    assert f"has no {steps + 1} different times" in caught.value.message
+    assert caught.value.hint.startswith("use another spacing, or a ")
+    assert caught.value.hint.endswith("larger start_time" if "start_time" in solver else "lower lambda_min")
+    # What is advised works.
+    tableau(schedule, Solver(steps=steps, **{**solver, "spacing": "linspace"}))
+    other = {"start_time": schedule.T, "lambda_min": -5.0}
+    tableau(schedule, Solver(steps=steps, **{**solver, **{key: other[key] for key in other if key in solver}}))

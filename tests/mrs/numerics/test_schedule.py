@@ -233,6 +233,8 @@ def test_times_outside_are_refused(convention: str, interpolation: str, t: Any) 
         ({"max_sigma": math.inf}, "max_sigma inf", "255"),
         ({"eps": 0}, "eps 0 ", "0.005"),
         ({"eps": 1}, "eps 1 ", "0.005"),
+        ({"eps": 1e-45}, "eps 1e-45 is below 1e-30: 1 / eps, a solver's weight, would overflow float32", "0.005"),
+        ({"eps": 9.9e-31}, "eps 9.9e-31 is below 1e-30", "0.005"),
         ({"eps": math.nan}, "eps nan", "0.005"),
         ({"T": 1}, "T 1 ", "100"),
         ({"T": 100_001}, "T 100001 ", "100"),

@@ -112,7 +112,7 @@ def test_order_3_of_the_sde_is_refused_with_its_reason() -> None:
 # Stochasticity and momentum
 
 
-@together("value", [-0.1, math.nan, math.inf, "1", None, True], ids=str)
+@together("value", [-0.1, 1000, 1e200, math.nan, math.inf, "1", None, True], ids=str)
 def test_a_stochasticity_that_is_none_is_refused(value: Any) -> None:
     refuse({"method": "sa", "stochasticity": value}, f"stochasticity {value!r} is not a number from 0 (the ODE)", "")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,33 @@ def test_a_grid_that_does_not_exist_is_refused() -> None:
         tableau(Schedule(), Solver(lambda_min=9.0))
     with pytest.raises(InputError, match="'leading' has no 201 different times"):
         tableau(Schedule(), Solver(spacing="leading", steps=200))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "solver"),
+    [
+        (
+            Schedule(eps=1e-30),
+            Solver("sa", 2, "noise", 2, "custom", times=(100, 99.99999, 1), last_step="full", stochasticity=999),
+        ),
+        (Schedule(convention="ir-sde"), Solver("sde", 1, "noise", 1, "custom", times=(100, 1e-200))),
+    ],
+    ids=["beyond float32", "beyond float64"],
+)
+def test_weights_that_float32_does_not_hold_are_refused(schedule: Schedule, solver: Solver) -> None:
+    with pytest.raises(InputError) as caught:
+        tableau(schedule, solver)
+    assert caught.value.message.startswith(f"weights of {solver.name} from t = 100 to {solver.times[-1]:g} are")
+    assert caught.value.message.endswith("are beyond float32, in which they run")
+    assert caught.value.hint == "use more steps, or a data prediction"
+    assert tableau(schedule, replace(solver, prediction="data"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_smallest_eps_has_weights_in_float32(method: str) -> None:
+    for convention in CONVENTIONS:
+        table = made(Schedule(eps=1e-30, convention=convention), method, METHODS[method].orders[0], steps=3)
+        assert np.isfinite(np.array(table.rows, dtype=np.float32)).all()
 
 
 # Orders of the steps

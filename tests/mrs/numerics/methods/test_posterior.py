@@ -13,6 +13,7 @@ from mrs.kernels.table import Row
 from mrs.numerics.schedule import CONVENTIONS, KINDS, Schedule
 from mrs.numerics.solver import PREDICTIONS, Solver
 from mrs.numerics.tableau import tableau
+from tests.gaussian import GaussianProblem, moments
 from tests.together import together
 
 each_prediction = together("prediction", PREDICTIONS)
@@ -107,3 +108,23 @@ def test_posterior_stays_an_average_close_to_time_0(spacing: str, prediction: st
             assert all(row.ax >= 0 and row.b0 >= 0 and row.ax + row.b0 < 1.05 for row in rows)
         assert all(0 < row.n <= schedule.S for row in rows[:-1])
         assert rows[-1].n == 0
+
+
+@each_convention
+@pytest.mark.parametrize("max_sigma", [10, 50])
+def test_marginals_are_those_of_the_process_with_the_true_picture_alone(max_sigma: int, convention: str) -> None:
+    """With the best prediction of Gaussian pixels too little variance is left, the less the longer the steps are."""
+    schedule = Schedule(max_sigma=max_sigma, convention=convention)
+    problem = GaussianProblem(schedule, 0.0, 0.2)
+    missing = []
+    for steps in (3, 5, 10, 20, 50, 100):
+        table = tableau(schedule, Solver("posterior", 1, steps=steps), "data")
+        variance = schedule.S**2
+        for row, t in zip(table.rows, table.times[1:], strict=True):
+            variance = row.ax**2 * variance + row.n**2
+            # The start has S instead of s_T.
+            assert variance == pytest.approx(float(schedule.sigma(t)) ** 2, rel=1e-3, abs=1e-15)
+        noise_table = tableau(schedule, Solver("posterior", 1, steps=steps))
+        missing.append(1 - moments(noise_table, problem)[1] / float(problem.variance(0)))
+    # The figures of docs/solvers.md.
+    assert missing == pytest.approx([0.75, 0.65, 0.45, 0.275, 0.125, 0.065], abs=0.02)
