@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 
 from mrs.kernels.table import Row
 from mrs.numerics.schedule import CONVENTIONS, KINDS, Schedule
