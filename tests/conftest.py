@@ -31,6 +31,9 @@ else:
 
 # Tests import ONNX Runtime themselves, which would send how it is used over the network, and keep files.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# What tests compute is tiny: torch on every core spends most of its time on waiting, above all beside other processes
+# of the same tests. Whoever wants more threads asks for them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell has programs in the background ignore Ctrl-C, which some tests send themselves.
