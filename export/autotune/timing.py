@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
 from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mrs.kernels.update import Pixels
 from mrs.runtime.backends import Backend, Network, mixed
-from mrs.runtime.backends.protocol import GraphCompiler
+from mrs.runtime.backends.protocol import F32, GraphCompiler
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.chain import Chain, Loop, device_of, make_chain
+from mrs.runtime.cpu_chain import Condition
 from mrs.runtime.measure import interleaved
 
 # Rounds: at least the first number, then on until the seconds are spent or the second number is reached.
@@ -39,8 +43,11 @@ def chain_of(
     """
     count, height, width, channels = shape
     planes = count, channels, height, width
+    device = device_of(backend)
+    if device is not None and loop.condition is not None:
+        loop = replace(loop, condition=remembered(loop.condition))
     return make_chain(
-        device_of(backend),
+        device,
         lambda: wrap(mixed.compile_network(backend, graph, loop.modulation, loop.packed(planes), precision, settings)),
         loop,
         planes,
@@ -49,6 +56,23 @@ def chain_of(
         graphs=graphs,
         around=lambda made, inputs, sides: cast(GraphCompiler, backend).compile_graph(made, inputs, sides, settings),
     )
+
+
+def remembered(condition: Condition) -> Condition:
+    """The same, computed once for each picture.
+
+    A build has the conditioner on the CPU, a restore on a GPU has it there: in the times of a GPU's candidates it would
+    be most, and how it varies would hide by what they differ.
+    """
+    made: dict[object, F32] = {}
+
+    def told(pictures: Pixels) -> F32:
+        key = pictures.shape, pictures.dtype.str, hashlib.sha256(np.ascontiguousarray(pictures)).digest()
+        if key not in made:
+            made[key] = condition(pictures)
+        return made[key]
+
+    return told
 
 
 def time_interleaved(
