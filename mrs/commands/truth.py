@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mrs.tuning.trial import TimedNetwork
     from mrs.tuning.truth import Judged, Truest
 
-PICTURES, CROP, SEEDS, BATCH = 60, 96, 2, 4
+PICTURES, SEEDS, BATCH = 48, 2, 4
 
 
 def check(options: argparse.Namespace) -> None:
@@ -63,7 +63,7 @@ def run(
     from mrs.tuning.truth import tune_truth
 
     pairs = read_pairs(
-        options.data, options.clean, options.crop or CROP, options.pictures or PICTURES, network.multiple,
+        options.data, options.clean, options.crop, options.pictures or PICTURES, network.multiple,
         options.degradation, degradation,
     )  # fmt: skip
     judged_by = metric(options.metric or "psnr")

@@ -35,7 +35,7 @@ examples:
   mrs-trt build rain -o rain.mrsplan --solver tuned.json"""
 
 
-PICTURES, CROP = 10, 128
+PICTURES = 10
 
 
 def add_parser(commands: arguments.SubParsers) -> None:
@@ -58,9 +58,9 @@ def add_parser(commands: arguments.SubParsers) -> None:
         help="degraded pictures; for truth clean ones, or pairs as bench knows them; by default bundled ones",
     )  # fmt: skip
     parser.add_argument("--degradation", metavar="NAME", help="the pictures in FOLDER are clean: degrade them so first")
-    parser.add_argument("--pictures", type=arguments.positive, metavar="N", help="at most, default 10, for truth 60")
+    parser.add_argument("--pictures", type=arguments.positive, metavar="N", help="at most, default 10, for truth 48")
     parser.add_argument(
-        "--crop", type=arguments.positive, metavar="N", help="side of what is used of each, default 128, for truth 96"
+        "--crop", type=arguments.positive, default=128, metavar="N", help="side of what is used of each, default 128"
     )
     parser.add_argument(
         "--seconds", type=arguments.positive, default=300, metavar="S",
@@ -115,7 +115,7 @@ def _run_ode(
     from mrs.tuning.trial import Trial
 
     pictures = tuning_pictures(
-        options.data, options.degradation, options.crop or CROP, options.pictures or PICTURES, network.multiple
+        options.data, options.degradation, options.crop, options.pictures or PICTURES, network.multiple
     )
     # Distances reach 60 dB, far below the rounding of bfloat16.
     trial = Trial(network, pictures, "fp32", options.threads or machine.threads(), batch=4)

@@ -94,6 +94,13 @@ def test_a_search_goes_on_from_what_an_earlier_one_found(three) -> None:
     assert first.best == first.plain
 
 
+def test_the_climb_of_a_later_search_starts_where_the_earlier_one_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ascent, "ITERATIONS", 1)
+    first = tune_truth(judge(0), judge(1), SCHEDULE, 3)
+    second = tune_truth(judge(0), judge(1), SCHEDULE, 3, begin=first.best.solver)
+    assert second.best.searched > first.best.searched
+
+
 def test_where_noise_restores_best_times_and_scales_are_moved_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The best denoiser of a Gaussian problem, judged by how near the spread of its pictures is to the true one."""
     problem = GaussianProblem(SCHEDULE, 0.0, 0.1)
@@ -180,6 +187,12 @@ def test_a_climb_begins_no_step_after_its_deadline() -> None:
     climb = Ascent(judge(0), SCHEDULE, quiet(100, 67, 33, 0), "noise")
     before = climb.found
     assert climb.climb(-math.inf, lambda line: None, lambda solver, score: pytest.fail("kept")) == before
+
+
+def test_infinities_are_no_good_score_though_the_clip_would_hide_them() -> None:
+    climb = Ascent(judge(0), SCHEDULE, quiet(100, 67, 33, 0), "noise")
+    assert climb._score(np.full_like(climb.judge.clean, np.inf)) == -math.inf
+    assert climb._score(np.full_like(climb.judge.clean, 2.0)) > 0
 
 
 # What is refused
