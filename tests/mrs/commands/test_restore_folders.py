@@ -18,6 +18,8 @@ from mrs.runtime.pictures.writing import read_picture
 from mrs.runtime.session import Restorer
 from tests.runtime.pictures.picture_files import pixels, tiff
 
+pytestmark = pytest.mark.slow(11)
+
 ROOT = Path(__file__).resolve().parents[3]
 # Far longer than any of this takes: only a test that fails waits for it.
 LONG = 20.0

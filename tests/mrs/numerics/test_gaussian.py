@@ -15,10 +15,11 @@ from mrs.numerics.schedule import CONVENTIONS, Schedule
 from mrs.numerics.solver import OUTPUTS
 from mrs.runtime.errors import InputError
 from tests.gaussian import GaussianProblem
+from tests.together import together
 
 pytestmark = pytest.mark.slow(4)
 
-each_convention = pytest.mark.parametrize("convention", CONVENTIONS)
+each_convention = together("convention", CONVENTIONS)
 MEANS, SPREADS = np.array([0.3, -0.2, 0.1, 0.0]), np.array([0.05, 0.1, 0.3, 0.5])
 
 
@@ -29,7 +30,7 @@ def problem(convention: str = "mr-sampler") -> GaussianProblem:
 # The denoiser
 
 
-@pytest.mark.parametrize("t", [100.0, 60.0, 12.5, 1.0])
+@together("t", [100.0, 60.0, 12.5, 1.0])
 @each_convention
 def test_the_denoiser_is_the_mean_of_x0_given_x(convention: str, t: float) -> None:
     """Bayes' rule by plain sums over a fine grid of x0 - mu."""
@@ -102,7 +103,7 @@ def process(convention: str) -> tuple[float, Callable[[float], tuple[Any, Any]],
     return rate, marginal, S**2
 
 
-@pytest.mark.parametrize(("u", "t"), [(100.0, 1.0), (30.0, 2.0), (60.0, 59.0)])
+@together(("u", "t"), [(100.0, 1.0), (30.0, 2.0), (60.0, 59.0)])
 @each_convention
 def test_the_flow_solves_the_probability_flow_ode(convention: str, u: float, t: float) -> None:
     """dy/dt = -theta y - theta S^2 d log p / dy."""
@@ -116,8 +117,8 @@ def test_the_flow_solves_the_probability_flow_ode(convention: str, u: float, t: 
     np.testing.assert_allclose(problem(convention).flow(start, u, t), integrated(slope, start, u, t), atol=1e-8)
 
 
-@pytest.mark.parametrize("tau", [0.0, 0.5, 1.0, 1.5])
-@pytest.mark.parametrize(("u", "t"), [(100.0, 1.0), (30.0, 2.0)])
+@together("tau", [0.0, 0.5, 1.0, 1.5])
+@together(("u", "t"), [(100.0, 1.0), (30.0, 2.0)])
 @each_convention
 def test_the_moments_solve_the_reverse_sde(convention: str, u: float, t: float, tau: float) -> None:
     """dy = [-theta y - (1 + tau^2) theta S^2 d log p / dy] dt + tau sqrt(2 theta) S dw, run backwards."""
@@ -136,7 +137,7 @@ def test_the_moments_solve_the_reverse_sde(convention: str, u: float, t: float, 
     np.testing.assert_allclose(found, integrated(slope, start, u, t), rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("tau", [0.0, 0.5, 1.0, 2.0])
+@together("tau", [0.0, 0.5, 1.0, 2.0])
 @each_convention
 def test_true_marginals_stay_true(convention: str, tau: float) -> None:
     """Who starts with the moments of y_u has those of y_t, with any stochasticity, down to t = 0 and s_0 = 0."""
@@ -157,7 +158,7 @@ def test_without_stochasticity_the_moments_are_the_flow(convention: str) -> None
     np.testing.assert_array_equal(variance, 0)
 
 
-@pytest.mark.parametrize("spread", [0.0, -0.1, math.nan, np.array([0.1, 0.0])], ids=str)
+@together("spread", [0.0, -0.1, math.nan, np.array([0.1, 0.0])], ids=str)
 def test_spreads_that_are_not_positive_are_refused(spread: Any) -> None:
     with pytest.raises(InputError) as caught:
         GaussianProblem(Schedule(), 0.0, spread)

@@ -21,14 +21,15 @@ from mrs.numerics.tableau import tableau
 from mrs.runtime.errors import InputError
 from mrs.tuning.fitting import own_weights
 from tests.mrs.numerics.weight_takers import TAKERS
+from tests.together import together
 
 pytestmark = pytest.mark.slow(6)
 
 SIX = (100.0, 70.0, 45.0, 25.0, 11.0, 3.0, 0.0)
 TWO: dict[str, Any] = {"method": "dpm++", "order": 2, "steps": 2, "spacing": "custom", "times": (100, 40, 0)}
 WEIGHTS = ((0.5, 0.25), (0.75, 0.5, -0.125))
-each_convention = pytest.mark.parametrize("convention", CONVENTIONS)
-each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
+each_convention = together("convention", CONVENTIONS)
+each_prediction = together("prediction", PREDICTIONS)
 
 
 def of_steps(smallest: int = 1, largest: int = 6) -> st.SearchStrategy[tuple[tuple[float, ...], ...]]:
@@ -50,7 +51,7 @@ def solver_of(weights: Any, prediction: str = "data", method: str = "dpm++", **m
 # What is taken
 
 
-@pytest.mark.parametrize(
+@together(
     "form",
     [
         WEIGHTS,
@@ -78,7 +79,7 @@ def test_whole_numbers_become_floats() -> None:
     assert {type(weight) for row in weights for weight in row} == {float}
 
 
-@pytest.mark.parametrize("none", [(), []], ids=["tuple", "list"])
+@together("none", [(), []], ids=["tuple", "list"])
 def test_no_weights_are_the_methods_own(none: Any) -> None:
     assert Solver(weights=none) == Solver()
     assert hash(Solver(weights=none)) == hash(Solver())
@@ -121,7 +122,7 @@ def test_what_is_given_as_json_holds_lists_only() -> None:
 # What is refused
 
 
-@pytest.mark.parametrize(
+@together(
     "weights",
     [
         None, 3, 0, 0.5, True, "", "ab", {}, {"0": [1.0, 0.0]}, {(1.0, 0.0)}, (1.0, 0.0), [[1.0, 0.0], 0.5],
@@ -135,14 +136,14 @@ def test_what_is_no_list_of_lists_is_refused(weights: Any) -> None:
     assert caught.value.message == f"weights {weights!r} are not a list of lists"
 
 
-@pytest.mark.parametrize("count", [1, 3])
+@together("count", [1, 3])
 def test_more_or_fewer_rows_than_steps_are_refused(count: int) -> None:
     with pytest.raises(InputError) as caught:
         Solver(**TWO, weights=((0.5, 0.5),) * count)
     assert caught.value.message == f"{count} rows of weights are not one for each of 2 steps"
 
 
-@pytest.mark.parametrize(
+@together(
     ("index", "count", "most"),
     [(0, 0, 1), (0, 1, 1), (0, 3, 1), (1, 1, 2), (1, 4, 2), (2, 5, 3), (3, 6, 4), (5, 6, 4), (5, 1, 4)],
 )
@@ -157,10 +158,8 @@ def test_too_few_or_too_many_weights_of_a_step_are_refused(index: int, count: in
     assert len(solver_of(rows).weights[index]) == most + 1
 
 
-@pytest.mark.parametrize("place", [0, 1, 2])
-@pytest.mark.parametrize(
-    "bad", [math.inf, -math.inf, math.nan, np.float32("nan"), True, False, "0.5", None, 1j, [0.5]], ids=repr
-)
+@together("place", [0, 1, 2])
+@together("bad", [math.inf, -math.inf, math.nan, np.float32("nan"), True, False, "0.5", None, 1j, [0.5]], ids=repr)
 def test_weights_that_are_no_finite_numbers_are_refused(bad: Any, place: int) -> None:
     row = [0.5, 0.5, 0.5]
     row[place] = bad
@@ -169,7 +168,7 @@ def test_weights_that_are_no_finite_numbers_are_refused(bad: Any, place: int) ->
     assert caught.value.message == f"weights {row} of step 1 are not finite numbers"
 
 
-@pytest.mark.parametrize(
+@together(
     "arguments",
     [
         {"method": "ghvb", "momentum": 0.2, **{key: TWO[key] for key in ("order", "steps", "spacing", "times")}},
@@ -197,7 +196,7 @@ def test_solvers_with_noise_momentum_or_times_of_their_own_take_none(arguments: 
     assert caught.value.hint == "leave weights out"
 
 
-@pytest.mark.parametrize(("method", "order"), TAKERS)
+@together(("method", "order"), TAKERS)
 def test_every_other_method_takes_them_on_a_custom_grid(method: str, order: int) -> None:
     assert Solver(**{**TWO, "method": method, "order": order}, weights=WEIGHTS).takes_weights
 
@@ -269,17 +268,17 @@ def test_the_method_does_not_matter_where_weights_are_given(weights: tuple[tuple
     assert len(tables) == 1
 
 
-@pytest.mark.parametrize("clamp", CLAMPS)
+@together("clamp", CLAMPS)
 def test_a_clamp_stays(clamp: str) -> None:
     table = tableau(Schedule(), Solver(**TWO, weights=WEIGHTS, clamp=clamp))
     assert table.clamp == clamp
     assert table.rows == tableau(Schedule(), Solver(**TWO, weights=WEIGHTS)).rows
 
 
-@pytest.mark.parametrize("output", OUTPUTS)
+@together("output", OUTPUTS)
 @each_prediction
 @each_convention
-@pytest.mark.parametrize(("method", "order"), TAKERS)
+@together(("method", "order"), TAKERS)
 def test_a_methods_own_weights_make_the_methods_own_rows(
     method: str, order: int, convention: str, prediction: str, output: str
 ) -> None:

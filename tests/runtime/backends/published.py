@@ -52,9 +52,14 @@ class Case:
         return float(np.abs(output[..., :height, :width] - wanted).max() / np.abs(wanted).max())
 
 
-@functools.cache
 def network(name: str, which: int = 1) -> Any:
     """The published module; where it is told of lenses, with those of an input's first picture."""
+    # A cache takes a call with a default for another than one that says as much.
+    return _network(name, which)
+
+
+@functools.cache
+def _network(name: str, which: int) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         net: Any = load_checkpoint(weights(f"{name}.pth", Path(folder)))
     lenses = golden(name).get(f"lens_{which}")
@@ -73,9 +78,13 @@ def graph(name: str) -> bytes:
     return bytes(net.arch.graph(state, GraphVariant("layernorm", "split")).SerializeToString())
 
 
-@functools.cache
 def case(name: str, which: int = 1) -> Case:
     """A network with the first or the second of its published inputs; of a batch with other lenses the first."""
+    return _case(name, which)
+
+
+@functools.cache
+def _case(name: str, which: int) -> Case:
     net, arrays = network(name, which), golden(name)
     found = {float(match[1]): key for key in arrays if (match := re.fullmatch(rf"out_{which}_t(\d[\d.]*)", key))}
     assert len(found) >= 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,18 @@ ENCODERS = {"Pad", "Slice"}
 
 
 def typed(name: str, precision: str, which: int = 1) -> onnx.ModelProto:
+    """Shared by all tests: they only look at it."""
+    return program(name, precision, which).model
+
+
+def program(name: str, precision: str, which: int) -> reference.Program:
     count, _, *sides = case(name, which).packed.shape
-    return onnx.load_from_string(typed_graph(graph(name), precision, (count, *sides)))
+    return made_once(graph(name), precision, (count, *sides))
+
+
+@functools.cache
+def made_once(content: bytes, precision: str, sides: tuple[int, ...]) -> reference.Program:
+    return reference.Program.of(onnx.load_from_string(typed_graph(content, precision, sides)))
 
 
 def run(name: str, precision: str, which: int, step: int, look: Any = None) -> Any:
@@ -35,9 +46,8 @@ def run(name: str, precision: str, which: int, step: int, look: Any = None) -> A
     context = None if given.context is None else torch.from_numpy(given.context)
     row = torch.from_numpy(given.modulation[step : step + 1, :, None, None].copy())
     packed = torch.from_numpy(given.packed).to(DTYPES[precision])
-    program = reference.Program.of(typed(name, precision, which))
     with torch.no_grad():
-        return reference.evaluate(program, packed, row, look, context).float().numpy()
+        return reference.evaluate(program(name, precision, which), packed, row, look, context).float().numpy()
 
 
 # Numbers

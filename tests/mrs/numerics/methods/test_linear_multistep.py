@@ -14,16 +14,17 @@ from mrs.numerics.methods.linear_multistep import coefficients
 from mrs.numerics.schedule import CONVENTIONS, Schedule
 from mrs.numerics.solver import PREDICTIONS, Solver
 from mrs.numerics.tableau import tableau
+from tests.together import together
 
 pytestmark = pytest.mark.slow(4)
 
-each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
-each_convention = pytest.mark.parametrize("convention", CONVENTIONS)
+each_prediction = together("prediction", PREDICTIONS)
+each_convention = together("convention", CONVENTIONS)
 each_order = pytest.mark.parametrize("order", [1, 2, 3, 4])
 MOMENTA = [0.05, 0.2, 0.5, 0.8]
 
 
-@pytest.mark.parametrize(
+@together(
     "expected",
     [[1], [3 / 2, -1 / 2], [23 / 12, -16 / 12, 5 / 12], [55 / 24, -59 / 24, 37 / 24, -9 / 24]],
     ids=lambda expected: f"order {len(expected)}",
@@ -32,7 +33,7 @@ def test_without_momentum_they_are_adams_and_bashforths(expected: list[float]) -
     np.testing.assert_allclose(coefficients(len(expected)), expected, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("beta", [0.1, 0.5, 0.8, 1.0])
+@together("beta", [0.1, 0.5, 0.8, 1.0])
 def test_order_2_with_momentum_is_the_formula_of_its_paper(beta: float) -> None:
     expected = [(2 + beta) / (2 * beta), -(2 - beta) / (2 * beta)]
     np.testing.assert_allclose(coefficients(2, 1 - beta), expected, rtol=1e-13)
@@ -56,7 +57,7 @@ def test_averages_of_a_polynomial_give_its_integral(order: int, momentum: float,
 @each_order
 @each_prediction
 @each_convention
-@pytest.mark.parametrize("momentum", [0.0, *MOMENTA])
+@together("momentum", [0.0, *MOMENTA])
 def test_rows_are_the_published_loop(
     momentum: float, convention: str, prediction: str, order: int,
     z: Any, solve: Callable[..., Any], belief: Callable[..., Any],
@@ -97,7 +98,7 @@ def test_as_momentum_goes_ghvb_becomes_ipndm(convention: str, prediction: str, o
 
 
 @each_prediction
-@pytest.mark.parametrize("order", [1, 2, 3, 4])
+@together("order", [1, 2, 3, 4])
 def test_steps_that_are_equal_in_the_ratio_integrate_polynomials_in_it(order: int, prediction: str) -> None:
     """On equal steps of s/a, or of a/s for a data prediction, a row is exact for degree order - 1."""
     schedule = Schedule("constant", interpolation="exact")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ IN_FLOAT32 = {"Add", "Cast", "Conv", "ConvTranspose", "DepthToSpace", "Div", "Er
 CONSTANT = {"Shape"}
 
 
+@functools.cache
 def typed(name: str, precision: str) -> onnx.ModelProto:
+    """Shared by all tests: they only look at it."""
     made = backend._typed(graph(name), precision, case(name).packed.shape, installation.CUDA)
     return onnx.load_from_string(made)
 

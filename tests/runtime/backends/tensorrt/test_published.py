@@ -10,8 +10,9 @@ import torch
 
 from mrs.runtime.backends.settings import CompileSettings, EngineOptions, with_range
 from tests.runtime.backends.published import BOUNDS, NAMES, Case, case, network
+from tests.runtime.backends.tensorrt.facts import VERSIONS
 
-pytestmark = pytest.mark.slow(60)
+pytestmark = pytest.mark.slow(35)
 
 
 def evaluated(device: Any, made: Any, given: Case, step: int) -> Any:
@@ -26,8 +27,12 @@ def evaluated(device: Any, made: Any, given: Case, step: int) -> Any:
     return made.output.float().numpy().copy()
 
 
-@pytest.mark.parametrize("precision", ["fp16", "bf16"])
-@pytest.mark.parametrize("name", NAMES)
+# Every network by the newest version, and one of each family by the oldest.
+BUILT = [(VERSIONS[-1], name, precision) for name in NAMES for precision in ("fp16", "bf16")]
+BUILT += [(VERSIONS[0], name, "fp16") for name in ("daclip_unet_full", "nafnet_denoising")]
+
+
+@pytest.mark.parametrize(("world", "name", "precision"), BUILT, indirect=["world"])
 def test_a_published_network(world: Any, backend: Any, name: str, precision: str) -> None:
     given = case(name)
     made = backend.compile(given.graph, given.modulation, given.packed.shape, precision, CompileSettings(1))

@@ -27,8 +27,9 @@ from mrs.runtime.plan import Plan, read_plan
 from mrs.runtime.session import Restorer
 from mrs.runtime.system import machine
 from tests.export.modelopt_double import ModelOpt, install
+from tests.runtime.backends.tensorrt.facts import newest
 
-pytestmark = pytest.mark.slow(70)
+pytestmark = pytest.mark.slow(50)
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
 QUANTISED = ("int8", "fp8")
@@ -165,6 +166,7 @@ def test_a_plan_has_no_other_type(world: Any, made: Any) -> None:
         Restorer(made("int8"), device=world.device, precision="fp8")
 
 
+@newest
 def test_all_are_measured_and_judged(made: Any, modelopt: ModelOpt) -> None:
     plan = made("auto")
     found = {each["precision"]: each for each in plan.manifest["selection"]["candidates"]}
@@ -175,6 +177,7 @@ def test_all_are_measured_and_judged(made: Any, modelopt: ModelOpt) -> None:
     assert (plan.quantised is not None) == (plan.manifest["precision"] in QUANTISED)
 
 
+@newest
 def test_what_is_remembered_is_quantised_again(make: Any, modelopt: ModelOpt) -> None:
     first, count = make("int8"), len(modelopt.calls)
     again = make("int8")
@@ -184,6 +187,7 @@ def test_what_is_remembered_is_quantised_again(make: Any, modelopt: ModelOpt) ->
     assert len(modelopt.calls) == count + 1
 
 
+@newest
 def test_a_type_that_cannot_be_made_is_one_candidate_less(make: Any, modelopt: ModelOpt) -> None:
     modelopt.fails = RuntimeError("no rule")
     candidates = make("auto").manifest["selection"]["candidates"]
@@ -191,6 +195,7 @@ def test_a_type_that_cannot_be_made_is_one_candidate_less(make: Any, modelopt: M
     assert all(reasons[one] == f"ModelOpt cannot quantise for {one}: no rule" for one in QUANTISED)
 
 
+@newest
 def test_within_a_time(build: Any, modelopt: ModelOpt, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("mrs.building.loops.LADDER", (2, 4))
     assert build("--precision", "int8", "--max-latency", "100000") == 0
@@ -208,6 +213,7 @@ def test_without_modelopt(build: Any, absent: Any, tmp_path: Path, capsys: Any, 
     assert not (tmp_path / "made.mrsplan").exists()
 
 
+@newest
 def test_without_it_nothing_is_measured_that_cannot_be(build: Any, absent: Any, tmp_path: Path) -> None:
     absent()
     assert build() == 0

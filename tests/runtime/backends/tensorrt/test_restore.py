@@ -277,6 +277,7 @@ def left(tmp_path: Any) -> list[str]:
     return [path.name for path in tmp_path.iterdir() if path.name not in ("pictures", "cache")]
 
 
+@facts.newest
 def test_a_full_disk(world, build, tmp_path, cache, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(number: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -291,6 +292,7 @@ def test_a_full_disk(world, build, tmp_path, cache, capsys, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
+@facts.newest
 def test_a_build_that_is_interrupted(world, build, interrupted, tmp_path, cache, capsys, number: int) -> None:
     world.during = interrupted(KeyboardInterrupt, lambda step: len(world.builds) == number and step == 1)
     assert build("-q", "--precision", "fp16") == 130
