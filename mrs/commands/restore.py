@@ -59,7 +59,7 @@ def add_parser(commands: arguments.SubParsers) -> None:
     parser.add_argument("--seed", type=arguments.seed, default=0, metavar="N", help="of the noise, default 0")
     parser.add_argument(
         "--tile", type=arguments.natural, metavar="N",
-        help="side of square tiles; 0 never tiles; by default memory decides",
+        help="side of square tiles; 0 never tiles; by default memory decides, and what the build measured",
     )  # fmt: skip
     parser.add_argument(
         "--overlap",
@@ -132,7 +132,7 @@ def _restorer(plan: Plan, sizes: Sequence[tuple[int, int]], options: argparse.Na
     if device is None and len(sizes) >= FEWEST:
         default = min(WORKERS, options.threads or machine.threads())
     workers = in_flight.workers_that_fit(
-        min(options.workers or default, len(sizes)), pixels_that_fit(plan, choice.backend.name, memory, 1), sizes,
+        min(options.workers or default, len(sizes)), pixels_that_fit(plan, choice, memory, 1), sizes,
         plan.facts.pictures.multiple, options.tile,
     )  # fmt: skip
     return Restorer(
