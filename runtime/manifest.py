@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -28,6 +28,8 @@ Size = tuple[int, int, int]
 JsonObject: TypeAlias = dict[str, Any]
 # What a network takes around a picture.
 PADDINGS = ("zero", "reflect")
+# Engines that keep activations in the precision's own type: in these they take half.
+TYPED, HALF = "torch", ("bf16", "fp16")
 # Numbers of `LatentFacts`.
 LATENT = ("channels", "multiple", "bytes_per_pixel", "scale")
 
@@ -35,14 +37,23 @@ LATENT = ("channels", "multiple", "bytes_per_pixel", "scale")
 @dataclass(frozen=True)
 class NetworkFacts:
     """Of the network: channels of pictures, the multiple that heights and widths are padded to, how they are padded,
-    the most bytes of activations that a pixel takes, and, of an engine that writes down how each pixel attends to each,
-    how many a pair of pixels takes."""
+    the most bytes of activations that a pixel takes, of an engine that writes down how each pixel attends to each how
+    many a pair of pixels takes, and by their names the engines on which a pixel takes more, in float32."""
 
     channels: int
     multiple: int
     bytes_per_pixel: int
     padding: str
     bytes_per_pair: float = 0.0
+    bytes_per_pixel_on: Mapping[str, int] = field(default_factory=dict)
+
+    def bytes_on(self, backend: str, precision: str) -> int:
+        """Bytes of activations that a pixel takes on a backend: `onnxruntime-cuda` is one of the engine
+        `onnxruntime`."""
+        engine = backend.partition("-")[0]
+        more = self.bytes_per_pixel_on.get(engine, 0)
+        # What a plan says for all engines is held against its graph; of an engine alone it cannot say less.
+        return max(self.bytes_per_pixel, more // 2 if engine == TYPED and precision in HALF else more)
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,8 @@ class Manifest:
         backend, precision: chosen for it.
         fingerprint: of the machine that its engines are for.
         upscale: by what pictures are enlarged before they are restored; 1 for not at all.
+        pace: sides of square pictures, ascending, and the microseconds of a pixel of them in one evaluation, as its
+            build measured them; none where it did not.
         warnings: why the plan does not restore, as its own build saw it; none where it does, or nobody looked.
         members: SHA-256 of the plan's other files by name; empty for a plan that was not saved yet.
     """
@@ -96,6 +109,7 @@ class Manifest:
     precision: str
     fingerprint: Mapping[str, str]
     upscale: int
+    pace: tuple[tuple[int, float], ...]
     warnings: tuple[str, ...]
     members: Mapping[str, str]
 
@@ -103,6 +117,14 @@ class Manifest:
     def pictures(self) -> NetworkFacts | LatentFacts:
         """Channels, multiple and memory of pictures: the network's, where it restores these themselves."""
         return self.latent or self.network
+
+    def bytes_on(self, backend: str, precision: str) -> int:
+        """Bytes of activations that a pixel of a picture takes on a backend, of the network and all around it."""
+        network = self.network.bytes_on(backend, precision)
+        if self.latent is None:
+            return network
+        more = network - self.network.bytes_per_pixel
+        return self.latent.bytes_per_pixel + math.ceil(more / self.latent.scale**2)
 
     @property
     def picture_shape(self) -> Size:
@@ -133,6 +155,7 @@ class Manifest:
                 network["bytes_per_pixel"],
                 network.get("padding", "zero"),
                 float(network.get("bytes_per_pair", 0)),
+                network.get("bytes_per_pixel_on", {}),
             ),
             conditioner=None
             if conditioner is None
@@ -147,6 +170,7 @@ class Manifest:
             precision=values["precision"],
             fingerprint=values["fingerprint"],
             upscale=values.get("upscale", 1),
+            pace=tuple((side, float(each)) for side, each in values.get("pace", [])),
             warnings=tuple(values.get("verdict", {}).get("warnings", [])),
             members=values.get("members", {}),
         )
@@ -196,25 +220,21 @@ def _wrong_fields(manifest: JsonObject) -> Iterator[str]:
         yield "table.start"
     if table.get("clamp") not in CLAMPS:
         yield "table.clamp"
-    yield from (
-        f"network.{name}" for name in ("channels", "multiple", "bytes_per_pixel") if not _is_count(network.get(name))
-    )
+    yield from _wrong_of_network(network)
     conditioner = manifest.get("conditioner", {"side": 1, "length": 1})
     if not isinstance(conditioner, dict) or not all(_is_count(conditioner.get(name)) for name in ("side", "length")):
         yield "conditioner"
     elif conditioner.get("resize", STRETCH) not in (STRETCH, CLIP):
         yield "conditioner.resize"
-    if not _is_number(network.get("bytes_per_pair", 0)) or network.get("bytes_per_pair", 0) < 0:
-        yield "network.bytes_per_pair"
     latent = manifest.get("latent", dict.fromkeys(LATENT, 1))
     if not isinstance(latent, dict) or not all(_is_count(latent.get(name)) for name in LATENT):
         yield "latent"
-    if network.get("padding", "zero") not in PADDINGS:
-        yield "network.padding"
     if not _is_list(manifest.get("shape"), _is_count, 3) or math.prod(manifest["shape"]) >= 1 << 31:
         yield "shape"
     if not _is_count(manifest.get("upscale", 1)) or manifest.get("upscale", 1) > MOST_UPSCALE:
         yield "upscale"
+    if not _is_pace(manifest.get("pace", [])):
+        yield "pace"
     if not _are_further_shapes(manifest):
         yield "further_shapes"
     verdict = manifest.get("verdict", {"warnings": []})
@@ -228,6 +248,19 @@ def _wrong_fields(manifest: JsonObject) -> Iterator[str]:
             yield name
 
 
+def _wrong_of_network(network: JsonObject) -> Iterator[str]:
+    yield from (
+        f"network.{name}" for name in ("channels", "multiple", "bytes_per_pixel") if not _is_count(network.get(name))
+    )
+    if not _is_number(network.get("bytes_per_pair", 0)) or network.get("bytes_per_pair", 0) < 0:
+        yield "network.bytes_per_pair"
+    on = network.get("bytes_per_pixel_on", {})
+    if not isinstance(on, dict) or not all(map(_is_count, on.values())):
+        yield "network.bytes_per_pixel_on"
+    if network.get("padding", "zero") not in PADDINGS:
+        yield "network.padding"
+
+
 def _are_further_shapes(manifest: JsonObject) -> bool:
     """None of them twice, and none that is the plan's own."""
     shapes = manifest.get("further_shapes", [])
@@ -235,6 +268,14 @@ def _are_further_shapes(manifest: JsonObject) -> bool:
         return False
     distinct = {tuple(shape) for shape in shapes}
     return len(distinct) == len(shapes) and manifest.get("shape") not in shapes
+
+
+def _is_pace(points: object) -> bool:
+    """Sides that ascend, with times."""
+    if not _is_list(points, lambda point: isinstance(point, list) and len(point) == 2 and _is_count(point[0])):
+        return False
+    sides, times = [point[0] for point in points], [point[1] for point in points]  # type: ignore[attr-defined]
+    return sorted(set(sides)) == sides and _is_list(times, lambda each: _is_number(each) and each > 0)  # type: ignore[operator]
 
 
 def _is_list(value: object, fits: Callable[[object], bool], length: int | None = None) -> bool:

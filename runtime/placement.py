@@ -10,6 +10,7 @@ from mrs.runtime import backends
 from mrs.runtime.backends import Backend, mixed, onnxruntime_attention
 from mrs.runtime.device import Device
 from mrs.runtime.errors import BackendError, InputError
+from mrs.runtime.pace import Pace
 from mrs.runtime.plan import Plan
 from mrs.runtime.system import machine
 
@@ -69,20 +70,33 @@ def default_memory(device: Device | None) -> int:
     return MEMORY if free is None else max(1 << 20, min(MEMORY, free // 2))
 
 
-def pixels_that_fit(plan: Plan, backend: str, memory: int, workers: int) -> int:
-    """Of a batch, padded, that each of so many workers may have at once on a backend."""
-    facts, each = plan.facts, memory // workers
-    bytes_per_pixel, pair = facts.pictures.bytes_per_pixel, facts.network.bytes_per_pair
-    if facts.latent is not None and backends.get(backend).device != "cpu":
+def pixels_that_fit(plan: Plan, choice: Choice, memory: int, workers: int) -> int:
+    """Of a batch, padded, that each of so many workers may have at once on what a plan runs on."""
+    facts, backend, each = plan.facts, choice.backend.name, memory // workers
+    pair, pixel = facts.network.bytes_per_pair, facts.bytes_on(backend, choice.precision)
+    if facts.latent is not None and choice.backend.device != "cpu":
         # Encoder and decoder each have what either needs, where one capture does not let the two share it.
-        bytes_per_pixel *= 2 if backend in KEEPS_ACTIVATIONS else 1
-        bytes_per_pixel += AROUND_LATENTS * facts.latent.channels
-    pixels = each / bytes_per_pixel
+        pixel *= 2 if backend in KEEPS_ACTIVATIONS else 1
+        pixel += AROUND_LATENTS * facts.latent.channels
+    pixels = each / pixel
     if pair and backend in WRITES_ATTENTION and not (backend == "onnxruntime" and onnxruntime_attention.is_linear()):
-        # pair p^2 + bytes_per_pixel p is what there is.
-        half = bytes_per_pixel / (2 * pair)
+        # pair p^2 + pixel p is what there is.
+        half = pixel / (2 * pair)
         pixels = math.sqrt(half**2 + each / pair) - half
     return max(1, int(pixels))
+
+
+def pace_of(plan: Plan, choice: Choice) -> Pace:
+    """Time by size of picture, where the plan's build measured it on what it runs on here; else all are alike."""
+    facts, backend = plan.facts, choice.backend
+    if (
+        not facts.pace
+        or backend.device != "cpu"
+        or (backend.name, choice.precision) != (facts.backend, facts.precision)
+    ):
+        return Pace()
+    here = machine.fingerprint(backend.name, backend.version(), backend.device)
+    return Pace(facts.pace if machine.serves(facts.fingerprint, here) else ())
 
 
 def _named(name: str) -> Backend:

@@ -15,7 +15,7 @@ from mrs.runtime.dispatch import Dispatch
 from mrs.runtime.errors import BackendError, InputError
 from mrs.runtime.networks import Networks, cache_of
 from mrs.runtime.pictures_in import check_no_capture
-from mrs.runtime.placement import Choice, choose, default_memory, pixels_that_fit
+from mrs.runtime.placement import Choice, choose, default_memory, pace_of, pixels_that_fit
 from mrs.runtime.plan import Plan, read_plan
 from mrs.runtime.pool import Pool
 from mrs.runtime.request import Cancellation, Request
@@ -121,8 +121,8 @@ class Restorer:
         self._device = device or device_of(self._backend)
         check_no_capture(self._device)
         memory = memory or default_memory(self._device)
-        pixels = pixels_that_fit(plan, self._backend.name, memory, workers)
-        budget = Budget(pixels, self.multiple, whole=plan.facts.latent is not None)
+        pixels = pixels_that_fit(plan, chosen, memory, workers)
+        budget = Budget(pixels, self.multiple, plan.facts.latent is not None, pace_of(plan, chosen))
         self._networks = Networks(
             plan, chosen.backend, chosen.precision, max(1, self.threads // workers), settled=chosen.settled,
             engine=engine, cache=cache_of(plan) if cache else None,
@@ -165,7 +165,8 @@ class Restorer:
                 tensor there, of torch or any other library that speaks DLPack.
             seed: of the noise, 0 to 2^32 - 1; the same seed gives the same noise, whatever the tiles. A picture's
                 number in its batch counts too: pictures of one batch draw different noise.
-            tile: cut into tiles of this side, a multiple of the network's; 0 never cuts; by default memory decides.
+            tile: cut into tiles of this side, a multiple of the network's; 0 never cuts; by default memory decides,
+                and on a CPU what the plan's build measured of large pictures.
                 Tiling changes the result a little, because the network looks at averages over what it sees.
             overlap: pixels shared by neighbouring tiles, blended; by default an eighth of the tile, at most 64.
             timeout: seconds to wait for a worker.
@@ -232,8 +233,8 @@ class Restorer:
         return self._dispatch.lent(image, Request(timeout, cancellation, seed=seed))
 
     def tile_of(self, height: int, width: int, batch: int = 1) -> int | None:
-        """Side of the tiles into which memory cuts pictures of a size, that of the large pictures where they are
-        enlarged; None where they are restored whole."""
+        """Side of the tiles into which memory or speed cut pictures of a size, that of the large pictures where they
+        are enlarged; None where they are restored whole."""
         return self._dispatch.budget.tile((batch, height, width), Request())
 
     def chain(
@@ -269,7 +270,7 @@ class Restorer:
     def warm_up(self, height: int, width: int, batch: int = 1, *, dtype: str = "uint8", tensors: bool = False) -> None:
         """Compile, and on a GPU capture, for one size ahead of the first picture; on every worker.
 
-        Where memory cuts pictures of this size into tiles, that is for its tiles.
+        Where pictures of this size are cut into tiles, that is for its tiles.
 
         Args:
             height, width, batch: of the pictures, as `restore` takes them.

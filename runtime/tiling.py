@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrs.runtime.errors import DeviceMemoryError, InputError
+from mrs.runtime.pace import Pace, best_tile, default_overlap, starts
 from mrs.runtime.padding import padded_size
 from mrs.runtime.pictures_in import dtype_of
 from mrs.runtime.request import Request
@@ -30,10 +31,11 @@ class Budget:
         pixels: of all pictures of a batch together, padded.
         multiple: to which the network pads heights and widths.
         whole: whether pictures are never cut, because latents are made of all of a picture.
+        pace: time by size of picture, which may cut what memory would hold.
     """
 
-    def __init__(self, pixels: int, multiple: int, whole: bool = False) -> None:
-        self.pixels, self.multiple, self.whole = pixels, multiple, whole
+    def __init__(self, pixels: int, multiple: int, whole: bool = False, pace: Pace = Pace()) -> None:  # noqa: B008
+        self.pixels, self.multiple, self.whole, self.pace = pixels, multiple, whole, pace
 
     def tile(self, size: tuple[int, ...], request: Request) -> int | None:
         """Side of the tiles for pictures (N, H, W); None for whole pictures at once.
@@ -45,13 +47,18 @@ class Budget:
         if self.whole:
             check_whole_picture(request.tile)
         if request.tile is None:
-            if self.whole and count * math.prod(padded_size(height, width, self.multiple)) > self.pixels:
+            fits = count * math.prod(padded_size(height, width, self.multiple)) <= self.pixels
+            if self.whole:
+                if fits:
+                    return None
                 raise InputError(
                     f"{height}x{width} exceeds the memory for one pass, and latents are not made of tiles",
                     hint="give more memory, or smaller pictures",
                 )
-            side = tile_size(height, width, self.multiple, max(1, self.pixels // count))
-            if side is not None:
+            side = best_tile((count, height, width), self.multiple, self.pixels, self.pace)
+            if side is not None and fits:
+                log.info("%dx%d is faster in tiles of %d", height, width, side)
+            elif side is not None:
                 log.warning("%dx%d exceeds the memory for one pass: restoring in tiles of %d", height, width, side)
             return side
         if request.tile == 0:
@@ -161,19 +168,6 @@ def _restore_tiles(worker: Worker, pictures: Pixels, out: Pixels, tile: int, req
             out[k, y : y + tile] = np.rint(band * np.float32(255)) if out.dtype == np.uint8 else band
 
 
-def tile_size(height: int, width: int, multiple: int, pixels: int) -> int | None:
-    """Side of the square tiles in which a picture fits a budget of `pixels` per tile; None where it fits whole."""
-    if math.prod(padded_size(height, width, multiple)) <= pixels:
-        return None
-    side = max(multiple, math.isqrt(pixels) // multiple * multiple)
-    return None if height <= side and width <= side else side
-
-
-def default_overlap(tile: int) -> int:
-    """An eighth of the tile, between 1 and 64 pixels: enough to hide seams without much double work."""
-    return min(64, tile // 2, max(1, tile // 8))
-
-
 def check_tiles(tile: int, overlap: int, multiple: int) -> None:
     """Refuse tiles that cannot be.
 
@@ -200,8 +194,8 @@ def check_whole_picture(tile: int | None) -> None:
 
 def tiles(height: int, width: int, tile: int, overlap: int) -> Iterator[tuple[slice, slice]]:
     """Rows and columns of each tile. All have one size: the tile's, or the picture's where that is smaller."""
-    for y in _starts(height, tile, overlap):
-        for x in _starts(width, tile, overlap):
+    for y in starts(height, tile, overlap):
+        for x in starts(width, tile, overlap):
             yield slice(y, y + min(tile, height)), slice(x, x + min(tile, width))
 
 
@@ -215,14 +209,6 @@ def blend_weights(length: int, tile: slice, overlap: int) -> NDArray[np.float32]
     if tile.stop < length:
         weights[size - overlap :] = np.minimum(weights[size - overlap :], ramp[::-1])
     return weights
-
-
-def _starts(length: int, tile: int, overlap: int) -> list[int]:
-    if length <= tile:
-        return [0]
-    # Spread evenly instead of pushing the last tile back, so that every overlap is at least the one asked for.
-    count = math.ceil((length - overlap) / (tile - overlap))
-    return [round(i * (length - tile) / (count - 1)) for i in range(count)]
 
 
 def _overlap(tile: int, request: Request) -> int:

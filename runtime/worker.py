@@ -72,7 +72,11 @@ class Worker:
         self._loop = Loop(plan.table, plan.modulation, None, mirrors, codec_of(plan))
         code = len(plan.graph) + len(plan.encoder or b"") + len(plan.decoder or b"")
         # As many bytes for networks as for activations.
-        fitting = pixels * pictures.bytes_per_pixel // (NETWORK_BYTES + GRAPH_TIMES * code)
+        fitting = (
+            pixels
+            * plan.facts.bytes_on(networks.backend.name, networks.precision)
+            // (NETWORK_BYTES + GRAPH_TIMES * code)
+        )
         self._most = min(max(FEWEST, fitting), MOST)
         # What went wrong in a chain that is gone.
         self._late: BackendError | None = None

@@ -76,6 +76,14 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     return (folder / str(number) for number in count())
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_pace() -> Iterator[None]:
+    """Builds measure no large pictures: it would be most of their time."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("mrs.export.autotune.pace.SIDES", ())
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_memory(caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """What this user's builds measured before is not there, and what tests measure is not kept for them."""

@@ -52,6 +52,10 @@ class ToneNet:
     width: int
 
     @property
+    def bytes_per_pixel_on(self) -> dict[str, int]:
+        return {}
+
+    @property
     def bytes_per_pair(self) -> float:
         return 0.0
 

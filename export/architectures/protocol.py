@@ -42,6 +42,8 @@ class Architecture(Protocol):
         multiple: of the sides that it takes; smaller pictures are padded.
         padding: with what.
         bytes_per_pixel: memory of its activations for one pixel of a picture.
+        bytes_per_pixel_on: the same by engine, where one takes more: `onnxruntime`, `torch`. Measured by
+            `python -m benchmarks.experiments.memory`, in float32.
         bytes_per_pair: the same for each pair of pixels, on engines that write the attention of all to all down; 0
             where there is none.
         condition: whether it is told of the degraded picture; networks that take noise away are not.
@@ -66,6 +68,9 @@ class Architecture(Protocol):
 
     @property
     def bytes_per_pixel(self) -> int: ...
+
+    @property
+    def bytes_per_pixel_on(self) -> Mapping[str, int]: ...
 
     @property
     def bytes_per_pair(self) -> float: ...

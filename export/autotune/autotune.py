@@ -22,6 +22,7 @@ class Measured:
         max_ms: within which time; None where any was right.
         evaluations: what there was to choose from within that time, the best first.
         measured_at: ISO 8601.
+        pace: of `measure_pace`.
     """
 
     selection: Selection
@@ -29,6 +30,7 @@ class Measured:
     max_ms: float | None
     evaluations: tuple[Fit, ...]
     measured_at: str
+    pace: tuple[tuple[int, float], ...] = ()
 
 
 def autotune(workload: Workload, target: Target, loops: Mapping[int, Loop], max_latency: float | None) -> Measured:

@@ -33,7 +33,7 @@ from mrs.runtime.system.regular_files import open_regular
 from mrs.runtime.system.user_cache import NO_FOLDER, user_cache
 
 # Raised when what is measured, or how, changes.
-VERSION = 3
+VERSION = 4
 # A measurement is some kilobytes.
 LIMIT = 1 << 20
 # What reading a file of another program, or half of one, may raise.
@@ -98,6 +98,7 @@ def load(key: str, report: Report) -> Measured | None:
             None if saved["max_ms"] is None else float(saved["max_ms"]),
             tuple(Fit(**entry) for entry in saved["evaluations"]),
             str(saved["measured_at"]),
+            tuple((int(side), float(each)) for side, each in saved["pace"]),
         )
         report(f"measured here before, at {measured.measured_at}")
         return measured
@@ -112,6 +113,7 @@ def store(key: str, measured: Measured, report: Report) -> Measured:
         "max_ms": measured.max_ms,
         "evaluations": [fit.to_dict() for fit in measured.evaluations],
         "measured_at": measured.measured_at,
+        "pace": measured.pace,
         "verdict": measured.selection.verdict.to_dict(),
     }
     try:

@@ -62,7 +62,7 @@ def check_size(restorer: Restorer, size: Size) -> None:
     # for the rest, and tells when that is too little.
     each = 2 * channels + (4 * channels if not whole or restorer.upscale > 1 else 0)
     if whole and restorer.device == "cpu":
-        each += restorer.plan.facts.pictures.bytes_per_pixel
+        each += restorer.plan.facts.bytes_on(restorer.backend, restorer.precision)
     pixels = count * math.prod(padded_size(height, width, restorer.multiple))
     machine.check_memory(
         f"size {height}x{width} at batch {count}", pixels * each, hint="give a smaller --size or --batch"

@@ -167,6 +167,7 @@ def _origin(source: Source, solver: Solver, table: Table) -> dict[str, object]:
             "padding": source.arch.padding,
             "bytes_per_pixel": source.arch.bytes_per_pixel,
             **({"bytes_per_pair": source.arch.bytes_per_pair} if source.arch.bytes_per_pair else {}),
+            **({"bytes_per_pixel_on": source.arch.bytes_per_pixel_on} if source.arch.bytes_per_pixel_on else {}),
         },
         **_said(source),
         "schedule": source.schedule.to_dict(),
@@ -192,6 +193,8 @@ def _measurements(source: Source, solver: Solver, measured: Measured, pictures: 
         "selection": {"calibration_pictures": pictures, "measured_at": measured.measured_at, **selection.to_dict()},
         "verdict": {**verdict.to_dict(), "warnings": lines},
     }
+    if measured.pace:
+        found["pace"] = [list(point) for point in measured.pace]
     if measured.max_ms is not None:
         evaluations = [fit.to_dict() for fit in measured.evaluations]
         found["latency"] = {"max_ms": measured.max_ms, "evaluations": evaluations}

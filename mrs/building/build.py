@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mrs.building.arguments import check_numbers, check_solver
@@ -14,13 +15,15 @@ from mrs.building.loops import loops_of, reference_loop
 from mrs.building.made_for import MadeFor
 from mrs.building.source import Source, read_source
 from mrs.export.autotune import cache
-from mrs.export.autotune.autotune import autotune
+from mrs.export.autotune.autotune import Measured, autotune
 from mrs.export.autotune.calibrated import CalibratedGraphs
 from mrs.export.autotune.candidates import check_runnable
+from mrs.export.autotune.pace import measure_pace
 from mrs.export.autotune.workload import Target, Workload
 from mrs.numerics.schedule import Schedule
 from mrs.numerics.solver import RECOMMENDED, Solver
 from mrs.runtime.backends.settings import CompileSettings, EngineOptions, parse_options, with_range
+from mrs.runtime.chain import Loop
 from mrs.runtime.errors import InputError
 from mrs.runtime.plan import Plan
 from mrs.runtime.system import machine
@@ -142,7 +145,7 @@ def build(
     key = cache.key(workload, target, loops, max_latency)
     measured = None if measure_again else cache.load(key, report)
     if measured is None:
-        measured = cache.store(key, autotune(workload, target, loops, max_latency), report)
+        measured = cache.store(key, _measure(source, workload, target, loops, max_latency), report)
     made = assemble(source, solver, loops[measured.steps], workload, target, measured, sizes)
     for line in made.facts.warnings:
         report(f"warning: {line}")
@@ -150,6 +153,15 @@ def build(
     made.save(plan, overwrite)
     report(f"wrote {plan}")
     return made
+
+
+def _measure(
+    source: Source, workload: Workload, target: Target, loops: Mapping[int, Loop], max_latency: float | None
+) -> Measured:
+    """Choose, and see what larger pictures take with what was chosen."""
+    measured = autotune(workload, target, loops, max_latency)
+    loop, chosen = loops[measured.steps], measured.selection.chosen
+    return replace(measured, pace=measure_pace(workload, target, loop, chosen, source.bytes_per_pixel))
 
 
 def _with_range(

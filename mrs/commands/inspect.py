@@ -67,6 +67,7 @@ def summary(manifest: JsonObject) -> str:
         ),
         ("machine", f"{manifest['fingerprint']['processor']} ({manifest['fingerprint']['backend']})"),
         ("chosen", _name(manifest) + _exactly(manifest["precision"])),
+        *([("large", _large(manifest))] if "pace" in manifest else []),
         ("made", f"{manifest['made_at']} by {manifest['made_by']}"),
     ]
     text = [f"{label:<13} {value}" for label, value in lines]
@@ -108,6 +109,17 @@ def _latent(manifest: JsonObject) -> str:
         return ""
     (_, *sides), scale = manifest["shape"], manifest["latent"]["scale"]
     return f" latents of {'x'.join(str(scale * side) for side in sides)}"
+
+
+def _large(manifest: JsonObject) -> str:
+    """What larger pictures take, and from where on tiles take less."""
+    from mrs.runtime.pace import Pace, crossings
+
+    points = manifest["pace"]
+    text = f"{', '.join(f'{each:.2f}' for _, each in points)} us a pixel and evaluation at "
+    text += f"{', '.join(str(side) for side, _ in points)} squared"
+    cut = ", ".join(f"{side} of {tile}" for side, tile in crossings(Pace(points), manifest["network"]["multiple"]))
+    return f"{text}; faster in tiles: {cut}" if cut else f"{text}; whole pictures are fastest"
 
 
 def _further(manifest: JsonObject) -> str:

@@ -59,7 +59,7 @@ def add_parser(commands: arguments.SubParsers) -> None:
     parser.add_argument("--seed", type=arguments.seed, default=0, metavar="N", help="of the noise, default 0")
     parser.add_argument(
         "--tile", type=arguments.natural, metavar="N",
-        help="side of square tiles; 0 never tiles; by default memory decides",
+        help="side of square tiles; 0 never tiles; by default memory decides, and what the build measured",
     )  # fmt: skip
     parser.add_argument(
         "--overlap",
@@ -101,7 +101,8 @@ def run(options: argparse.Namespace) -> int:
     sizes = {source: picture_size(source) or (0, 0) for source, _ in jobs} if len(jobs) > 1 else {}
     with _restorer(plan, list(sizes.values()), options) as restorer:
         if options.tile:
-            from mrs.runtime.tiling import check_tiles, check_whole_picture, default_overlap
+            from mrs.runtime.pace import default_overlap
+            from mrs.runtime.tiling import check_tiles, check_whole_picture
 
             if plan.facts.latent is not None:
                 check_whole_picture(options.tile)
@@ -132,7 +133,7 @@ def _restorer(plan: Plan, sizes: Sequence[tuple[int, int]], options: argparse.Na
     if device is None and len(sizes) >= FEWEST:
         default = min(WORKERS, options.threads or machine.threads())
     workers = in_flight.workers_that_fit(
-        min(options.workers or default, len(sizes)), pixels_that_fit(plan, choice.backend.name, memory, 1), sizes,
+        min(options.workers or default, len(sizes)), pixels_that_fit(plan, choice, memory, 1), sizes,
         plan.facts.pictures.multiple, options.tile,
     )  # fmt: skip
     return Restorer(

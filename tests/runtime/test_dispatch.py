@@ -104,7 +104,7 @@ def test_a_batch_shares_the_memory(fake, fake_plan: Plan) -> None:
     with Restorer(fake_plan, memory=160 * 16 * 24) as restorer:
         restorer.restore(bytes_of((1, 16, 24, 3)))
         restorer.restore(bytes_of((2, 16, 24, 3)))
-    assert fake.compiled == [(2, 6, 12, 12)]
+    assert fake.compiled == [(2, 6, 8, 8)]
 
 
 # Lent results

@@ -65,6 +65,7 @@ def test_a_plan_of_the_first_format_is_told_its_version_not_its_damage(plan_file
     refused(plan_file, "is damaged: table.rows in its manifest is missing or wrong")
 
 
+OPTIONAL = ("upscale", "further_shapes", "pace", "network.bytes_per_pixel_on")
 WRONG = {
     "table.rows": [None, [], {}, [[1.0] * 10, [1.0] * 11], [[1.0] * 9] * 2, [[1.0] * 12] * 2, [[1.0] * 11, ["1"] * 11],
                    [[1.0] * 11, [math.nan] * 11], [[1.0] * 11, [10**400] * 11], [[1.0] * 11, [1e39] * 11],
@@ -76,6 +77,9 @@ WRONG = {
     "network.channels": [None, 0, 3.0, "3", True, math.inf, 10**30],
     "network.multiple": [None, 0, -4, 4.0, "4"],
     "network.bytes_per_pixel": [None, 0, 1.5],
+    "network.bytes_per_pixel_on": [None, 3, [], {"torch": 0}, {"torch": "8"}],
+    "pace": [None, 3, {}, [5], [[256]], [[256, 0.0]], [[256, -1.0]], [[256, math.nan]], [["256", 1.0]],
+             [[512, 1.0], [256, 1.0]], [[256, 1.0], [256, 1.0]]],
     "network": [None, "NAFNet"],
     "upscale": [None, 0, -4, 4.0, "4", True, 17, [4]],
     "further_shapes": [None, {}, 3, [1, 8, 8], [[1, 8]], [[1, 8, 0]], [[1, 8, "8"]], [[1, 8, 8]] * 2, [[1, 16, 24]]],
@@ -107,7 +111,7 @@ def test_times_that_do_not_fit_the_rows(plan_file: Path) -> None:
     refused(plan_file, "table.times in its manifest")
 
 
-@pytest.mark.parametrize("field", [field for field in WRONG if field not in ("upscale", "further_shapes")])
+@pytest.mark.parametrize("field", [field for field in WRONG if field not in OPTIONAL])
 def test_a_field_that_is_missing(plan_file: Path, field: str) -> None:
     def change(manifest: dict[str, Any]) -> None:
         *outer, last = field.split(".")

@@ -15,7 +15,7 @@ import pytest
 from mrs.runtime import backends
 from mrs.runtime.backends.settings import CompileSettings
 from mrs.runtime.errors import BackendError, InputError, PlanError
-from mrs.runtime.placement import MEMORY, pixels_that_fit
+from mrs.runtime.placement import MEMORY, Choice, pixels_that_fit
 from mrs.runtime.plan import Plan
 from mrs.runtime.session import Restorer, load
 from mrs.runtime.system import machine
@@ -35,17 +35,50 @@ def test_attention_that_is_written_down_leaves_room_for_fewer_pixels(
     fake_plan: Plan, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     """a p + b p^2 bytes, on engines that do so alone."""
+    chosen = {name: Choice(backends.get(name), "fp32", settled=False) for name in ("openvino", engine)}
     linear = engine != "onnxruntime"
     monkeypatch.setattr("mrs.runtime.backends.onnxruntime_attention.is_linear", lambda: linear)
     facts = replace(fake_plan.facts, network=replace(fake_plan.facts.network, bytes_per_pair=0.5))
     plan: Any = SimpleNamespace(facts=facts)
     each = facts.network.bytes_per_pixel
-    assert pixels_that_fit(plan, "openvino", 1_000_000, 1) == 1_000_000 // each
-    fitting = pixels_that_fit(plan, engine, 1_000_000, 1)
+    assert pixels_that_fit(plan, chosen["openvino"], 1_000_000, 1) == 1_000_000 // each
+    fitting = pixels_that_fit(plan, chosen[engine], 1_000_000, 1)
     assert each * fitting + 0.5 * fitting**2 <= 1_000_000 < each * (fitting + 1) + 0.5 * (fitting + 1) ** 2
-    assert pixels_that_fit(plan, engine, 10, 4) == 1
+    assert pixels_that_fit(plan, chosen[engine], 10, 4) == 1
     monkeypatch.setattr("mrs.runtime.backends.onnxruntime_attention.is_linear", lambda: True)
-    assert (pixels_that_fit(plan, engine, 1_000_000, 1) == 1_000_000 // each) == (engine == "onnxruntime")
+    assert (pixels_that_fit(plan, chosen[engine], 1_000_000, 1) == 1_000_000 // each) == (engine == "onnxruntime")
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "fitting"),
+    [
+        ("openvino", "fp32", 1000), ("onnxruntime", "fp32", 400), ("onnxruntime-cuda", "fp16", 400),
+        ("torch-eager", "fp32", 500), ("torch", "bf16", 1000), ("tensorrt", "fp32", 1000),
+    ],
+)  # fmt: skip
+def test_an_engine_that_takes_more_has_room_for_fewer_pixels(
+    fake_plan: Plan, engine: str, precision: str, fitting: int
+) -> None:
+    network = {**fake_plan.manifest["network"], "bytes_per_pixel_on": {"onnxruntime": 400, "torch": 320}}
+    plan = changed(fake_plan, network=network)
+    assert pixels_that_fit(plan, Choice(backends.get(engine), precision, settled=False), 160_000, 1) == fitting
+
+
+def test_no_engine_is_said_to_take_less_than_the_graph_shows(fake_plan: Plan) -> None:
+    network = {**fake_plan.manifest["network"], "bytes_per_pixel_on": {"fake": 1}}
+    assert Restorer(changed(fake_plan, network=network), memory=16000)._dispatch.budget.pixels == 100
+
+
+def test_the_plan_of_another_engine_tiles_earlier(tiny) -> None:
+    plan = tiny.plan("openvino")
+    each = plan.facts.network.bytes_per_pixel
+    network = {**plan.manifest["network"], "bytes_per_pixel_on": {"onnxruntime": 4 * each}}
+    plan = changed(plan, engine=None, network=network)
+    found = []
+    for backend in ("openvino", "onnxruntime"):
+        with Restorer(plan, backend=backend, memory=32 * 32 * each, threads=1) as restorer:
+            found.append(restorer.tile_of(32, 32))
+    assert found == [None, 12]
 
 
 # Engines

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrs.runtime.errors import InputError
-from mrs.runtime.tiling import blend_weights, check_tiles, default_overlap, tile_size, tiles
+from mrs.runtime.pace import default_overlap
+from mrs.runtime.tiling import blend_weights, check_tiles, tiles
 
 
 @st.composite
@@ -66,21 +67,6 @@ def test_two_neighbours_weigh_one_together() -> None:
     left, right = (blend_weights(12, part, 4) for part in (slice(0, 8), slice(4, 12)))
     np.testing.assert_allclose(left[4:] + right[:4], 1, rtol=1e-6)
     np.testing.assert_allclose(right[:4], [0.2, 0.4, 0.6, 0.8], rtol=1e-6)
-
-
-@given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([1, 2, 4, 16]), st.integers(1, 10**6))
-def test_tile_size_keeps_to_the_budget(height: int, width: int, multiple: int, pixels: int) -> None:
-    side = tile_size(height, width, multiple, pixels)
-    padded = -(-height // multiple) * multiple * -(-width // multiple) * multiple
-    if side is None:
-        assert padded <= max(pixels, multiple**2)
-        return
-    assert padded > pixels
-    assert side % multiple == 0
-    # No smaller tile than the network's own step exists.
-    assert side == multiple or side**2 <= pixels < (side + multiple) ** 2
-    assert height > side or width > side
-    check_tiles(side, default_overlap(side), multiple)
 
 
 @pytest.mark.parametrize("tile", range(1, 70))

@@ -85,6 +85,11 @@ class Config:
         return f"width {self.width}, blocks {' / '.join(','.join(map(str, part)) for part in parts)}"
 
     @property
+    def bytes_per_pixel_on(self) -> dict[str, int]:
+        """No engine takes more."""
+        return {}
+
+    @property
     def bytes_per_pair(self) -> float:
         """No pixel attends to others."""
         return 0.0

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
+from typing import NamedTuple
 
 from mrs.runtime.errors import InputError
 
@@ -20,10 +21,26 @@ WIDENING = 4
 # Keys are read with so many digits, and a checkpoint may claim any sizes.
 MOST_LEVELS, MOST_CHANNELS = 9, 1 << 16
 MIDDLES = ("linear", "softmax", "transformer")
-# Numbers alive at once for one pixel of a level, measured: a linear attention's queries and keys, so many per channel
-# of the level and of the next; so many more per channel of a transformer's tokens, and at full resolution around a
-# network of half of it.
-LIVE, LIVE_NEXT, LIVE_TOKENS, LIVE_AROUND = 4, 1, 10, 6
+
+
+class Live(NamedTuple):
+    """Numbers alive at once for one pixel of a level, besides a linear attention's queries and keys.
+
+    Attributes:
+        outer, inner: per channel of the level and of the next.
+        tokens: per channel of a transformer's tokens.
+        around: per channel at full resolution, around a network of half of it.
+    """
+
+    outer: int
+    inner: int
+    tokens: int
+    around: int
+
+
+# Measured by `python -m benchmarks.experiments.memory`: docs/plan.md. Any other engine is taken to be as OpenVINO.
+LIVE = Live(4, 1, 10, 6)
+LIVE_ON = {"onnxruntime": Live(10, 10, 10, 10), "torch": Live(7, 7, 10, 7)}
 
 
 @dataclass(frozen=True)
@@ -102,11 +119,19 @@ class Config:
     @property
     def bytes_per_pixel(self) -> int:
         """Memory of the activations for one pixel of a picture: of the level that needs most."""
+        return self._bytes_per_pixel(LIVE)
+
+    @property
+    def bytes_per_pixel_on(self) -> dict[str, int]:
+        """The same on engines that take more."""
+        return {engine: self._bytes_per_pixel(live) for engine, live in LIVE_ON.items()}
+
+    def _bytes_per_pixel(self, live: Live) -> int:
         inside = 0.0
         for level, (outer, inner) in enumerate(pairwise(self.widths)):
-            tokens = LIVE_TOKENS * inner if level >= self.first_transformer else 0
-            inside = max(inside, (2 * HEADS * HEAD + LIVE * outer + LIVE_NEXT * inner + tokens) / 4**level)
-        return 4 * ceil(max(inside / 4, LIVE_AROUND * self.width) if self.half else inside)
+            tokens = live.tokens * inner if level >= self.first_transformer else 0
+            inside = max(inside, (2 * HEADS * HEAD + live.outer * outer + live.inner * inner + tokens) / 4**level)
+        return 4 * ceil(max(inside / 4, live.around * self.width) if self.half else inside)
 
     @property
     def bytes_per_pair(self) -> float:

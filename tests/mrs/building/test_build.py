@@ -116,12 +116,17 @@ def test_what_the_manifest_says(weights: Path, path: Path) -> None:
 
 
 def test_an_equal_build_measures_nothing_again(weights: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mrs.export.autotune.pace.SIDES", (16, 32))
     first = quickly(weights, path)
+    # What larger pictures take too.
+    assert [side for side, _ in read_plan(path).facts.pace] == [16, 32]
     lines: list[str] = []
     monkeypatch.setattr("mrs.building.build.autotune", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr("mrs.building.build.measure_pace", lambda *_, **__: pytest.fail("measured again"))
     again = quickly(weights, path, report=lines.append)
     assert f"measured here before, at {first.manifest['selection']['measured_at']}" in lines
     assert again.manifest["selection"] == first.manifest["selection"]
+    assert again.manifest["pace"] == first.manifest["pace"]
     assert again.graph == first.graph
 
 

@@ -60,6 +60,22 @@ def test_the_text(run, plan) -> None:
     assert "(3 pictures)" in result.out
 
 
+@pytest.mark.parametrize(
+    ("pace", "said"),
+    [
+        ([[256, 4.67], [512, 5.1], [1024, 6.69]], "4.67, 5.10, 6.69 us a pixel and evaluation at 256, 512, 1024 squared"
+         "; faster in tiles: 1024 of 544, 2048 of 384"),
+        ([[256, 4.0], [512, 4.0]], "4.00, 4.00 us a pixel and evaluation at 256, 512 squared"
+         "; whole pictures are fastest"),
+    ],
+)  # fmt: skip
+def test_what_large_pictures_take(plan, pace: list[list[float]], said: str) -> None:
+    manifest = read_plan(plan).manifest
+    assert not any(line.startswith("large ") for line in summary(manifest).splitlines())
+    network = {**manifest["network"], "multiple": 16}
+    assert f"large         {said}" in summary({**manifest, "pace": pace, "network": network}).splitlines()
+
+
 CANDIDATE = {"backend": "a", "precision": "fp32", "latency_ms": 30.0, "quartiles_ms": [29.0, 31.0], "parity_db": None,
              "truth_db": None, "passed": True, "reason": "", "variant": "length-weights"}  # fmt: skip
 ROUGH = {**CANDIDATE, "precision": "bf16", "latency_ms": 20.0}

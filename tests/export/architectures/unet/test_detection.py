@@ -81,6 +81,18 @@ def test_memory_of_a_pixel_is_what_was_measured(config: Config, measured: int) -
     assert measured <= config.bytes_per_pixel <= 1.25 * measured
 
 
+# The same of other engines: the table of docs/plan.md.
+MEASURED_ON = [
+    ("onnxruntime", MEASURED[2][0], 3407), ("onnxruntime", MEASURED[0][0], 4655), ("torch", MEASURED[2][0], 2654),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("engine", "config", "measured"), MEASURED_ON, ids=str)
+def test_memory_of_a_pixel_on_other_engines(engine: str, config: Config, measured: int) -> None:
+    counted = config.bytes_per_pixel_on[engine]
+    assert max(measured, config.bytes_per_pixel) <= counted <= 1.35 * measured
+
+
 def test_a_deeper_level_may_need_the_most_memory() -> None:
     # Tokens of a transformer at full resolution; a second level that is much wider than the first.
     plain, wide = Config(32, (32, 32)), Config(32, (32, 32, 4096))
