@@ -69,10 +69,12 @@ def test_refusion_is_built_for_the_engine_that_it_is_compared_on(
     monkeypatch.setattr(plans, "write_checkpoint", lambda config, path: path)
     monkeypatch.setattr(plans.mrs, "build", lambda *given, **more: built.append(more))
     monkeypatch.setattr(plans, "_bench", lambda plan, seconds, target, *parts: asked.append(parts) or 0)
+    monkeypatch.chdir(tmp_path)
     options = argparse.Namespace(size=64, compile=True, seconds=1.0)
     assert plans.refusion(options, tmp_path / "found.json") == 0
     assert built[0]["backend"] == "openvino"
     assert "precision" not in built[0]
+    assert [path.name for path in (tmp_path / str(built[0]["calibration"])).iterdir()] == ["coffee.png"]
     assert "eager,compile,published,openvino" in asked[0]
 
 
