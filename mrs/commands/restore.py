@@ -101,7 +101,8 @@ def run(options: argparse.Namespace) -> int:
     sizes = {source: picture_size(source) or (0, 0) for source, _ in jobs} if len(jobs) > 1 else {}
     with _restorer(plan, list(sizes.values()), options) as restorer:
         if options.tile:
-            from mrs.runtime.tiling import check_tiles, check_whole_picture, default_overlap
+            from mrs.runtime.pace import default_overlap
+            from mrs.runtime.tiling import check_tiles, check_whole_picture
 
             if plan.facts.latent is not None:
                 check_whole_picture(options.tile)
