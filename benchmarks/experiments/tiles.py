@@ -21,11 +21,12 @@ import mrs
 from benchmarks import rows
 from mrs import degradations
 from mrs.runtime.measure import Spread, interleaved, ratios
+from mrs.runtime.pace import default_overlap
 from mrs.runtime.pictures.writing import find_pictures, read_picture
 from mrs.runtime.pictures_in import AnyArray
 from mrs.runtime.psnr import psnr
 from mrs.runtime.session import Restorer
-from mrs.runtime.tiling import default_overlap, tiles
+from mrs.runtime.tiling import tiles
 
 TILES, OVERLAPS = (128, 256, 512), (16, 32, 64)
 FASTEST = (256, 384, 512, 768)
