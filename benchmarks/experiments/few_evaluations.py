@@ -32,10 +32,10 @@ from mrs.tuning.trial import Trial, of_network
 from mrs.tuning.truth import tune_truth
 
 F64 = NDArray[np.float64]
-SHIFTS = (-10.0, -6.0, -3.0, 3.0, 6.0, 10.0)
-SHARPENINGS = (0.92, 0.96, 0.98, 1.02, 1.04, 1.08)
-COMPENSATIONS = (0.0, 0.5, 1.5, 2.0)
-FIELDS = 8
+SHIFTS = (-6.0, -3.0, 3.0, 6.0)
+SHARPENINGS = (0.96, 0.98, 1.02, 1.04)
+COMPENSATIONS = (0.0, 0.5, 1.5)
+FIELDS = 4
 # Points of an integral over one step.
 POINTS = 400
 # Times at which the prediction's slope is measured.
@@ -209,7 +209,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("chosen_on", type=Path, help="folder of clean pictures to choose on")
     parser.add_argument("measured_on", type=Path, help="folder of others to measure on")
-    parser.add_argument("--crops", type=int, nargs=2, default=(24, 24), metavar="N", help="of each folder")
+    parser.add_argument("--crops", type=int, nargs=2, default=(16, 16), metavar="N", help="of each folder")
     parser.add_argument("--evaluations", type=int, nargs="+", default=(3, 5), metavar="N")
     parser.add_argument("--tune", type=float, metavar="S", help="seconds of a search for the truth too")
     options = parser.parse_args()

@@ -136,12 +136,16 @@ class Ascent:
         return np.concatenate([np.concatenate(weights) - self.origin[0], moved])
 
     def _higher(self, deadline: float) -> Point | None:
-        """The first step that climbs, the least damped first; None where none does."""
+        """The first step that climbs, the least damped first; None where none does.
+
+        Steps of the weights alone come last: the least damped one nearly always climbs a little, and would keep the
+        times where they are.
+        """
         gradient, curvature = self._derivatives()
         free = np.flatnonzero(np.diag(curvature) > 0)
         count = sum(map(len, self.at.weights))
-        for damping in DAMPINGS:
-            for places in (free, free[free < count]):
+        for places in (free, free[free < count]):
+            for damping in DAMPINGS:
                 step = np.zeros(len(gradient))
                 part = curvature[np.ix_(places, places)]
                 diagonal = np.maximum(np.diag(part), LEAST_CURVATURE)

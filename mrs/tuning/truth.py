@@ -127,7 +127,8 @@ def tune_truth(
     judged = {
         solver: tuple(unseen.judged(tableau(schedule, solver, output)).tolist()) for solver in {plain[0], best[0]}
     }
-    return Truest(Judged(*best, judged[best[0]]), Judged(*plain, judged[plain[0]]), tuple(tried))
+    found, before = (Judged(*each, judged[each[0]]) for each in (best, plain))
+    return Truest(found, before, tuple(tried))
 
 
 def plain_settings(schedule: Schedule, evaluations: int) -> list[Solver]:
