@@ -54,7 +54,7 @@ def best_tile(size: tuple[int, int, int], multiple: int, pixels: int, pace: Pace
     best, least = None, (1 - GAIN) * pace.of(whole) if fits else math.inf
     for side in _sides(max(1, pixels // count), multiple, max(height, width), fits, pace):
         part = count * math.prod(padded_size(min(side, height), min(side, width), multiple))
-        cost = math.prod(len(starts(length, side, default_overlap(side))) for length in (height, width)) * pace.of(part)
+        cost = math.prod(tiles_along(length, side, default_overlap(side)) for length in (height, width)) * pace.of(part)
         if cost < (1 - SLIGHT) * least:
             best, least = side, cost
     # Where not even the network's own step fits, nothing smaller does.
@@ -78,12 +78,17 @@ def default_overlap(tile: int) -> int:
     return min(64, tile // 2, max(1, tile // 8))
 
 
+def tiles_along(length: int, tile: int, overlap: int) -> int:
+    """How many tiles cover a side."""
+    return 1 if length <= tile else math.ceil((length - overlap) / (tile - overlap))
+
+
 def starts(length: int, tile: int, overlap: int) -> list[int]:
     """Where tiles begin along a side."""
-    if length <= tile:
+    count = tiles_along(length, tile, overlap)
+    if count == 1:
         return [0]
     # Spread evenly instead of pushing the last tile back, so that every overlap is at least the one asked for.
-    count = math.ceil((length - overlap) / (tile - overlap))
     return [round(i * (length - tile) / (count - 1)) for i in range(count)]
 
 

@@ -95,10 +95,13 @@ def check_told(backend: str) -> None:
             np.testing.assert_array_equal(on_device.cpu().numpy(), restored)
 
 
-@pytest.mark.parametrize("method", ["ode", "sde", "posterior", "told by torch-eager", "told by torch"])
-def test_one_seed_gives_one_picture_on_both_devices(load, net, picture, method: str) -> None:
+@pytest.mark.parametrize("method", ["ode", "sde", "posterior", "told by torch-eager", "told by torch", "latents"])
+def test_one_seed_gives_one_picture_on_both_devices(load, net, picture, tmp_path: Path, method: str) -> None:
     if method.startswith("told by "):
         check_told(method.removeprefix("told by "))
+        return
+    if method == "latents":
+        check_latents(tmp_path)
         return
     table = table_of(method, 1 if method == "posterior" else 2)
     for seed in (0, 7):
@@ -106,7 +109,7 @@ def test_one_seed_gives_one_picture_on_both_devices(load, net, picture, method: 
         assert np.abs(ours - 255.0 * reference(net, table, picture, seed)).max() <= 1.0
 
 
-def test_latents_give_one_picture_on_both_devices(tmp_path: Path) -> None:
+def check_latents(tmp_path: Path) -> None:
     from mrs.runtime.session import Restorer
     from tests.runtime.latent_plans import latent_plan
 

@@ -126,7 +126,7 @@ def test_what_did_not_fit_is_not_tried_again(cramped, gpu, pictures, caplog) -> 
     caplog.clear()
     cramped.restore(given)
     assert all(shape[2:] <= (16, 16) for shape in gpu.backend.compiled)
-    assert "restoring in tiles of 16" in caplog.text
+    assert "restoring in tiles of 12" in caplog.text
     assert "does not suffice" not in caplog.text
 
 
