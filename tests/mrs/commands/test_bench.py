@@ -47,7 +47,8 @@ def test_a_restore_and_its_network_are_timed(run, plan) -> None:
         low, high = map(float, next(cell for cell in rows[name] if "-" in cell).split("-"))
         assert 0 < low <= float(median) <= high <= float(last)
         assert float(median) <= float(slow) <= float(last)
-    assert re.search(r"restore .* %  +equal, \d+.\d needed", ended.out)
+    # Equal but for rounding, which the number of threads may change.
+    assert re.search(r"restore .* %  +(equal|1\d\d\.\d dB), \d+.\d needed", ended.out)
     assert "restores of 24x40, batch 2" in ended.err
     assert "note: cold start, peak memory and what a comparison needs are left out" in ended.out
 
