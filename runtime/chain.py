@@ -16,6 +16,7 @@ from mrs.runtime.cpu_chain import Condition, CpuChain
 from mrs.runtime.device import Device, Stream
 from mrs.runtime.errors import BackendError, DeviceError
 from mrs.runtime.latent_chain import LatentChain
+from mrs.runtime.shared import Shared
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,21 +25,6 @@ if TYPE_CHECKING:
     from mrs.runtime.networks import Networks
 
 log = logging.getLogger("mrs")
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What chains of one padded size have in common on a GPU.
-
-    Attributes:
-        network: compiled.
-        stream: on which everything happens; None for one that is not made yet.
-        coder: makes latents of pictures and back, where the network restores latents.
-    """
-
-    network: Network
-    stream: Stream | None = None
-    coder: CudaCoder | None = None
 
 
 class Chain(Protocol):

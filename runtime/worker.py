@@ -10,12 +10,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from mrs.runtime import tracing
-from mrs.runtime.chain import Chain, Loop, Shared, TensorChain, condition_of, make_chain
+from mrs.runtime.chain import Chain, Loop, TensorChain, condition_of, make_chain
 from mrs.runtime.codec import codec_of
 from mrs.runtime.device import Device
 from mrs.runtime.errors import BackendError, DeviceError, DeviceMemoryError
 from mrs.runtime.networks import Networks
 from mrs.runtime.padding import padded_size
+from mrs.runtime.shared import Shared
 
 if TYPE_CHECKING:
     from torch import Tensor

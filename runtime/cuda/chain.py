@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -25,11 +24,9 @@ from mrs.runtime.cuda.lists import Lists
 from mrs.runtime.cuda.nodes import copy_of, nodes_of, told_of
 from mrs.runtime.device import Device, Stream
 from mrs.runtime.errors import MrsError
+from mrs.runtime.shared import Shared
 from mrs.runtime.system.handlers import let_through
 from mrs.runtime.tracing import timed
-
-if TYPE_CHECKING:
-    from mrs.runtime.chain import Shared
 
 Origin = tuple[int, int]
 

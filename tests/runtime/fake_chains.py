@@ -6,10 +6,10 @@ from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
 
-from mrs.runtime.chain import Shared
 from mrs.runtime.device import Stream
 from mrs.runtime.networks import Networks
 from mrs.runtime.plan import Plan
+from mrs.runtime.shared import Shared
 from mrs.runtime.worker import Worker
 
 BYTES = ("uint8", "uint8")

@@ -214,8 +214,8 @@ def make_chain(device: Double, fake_network: Any) -> Callable[..., Any]:
         trouble: Any = None,
         **more: Any,
     ) -> Any:
-        from mrs.runtime.chain import Shared
         from mrs.runtime.cuda.chain import CudaChain
+        from mrs.runtime.shared import Shared
 
         table = table or table_of()
         count, height, width = shape

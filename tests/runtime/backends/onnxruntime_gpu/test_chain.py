@@ -19,8 +19,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture
 def chain_of(engine, gpu: Gpu, tiny) -> Any:
     """(pictures' shape, ...) -> chain of the tiny network."""
-    from mrs.runtime.chain import Shared
     from mrs.runtime.cuda.chain import CudaChain
+    from mrs.runtime.shared import Shared
 
     def make(shape: tuple[int, int, int, int] = (2, 3, 16, 24), **more: Any) -> CudaChain:
         network = engine.compile(tiny.graph, tiny.modulation, SHAPE, "fp32", CompileSettings(1))
