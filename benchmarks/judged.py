@@ -7,11 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mrs import degradations
 from mrs.benchmarking.quality.intervals import interval
 from mrs.benchmarking.quality.perceptual import functions, tensor
 from mrs.runtime.psnr import psnr
 
 U8 = NDArray[np.uint8]
+# Between two seeds: more than there are pictures, each of which draws from a seed of its own, counted up.
+APART = 1000
 # Of each picture, by metric.
 Each = dict[str, list[float]]
 DIGITS = 5
@@ -44,6 +47,12 @@ def gradient_energy(picture: U8) -> float:
     """Mean square of the differences between neighbours, across and down, of levels in 0 to 255."""
     levels = picture.astype(np.float64)
     return float(sum(np.mean(np.diff(levels, axis=axis) ** 2) for axis in (0, 1)))
+
+
+def degraded(clean: U8, degradation: str, index: int) -> U8:
+    """A picture of a collection, damaged with the seed of its place there."""
+    damaged = degradations.get(degradation)(clean.astype(np.float32) / 255, np.random.default_rng([0, index]))
+    return np.rint(damaged * 255).astype(np.uint8)
 
 
 def over_seeds(runs: Sequence[Sequence[dict[str, float]]]) -> Each:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import rows
-from benchmarks.judged import Judge, over_seeds, summary
+from benchmarks.judged import APART, Judge, over_seeds, summary
 from benchmarks.solvers import picture_parser, prepared
 from mrs.numerics.solver import Solver
 from mrs.numerics.tableau import tableau
@@ -29,8 +29,6 @@ EVALUATIONS = (3, 5, 10)
 # Of the steps and of the start; the most interesting first.
 SCALES = ((0.0, 0.0), (1.0, 1.0), (0.0, 0.5), (0.0, 1.0), (0.5, 1.0), (0.5, 0.5))
 SEEDS = 4
-# More than there are pictures, each of which draws from a seed of its own, counted up.
-APART = 1000
 
 
 def main() -> None:

@@ -19,8 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import rows
-from benchmarks.judged import U8, Judge, over_seeds, summary
-from mrs import degradations
+from benchmarks.judged import APART, U8, Judge, degraded, over_seeds, summary
 from mrs.building.source import WEIGHTS, Source, read_source
 from mrs.export.architectures.nafnet.graph import build_graph
 from mrs.export.architectures.nafnet.modulation import modulation_table
@@ -50,8 +49,6 @@ SOLVERS = {
     "posterior at 100": POSTERIOR,
 }
 SEEDS = {name: 1 if solver.steps == 100 or "published" in name else 4 for name, solver in SOLVERS.items()}
-# More than there are pictures.
-APART = 1000
 
 
 @dataclass(frozen=True)
@@ -76,8 +73,8 @@ def main() -> None:
     pictures = prepared(options.folder, options.degradation, options.most)
     about = {**pictures.about, "weights_sha256": source.checkpoint.sha256, "precision": "fp32"}
     done = [row["settings"] for row in rows.read(options.rows) if row["case"] == CASE]
-    degraded = [psnr(*pair) for pair in zip(pictures.degraded, pictures.clean, strict=True)]
-    print(f"{'degraded':<24}{np.mean(degraded):8.2f} dB", flush=True)
+    before = [psnr(*pair) for pair in zip(pictures.degraded, pictures.clean, strict=True)]
+    print(f"{'degraded':<24}{np.mean(before):8.2f} dB", flush=True)
     judge = Judge()
     for name in options.only or SOLVERS:
         table = tableau(source.schedule, SOLVERS[name])
@@ -87,12 +84,12 @@ def main() -> None:
             continue
         begin = time.perf_counter()
         runs = [
-            [judge.judge(*pair) for pair in zip(restored(source, table, pictures, seed), pictures.clean, strict=True)]
-            for seed in range(seeds)
+            [judge.judge(*pair) for pair in zip(several, pictures.clean, strict=True)]
+            for several in restored(source, table, pictures, seeds)
         ]
         each = over_seeds(runs)
-        gains = np.array(each["psnr"]) - degraded
-        figures = {**summary(each), "degraded": float(np.mean(degraded)), "worst_gain": float(gains.min())}
+        gains = np.array(each["psnr"]) - before
+        figures = {**summary(each), "degraded": float(np.mean(before)), "worst_gain": float(gains.min())}
         rows.append(options.rows, CASE, settings, {**figures, "each": each})
         text = "  ".join(f"{metric} {figures[metric]:.4f}" for metric in each)
         print(f"{name:<24}{text}  worst {gains.min():+.2f} dB  {time.perf_counter() - begin:.0f} s", flush=True)
@@ -100,33 +97,38 @@ def main() -> None:
 
 def prepared(folder: Path, degradation: str, most: int | None) -> Pictures:
     """A folder's pictures, each degraded with its own seed."""
-    degrade = degradations.get(degradation)
     paths = [path for path, _ in find_pictures([folder]).pictures][:most]
-    clean, degraded = [], []
+    clean, worse = [], []
     for index, path in enumerate(paths):
         clean.append(read_picture(path).rgb)
-        damaged = degrade(clean[-1].astype(np.float32) / 255, np.random.default_rng([0, index]))
-        degraded.append(np.rint(damaged * 255).astype(np.uint8))
-    return Pictures(clean, degraded, {"pictures": len(paths), "folder": folder.name, "degradation": degradation})
+        worse.append(degraded(clean[-1], degradation, index))
+    return Pictures(clean, worse, {"pictures": len(paths), "folder": folder.name, "degradation": degradation})
 
 
-def restored(source: Source, table: Table, pictures: Pictures, seed: int) -> Iterator[U8]:
-    """The pictures restored one by one, each with a seed of its own. Pictures of one size share a chain."""
+def restored(source: Source, table: Table, pictures: Pictures, seeds: int) -> Iterator[Iterator[U8]]:
+    """For each seed the pictures, restored one by one. Pictures of one size share a chain."""
     net = source.network
     engine = backends.available()[0]
     state = {key: value.numpy() for key, value in net.state_dict().items()}
     graph = build_graph(state, net.arch, variant=first_variant(engine)).SerializeToString()
     modulation = modulation_table(net, table.times[:-1])
     chains: dict[tuple[int, int], CpuChain] = {}
-    for index, degraded in enumerate(pictures.degraded):
-        size = degraded.shape[0], degraded.shape[1]
+
+    def chain_of(size: tuple[int, int]) -> CpuChain:
         if size not in chains:
             shape = 1, 6, *padded_size(*size, net.arch.multiple)
             network = engine.compile(graph, modulation, shape, "fp32", CompileSettings(machine.threads()))
             chains[size] = CpuChain(network, table, machine.threads())
-        out = np.empty_like(degraded)
-        chains[size].restore_into(degraded[None], out[None], seed=seed * APART + index)
-        yield out
+        return chains[size]
+
+    def of_seed(seed: int) -> Iterator[U8]:
+        for index, picture in enumerate(pictures.degraded):
+            out = np.empty_like(picture)
+            chain = chain_of((picture.shape[0], picture.shape[1]))
+            chain.restore_into(picture[None], out[None], seed=seed * APART + index)
+            yield out
+
+    return map(of_seed, range(seeds))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
 from benchmarks import rows
-from mrs import degradations
+from benchmarks.judged import degraded
 from mrs.building.source import WEIGHTS, Source, read_source
 from mrs.kernels.table import Table
 from mrs.kernels.update import F32
@@ -166,15 +166,13 @@ def same(table: Table) -> Hashable:
 
 def crops(paths: list[Path], side: int, degradation: str) -> tuple[Levels, Levels]:
     """Clean and degraded crops, (N, side, side, 3) uint8 each."""
-    degrade = degradations.get(degradation)
-    clean, degraded = [], []
+    clean, worse = [], []
     for index, path in enumerate(paths):
         picture = read_picture(path).rgb
         y, x = ((whole - side) // 2 for whole in picture.shape[:2])
         clean.append(picture[y : y + side, x : x + side])
-        rain = degrade(clean[-1].astype(np.float32) / 255, np.random.default_rng([0, index]))
-        degraded.append(np.rint(rain * 255).astype(np.uint8))
-    return np.stack(clean), np.stack(degraded)
+        worse.append(degraded(clean[-1], degradation, index))
+    return np.stack(clean), np.stack(worse)
 
 
 def judge(restored: F32, clean: Levels, reference: F32) -> dict[str, float]:
